@@ -1,0 +1,84 @@
+/** The conditions a caller may want to catch. Plain mistakes of shape or type use the built-in classes. */
+
+/** A parameter whose value cannot be used. `parameter` is the camelCase name the SDK knows it by. */
+export class InvalidParameterError extends RangeError {
+  override name = "InvalidParameterError";
+  /** The parameter, as the SDK spells it: `topP`, `maxTokens`. */
+  readonly parameter: string;
+  /** What was given. */
+  readonly value: unknown;
+
+  constructor(parameter: string, value: unknown, message: string) {
+    super(message);
+    this.parameter = parameter;
+    this.value = value;
+  }
+}
+
+/** The prompt, or prompt and output together, do not fit the model's context or the KV pool. */
+export class ContextLengthError extends RangeError {
+  override name = "ContextLengthError";
+  /** Tokens asked for: the prompt, plus the output where that was fixed. */
+  readonly tokenCount: number;
+  /** Tokens that fit. */
+  readonly tokenLimit: number;
+
+  constructor(tokenCount: number, tokenLimit: number, message: string) {
+    super(message);
+    this.tokenCount = tokenCount;
+    this.tokenLimit = tokenLimit;
+  }
+}
+
+/** A checkpoint, tokenizer or template file is missing, malformed or contradicts its config. */
+export class CheckpointError extends Error {
+  override name = "CheckpointError";
+  /** The file at fault, as it was named to the library. */
+  readonly file: string;
+
+  constructor(file: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.file = file;
+  }
+}
+
+/** No model was found under the given name: no such file or folder, and not in the local hub cache. */
+export class ModelNotFoundError extends Error {
+  override name = "ModelNotFoundError";
+}
+
+/** A chat template refused the conversation, ran too long or wrote too much. */
+export class ChatTemplateError extends Error {
+  override name = "ChatTemplateError";
+}
+
+/** The waiting queue is full; try again after `retryAfterSeconds`. */
+export class QueueFullError extends Error {
+  override name = "QueueFullError";
+  readonly retryAfterSeconds: number;
+
+  constructor(waitingCount: number, retryAfterSeconds: number) {
+    super(`Cannot queue the request: ${waitingCount} requests are waiting already`);
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+/** The device could not hold what was asked of it. */
+export class DeviceMemoryError extends RangeError {
+  override name = "DeviceMemoryError";
+}
+
+/** A processing element failed or stopped answering; the step it ran is lost. */
+export class DeviceError extends Error {
+  override name = "DeviceError";
+}
+
+/** The engine computed logits that are not numbers for this request. */
+export class InvalidLogitsError extends Error {
+  override name = "InvalidLogitsError";
+}
+
+/** The `LLM` was closed. */
+export class ClosedError extends Error {
+  override name = "ClosedError";
+}
