@@ -1,0 +1,212 @@
+/**
+ * What a kernel backend offers: one function an operation, on plain addresses.
+ *
+ * There are two backends, the plain one (`kernels/`, through `pe/reference.ts`) and the fast one
+ * (`simd/simd.ts`). Both follow the same reduction orders, and the contract suite runs both.
+ *
+ * Addresses are byte offsets into HBM, aligned to 16 bytes; strides are in elements of the type
+ * that is addressed. Activations are float32, row-major, one row a token. A kernel works on the
+ * rows, columns or units that its caller names and leaves everything else alone: splitting work
+ * over processing elements is the caller's business and never changes a bit of the result.
+ *
+ * **Order of reduction.** Every output element is computed in one fixed order, whatever the batch,
+ * the split or the kernel variant:
+ * - matmul: four partial sums over k ≡ 0, 1, 2, 3 (mod 4), each in ascending k by fused
+ *   multiply-add from +0, then ((s0 + s1) + s2) + s3. The weight is first expanded to float32
+ *   exactly as its format defines it.
+ * - attention: keys in tiles of {@linkcode KV_BLOCK_SIZE} cut by position; within a tile each score
+ *   is one chain over d; tiles are folded in ascending order by the online softmax.
+ * - norms: an order fixed by the width alone.
+ */
+
+import type { WeightFormat } from "./block_formats.ts";
+
+/** Tokens a KV block holds, and keys an attention tile holds. */
+export const KV_BLOCK_SIZE = 16;
+
+/** A weight matrix [n, k] in 8-column panels (`block_formats.ts`): n output columns over k inputs. */
+export interface PanelWeight {
+  readonly address: number;
+  readonly format: WeightFormat;
+  /** Outputs: rows of the checkpoint's [out, in] matrix. The last panel is padded with zeros. */
+  readonly n: number;
+  /** Inputs: columns of the checkpoint's matrix. A multiple of 8. */
+  readonly k: number;
+}
+
+/** How keys and values are stored. */
+export type KvDtype = "bf16" | "f32";
+
+/**
+ * One layer's part of the KV pool, in blocks of {@linkcode KV_BLOCK_SIZE} tokens.
+ *
+ * Keys: [block][kvHead][2][headDim][8]: two panels of 8 keys, d-major. Values:
+ * [block][kvHead][16][headDim]. In bfloat16 each run of eight is stored in the order
+ * 0, 4, 1, 5, 2, 6, 3, 7, as in weight panels. headDim is a multiple of 8.
+ */
+export interface KvCacheLayer {
+  readonly keys: number;
+  readonly values: number;
+  readonly dtype: KvDtype;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+/** Rows [rowStart, rowEnd). */
+export interface RowRange {
+  readonly rowStart: number;
+  readonly rowEnd: number;
+}
+
+/** Columns [columnStart, columnEnd); both are multiples of 8, or columnEnd is the width. */
+export interface ColumnRange {
+  readonly columnStart: number;
+  readonly columnEnd: number;
+}
+
+/** out[r] = weight row ids[r] as float32. ids: int32. */
+export interface EmbedArgs extends RowRange {
+  readonly weight: PanelWeight;
+  readonly ids: number;
+  readonly out: number;
+  readonly outStride: number;
+}
+
+/** out[r] = x[indices[r]], `width` floats. indices: int32. */
+export interface TakeRowsArgs extends RowRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly indices: number;
+  readonly width: number;
+  readonly out: number;
+  readonly outStride: number;
+}
+
+/**
+ * For each row and each of its `groups` runs of `width` floats (run g starts at g · width):
+ * out = x / sqrt(mean(x²) + epsilon) · weight. out may be x. weight: [width] float32.
+ */
+export interface RmsNormArgs extends RowRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly weight: number;
+  readonly epsilon: number;
+  readonly width: number;
+  readonly groups: number;
+  readonly out: number;
+  readonly outStride: number;
+}
+
+/** out[r, c] = Σ x[r, k] · weight[c, k] for rows [0, rowCount) and panels [panelStart, panelEnd). */
+export interface MatmulArgs {
+  readonly x: number;
+  readonly xStride: number;
+  readonly rowCount: number;
+  readonly weight: PanelWeight;
+  readonly panelStart: number;
+  readonly panelEnd: number;
+  readonly out: number;
+  /** At least n rounded up to 8: the padding columns of the last panel are written too (zeros). */
+  readonly outStride: number;
+}
+
+/** x[r, c] += bias[c]. */
+export interface AddBiasArgs extends ColumnRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly bias: number;
+  readonly rowCount: number;
+}
+
+/** x[r, c] += y[r, c]. */
+export interface AddArgs extends ColumnRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly y: number;
+  readonly yStride: number;
+  readonly rowCount: number;
+}
+
+/** gate[r, c] = silu(gate[r, c]) · up[r, c]. */
+export interface SiluMultiplyArgs extends ColumnRange {
+  readonly gate: number;
+  readonly gateStride: number;
+  readonly up: number;
+  readonly upStride: number;
+  readonly rowCount: number;
+}
+
+/**
+ * Rotates pairs (i, i + rotaryDim/2) of the first rotaryDim floats of each head, in place.
+ * table: [position][rotaryDim] float32, cosines then sines. positions: int32.
+ */
+export interface RopeArgs extends RowRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly heads: number;
+  readonly headDim: number;
+  readonly rotaryDim: number;
+  readonly positions: number;
+  readonly table: number;
+}
+
+/** Stores k[r], v[r] (kvHeads · headDim floats) in slot slots[r] = block · 16 + offset. slots: int32. */
+export interface WriteKvArgs extends RowRange {
+  readonly k: number;
+  readonly kStride: number;
+  readonly v: number;
+  readonly vStride: number;
+  readonly slots: number;
+  readonly cache: KvCacheLayer;
+}
+
+/**
+ * Causal attention over paged keys and values. Unit u = row · kvHeads + kvHead computes the
+ * heads / kvHeads query heads that share that KV head; units unitStart, unitStart + unitStep, …
+ * below unitEnd are computed. Row r sees the keys at positions
+ * max(0, p − window + 1) … p of its sequence, p = positions[r] (window 0: no window); the key at
+ * position t is in block blockTables[sequences[r] · blockTableStride + (t >> 4)].
+ * positions, sequences, blockTables: int32. q and out: [row][heads · headDim].
+ * out must not be q.
+ */
+export interface AttentionArgs {
+  readonly q: number;
+  readonly qStride: number;
+  readonly out: number;
+  readonly outStride: number;
+  readonly heads: number;
+  readonly scale: number;
+  readonly window: number;
+  readonly cache: KvCacheLayer;
+  readonly positions: number;
+  readonly sequences: number;
+  readonly blockTables: number;
+  readonly blockTableStride: number;
+  readonly unitStart: number;
+  readonly unitEnd: number;
+  readonly unitStep: number;
+}
+
+/** One backend: the same operations, whichever way they are computed. */
+export interface KernelTable {
+  readonly backend: "reference" | "simd";
+  embed(args: EmbedArgs): void;
+  takeRows(args: TakeRowsArgs): void;
+  rmsNorm(args: RmsNormArgs): void;
+  matmul(args: MatmulArgs): void;
+  addBias(args: AddBiasArgs): void;
+  add(args: AddArgs): void;
+  siluMultiply(args: SiluMultiplyArgs): void;
+  rope(args: RopeArgs): void;
+  writeKv(args: WriteKvArgs): void;
+  attention(args: AttentionArgs): void;
+}
+
+/** The largest shapes a program uses: they size a processing element's scratch memory. */
+export interface KernelLimits {
+  /** Largest k of any matmul or embedding. */
+  readonly kMax: number;
+  readonly headDimMax: number;
+  /** Most query heads that share one KV head. */
+  readonly headGroupMax: number;
+}

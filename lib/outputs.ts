@@ -1,0 +1,69 @@
+/** What the SDK answers with: plain data. */
+
+/** Why a sequence ended: an end token, stop token or stop string; the length; or an abort. */
+export type FinishReason = "stop" | "length" | "abort";
+
+/** The log-probability of one token at one position. */
+export interface Logprob {
+  /** Natural logarithm; may be −Infinity. */
+  readonly logprob: number;
+  /** 1 is the most likely token. */
+  readonly rank: number;
+  /** The token decoded by itself, special tokens shown; "" for a piece of a character. */
+  readonly decodedToken: string;
+}
+
+/** Token id → log-probability. The chosen token comes first, then the most likely, descending. */
+export type LogprobMap = ReadonlyMap<number, Logprob>;
+
+/** One generated sequence. */
+export interface CompletionOutput {
+  readonly index: number;
+  readonly text: string;
+  /** The end or stop token is included. */
+  readonly tokenIds: readonly number[];
+  /** One entry a token; null unless `logprobs` was asked for. */
+  readonly logprobs: readonly LogprobMap[] | null;
+  /** Sum of the chosen tokens' log-probabilities; null unless `logprobs` was asked for. */
+  readonly cumulativeLogprob: number | null;
+  /** null while the sequence is still growing. */
+  readonly finishReason: FinishReason | null;
+  /** The stop token id that ended it, where that was not the model's own end token. */
+  readonly stopReason: number | string | null;
+}
+
+/** One request's answer. */
+export interface RequestOutput {
+  readonly requestId: string;
+  /** The prompt as text: as given, rendered, or decoded from the ids. */
+  readonly prompt: string;
+  readonly promptTokenIds: readonly number[];
+  /** One entry a prompt token, the first null; null unless `promptLogprobs` was asked for. */
+  readonly promptLogprobs: readonly (LogprobMap | null)[] | null;
+  readonly outputs: readonly CompletionOutput[];
+  readonly finished: boolean;
+  /** Prompt tokens whose keys and values came from the prefix cache. */
+  readonly cachedTokens: number;
+}
+
+/** What a stream says of its prompt, with the first delta. */
+export interface PromptInfo {
+  readonly text: string;
+  readonly tokenIds: readonly number[];
+  readonly logprobs: readonly (LogprobMap | null)[] | null;
+  readonly cachedTokens: number;
+}
+
+/** One piece of a streamed answer. The concatenated texts are the whole answer's text. */
+export interface GenerationDelta {
+  readonly requestId: string;
+  readonly index: number;
+  /** May be "" while a character is incomplete. */
+  readonly text: string;
+  readonly tokenIds: readonly number[];
+  readonly logprobs: readonly LogprobMap[] | null;
+  readonly finishReason: FinishReason | null;
+  readonly stopReason: number | string | null;
+  /** Only with the first delta. */
+  readonly prompt?: PromptInfo;
+}
