@@ -1,0 +1,2 @@
+/** Stand-in for @std/cli: see tools/std/README.md. */
+export {};

@@ -1,0 +1,2 @@
+/** Stand-in for @std/http: see tools/std/README.md. */
+export {};
