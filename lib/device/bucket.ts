@@ -32,3 +32,155 @@ export interface BucketTables {
   readonly append: readonly AttentionBucket[];
   readonly tokenwise: readonly number[];
 }
+
+/** The least that one step needs of its bucket. */
+export interface StepShape {
+  readonly kind: BucketKind;
+  readonly batchSize: number;
+  readonly attentionSize: number;
+  /** Most new tokens of any one sequence. */
+  readonly inputSize: number;
+  readonly tokenCount: number;
+}
+
+/** What the default tables are made from. */
+export interface BucketLimits {
+  readonly maxContextLength: number;
+  readonly maxBatchSize: number;
+  readonly maxTokensPerStep: number;
+}
+
+/** 1, 2, 4 … and the limit itself. */
+function doubling(from: number, limit: number): number[] {
+  const sizes: number[] = [];
+  for (let size = Math.min(from, limit); size < limit; size *= 2) sizes.push(size);
+  return [...sizes, limit];
+}
+
+/**
+ * The default tables: batch sizes 1, 2, 4 … up to the limit. Decode and append contexts 512,
+ * 1024 … up to the longest; whole prompts 64, 128 … up to the tokens of one step; append takes up
+ * to a whole step of new tokens. Token counts 1, 2, 4 … up to the tokens of one step.
+ */
+export function defaultBuckets(limits: BucketLimits): BucketTables {
+  const contexts = doubling(512, limits.maxContextLength);
+  const batches = doubling(1, limits.maxBatchSize);
+  const inputSize = Math.min(limits.maxTokensPerStep, limits.maxContextLength);
+  const cross = (sizes: readonly number[], extra: { inputSize?: number } = {}) =>
+    batches.flatMap((batchSize) =>
+      sizes.map((attentionSize) => ({ batchSize, attentionSize, ...extra }))
+    );
+  return {
+    prefill: cross(doubling(64, inputSize)),
+    decode: cross(contexts),
+    append: cross(contexts, { inputSize }),
+    tokenwise: doubling(1, limits.maxTokensPerStep),
+  };
+}
+
+const isSize = (value: unknown): value is number => Number.isInteger(value) && (value as number) > 0;
+
+function checkAttentionTable(
+  parameter: string,
+  table: readonly AttentionBucket[],
+  limits: BucketLimits,
+  isAppend: boolean,
+): AttentionBucket[] {
+  if (table.length === 0) {
+    throw new InvalidParameterError(parameter, table, `${parameter} must name at least one bucket`);
+  }
+  for (const bucket of table) {
+    const text = JSON.stringify(bucket);
+    const fail = (what: string) => {
+      throw new InvalidParameterError(parameter, bucket, `Cannot use ${text} in ${parameter}: ${what}`);
+    };
+    if (!isSize(bucket.batchSize)) fail("batchSize must be a positive integer");
+    if (!isSize(bucket.attentionSize)) fail("attentionSize must be a positive integer");
+    if (bucket.attentionSize > limits.maxContextLength) {
+      fail(`attentionSize must be at most ${limits.maxContextLength}, the longest context`);
+    }
+    if (bucket.batchSize > limits.maxBatchSize) {
+      fail(`batchSize must be at most maxBatchSize, ${limits.maxBatchSize}`);
+    }
+    if (isAppend && !(isSize(bucket.inputSize) && bucket.inputSize <= bucket.attentionSize)) {
+      fail("inputSize must be a positive integer and at most attentionSize");
+    }
+    if (!isAppend && bucket.inputSize !== undefined) fail("only append buckets have an inputSize");
+  }
+  const inputOf = (bucket: AttentionBucket) => bucket.inputSize ?? 0;
+  return [...table].sort((a, b) =>
+    a.batchSize - b.batchSize || a.attentionSize - b.attentionSize || inputOf(a) - inputOf(b)
+  );
+}
+
+/** Checks the tables a user gave and fills the rest with the defaults. */
+export function bucketTables(given: Partial<BucketTables>, limits: BucketLimits): BucketTables {
+  const defaults = defaultBuckets(limits);
+  const tokenwise = [...given.tokenwise ?? defaults.tokenwise].sort((a, b) => a - b);
+  const last = tokenwise.at(-1);
+  if (last === undefined || !tokenwise.every(isSize)) {
+    throw new InvalidParameterError(
+      "tokenwiseBuckets",
+      given.tokenwise,
+      "tokenwiseBuckets must be a list of positive integers",
+    );
+  }
+  if (last < limits.maxBatchSize) {
+    throw new InvalidParameterError(
+      "tokenwiseBuckets",
+      given.tokenwise,
+      `The largest of tokenwiseBuckets, ${last}, must hold one token for each of ${limits.maxBatchSize} sequences (maxBatchSize)`,
+    );
+  }
+  const table = (parameter: string, list: readonly AttentionBucket[], isAppend: boolean) =>
+    checkAttentionTable(parameter, list, limits, isAppend);
+  return {
+    prefill: table("prefillBuckets", given.prefill ?? defaults.prefill, false),
+    decode: table("decodeBuckets", given.decode ?? defaults.decode, false),
+    append: table("appendBuckets", given.append ?? defaults.append, true),
+    tokenwise,
+  };
+}
+
+const largest = (table: readonly AttentionBucket[]) =>
+  Math.max(...table.map((bucket) => bucket.attentionSize));
+
+/** The longest prompt the tables can take: in one piece, or appended in chunks. */
+export function maxPromptLength(tables: BucketTables): number {
+  return Math.max(largest(tables.prefill), largest(tables.append));
+}
+
+/** The longest context the tables can reach. */
+export function maxContextLength(tables: BucketTables): number {
+  return Math.max(maxPromptLength(tables), largest(tables.decode));
+}
+
+function smallest(table: readonly AttentionBucket[], step: StepShape): AttentionBucket | undefined {
+  let best: AttentionBucket | undefined;
+  for (const bucket of table) {
+    const fits = bucket.batchSize >= step.batchSize && bucket.attentionSize >= step.attentionSize &&
+      (bucket.inputSize === undefined || bucket.inputSize >= step.inputSize);
+    if (!fits) continue;
+    const area = (b: AttentionBucket) => b.batchSize * b.attentionSize;
+    if (best === undefined || area(bucket) < area(best)) best = bucket;
+  }
+  return best;
+}
+
+/**
+ * The smallest bucket that holds a step. A step that no prefill or decode bucket holds runs as an
+ * append; one that no append bucket holds is a bug of whoever planned it.
+ */
+export function chooseBucket(tables: BucketTables, step: StepShape): Bucket {
+  const tokenCount = tables.tokenwise.find((count) => count >= step.tokenCount);
+  invariant(tokenCount !== undefined, `No token-wise bucket holds ${step.tokenCount} tokens`);
+  const own = step.kind === "append" ? undefined : smallest(tables[step.kind], step);
+  const found = own ?? smallest(tables.append, step);
+  invariant(found !== undefined, `No bucket holds a step of ${JSON.stringify(step)}`);
+  return {
+    kind: own === undefined ? "append" : step.kind,
+    batchSize: found.batchSize,
+    attentionSize: found.attentionSize,
+    tokenCount,
+  };
+}

@@ -1,5 +1,7 @@
 /** Batch → device → rows: the engine's only hand on the device. */
 
+import { type BucketTables, chooseBucket, type StepShape } from "../device/bucket.ts";
+import type { Model } from "../models/model.ts";
 import type { Batch } from "./batch.ts";
 
 /** The logits of one step: float32 rows [vocabSize], valid until the next step runs. */
@@ -25,4 +27,84 @@ export interface Runner {
   readonly maxPromptLength: number;
   readonly vocabSize: number;
   run(batch: Batch): Promise<Rows>;
+}
+
+/** The least its bucket must hold. */
+export function stepShape(batch: Batch): StepShape {
+  let attentionSize = 0;
+  const newTokens = new Int32Array(batch.blockTables.length);
+  batch.sequences.forEach((sequence, row) => {
+    newTokens[sequence] = (newTokens[sequence] as number) + 1;
+    attentionSize = Math.max(attentionSize, (batch.positions[row] as number) + 1);
+  });
+  return {
+    kind: batch.kind,
+    batchSize: batch.blockTables.length,
+    attentionSize,
+    inputSize: newTokens.reduce((most, count) => Math.max(most, count), 0),
+    tokenCount: batch.tokenIds.length,
+  };
+}
+
+const largestBatch = (tables: BucketTables) =>
+  Math.min(
+    ...[tables.prefill, tables.decode, tables.append].map((table) =>
+      Math.max(...table.map((bucket) => bucket.batchSize))
+    ),
+  );
+
+/** Runs batches of a loaded model. */
+export class DeviceRunner implements Runner {
+  readonly #model: Model;
+  readonly blockCount: number;
+  readonly maxBatchSize: number;
+  readonly maxTokensPerStep: number;
+  readonly maxOutputRows: number;
+  readonly maxContextLength: number;
+  readonly maxPromptLength: number;
+  readonly vocabSize: number;
+
+  constructor(model: Model) {
+    this.#model = model;
+    this.blockCount = model.blockCount;
+    this.maxBatchSize = largestBatch(model.buckets);
+    this.maxTokensPerStep = model.buckets.tokenwise.at(-1) as number;
+    this.maxOutputRows = model.maxOutputRows;
+    this.maxContextLength = model.maxContextLength;
+    this.maxPromptLength = model.maxPromptLength;
+    this.vocabSize = model.config.vocabSize;
+  }
+
+  run(batch: Batch): Promise<Rows> {
+    const { device, graph, buckets } = this.#model;
+    const wire = device.prepare(graph, chooseBucket(buckets, stepShape(batch)));
+    return device.run(wire, batch);
+  }
+
+  /**
+   * Runs a few made-up steps, so that wires are compiled and kernels optimised before the first
+   * request pays for it. What it writes to KV blocks is overwritten by whoever gets them.
+   */
+  async warmUp(onStep: (done: number, total: number) => void): Promise<void> {
+    const rows = Math.min(32, this.maxTokensPerStep, this.maxContextLength);
+    const steps = [this.#madeUp(rows), ...Array.from({ length: 3 }, () => this.#madeUp(1))];
+    for (const [done, batch] of steps.entries()) {
+      onStep(done, steps.length);
+      await this.run(batch);
+    }
+    onStep(steps.length, steps.length);
+  }
+
+  #madeUp(rows: number): Batch {
+    const count = Int32Array.from({ length: rows }, (_, i) => i);
+    return {
+      kind: rows === 1 ? "decode" : "prefill",
+      tokenIds: new Int32Array(rows),
+      positions: count,
+      slots: count,
+      sequences: new Int32Array(rows),
+      blockTables: [Array.from({ length: Math.ceil(rows / 16) }, (_, i) => i)],
+      outputRows: Int32Array.of(rows - 1),
+    };
+  }
 }

@@ -1,0 +1,174 @@
+/**
+ * Graph + bucket → wire, in passes from top to bottom:
+ *
+ * 1. partition   where the processing elements must meet            partition.ts
+ * 2. place       lifetimes → offsets in the activation arena        place.ts
+ * 3. emit        ops → commands with addresses, barriers in between
+ */
+
+import type { Bucket } from "../bucket.ts";
+import { KV_BLOCK_SIZE, type KvCacheLayer, type PanelWeight } from "../kernel_table.ts";
+import type { Graph, ValueShape } from "./graph.ts";
+import type { Op } from "./ops.ts";
+import { partition, type PhasedOp } from "./partition.ts";
+import { alignUp, place, type Placement } from "./place.ts";
+import type { Command, Operand, Wire, WireInputs } from "./wire.ts";
+
+/** What the compiler must know of the machine: where things lie and how they are shared. */
+export interface CompileTarget {
+  readonly peCount: number;
+  /** Most rows of logits a step may ask for. */
+  readonly maxOutputRows: number;
+  matrix(name: string): PanelWeight;
+  /** Address of a float32 vector or table. */
+  address(name: string): number;
+  kvLayer(index: number): KvCacheLayer;
+  /** Address of an activation arena of at least this size. */
+  arena(sizeBytes: number): number;
+}
+
+/** Names the wire of a graph for a bucket. */
+export function wireKey(graph: Graph, bucket: Bucket): string {
+  const { kind, batchSize, attentionSize, tokenCount } = bucket;
+  return `${graph.name}/${kind}/${batchSize}x${attentionSize}/${tokenCount}`;
+}
+
+/** Offsets of the step's inputs from the start of the arena, and the bytes they take. */
+function placeInputs(bucket: Bucket, outputCount: number): { inputs: WireInputs; sizeBytes: number } {
+  const blockTableStride = Math.ceil(bucket.attentionSize / KV_BLOCK_SIZE);
+  let sizeBytes = 0;
+  const take = (count: number): number => {
+    const offset = sizeBytes;
+    sizeBytes = alignUp(sizeBytes + count * 4);
+    return offset;
+  };
+  return {
+    inputs: {
+      tokenIds: take(bucket.tokenCount),
+      positions: take(bucket.tokenCount),
+      slots: take(bucket.tokenCount),
+      sequences: take(bucket.tokenCount),
+      outputRows: take(outputCount),
+      blockTables: take(bucket.batchSize * blockTableStride),
+      blockTableStride,
+    },
+    sizeBytes,
+  };
+}
+
+function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => Operand): Command {
+  const rowsOf = (id: number) => (graph.values[id] as ValueShape).rows;
+  switch (op.op) {
+    case "embed":
+      return { op: "embed", rows: "tokens", weight: target.matrix(op.weight), out: at(op.out) };
+    case "takeRows":
+      return { op: "takeRows", rows: "outputs", x: at(op.x), out: at(op.out) };
+    case "rmsNorm": {
+      const out = at(op.out);
+      return {
+        op: "rmsNorm",
+        rows: rowsOf(op.x),
+        x: at(op.x),
+        weight: target.address(op.weight),
+        epsilon: op.epsilon,
+        groups: op.groups,
+        isPrivate: out.copyBytes > 0,
+        out,
+      };
+    }
+    case "matmul":
+      return {
+        op: "matmul",
+        rows: rowsOf(op.x),
+        x: at(op.x),
+        weight: target.matrix(op.weight),
+        out: at(op.out),
+      };
+    case "addBias":
+      return { op: "addBias", rows: rowsOf(op.x), x: at(op.x), bias: target.address(op.bias) };
+    case "add":
+      return { op: "add", rows: rowsOf(op.x), x: at(op.x), y: at(op.y) };
+    case "siluMultiply":
+      return { op: "siluMultiply", rows: rowsOf(op.gate), gate: at(op.gate), up: at(op.up) };
+    case "rope": {
+      const table = graph.weights.get(op.table);
+      return {
+        op: "rope",
+        rows: rowsOf(op.x),
+        x: at(op.x),
+        heads: op.heads,
+        rotaryDim: table?.kind === "table" ? table.width : 0,
+        table: target.address(op.table),
+      };
+    }
+    case "writeKv":
+      return {
+        op: "writeKv",
+        rows: rowsOf(op.k),
+        k: at(op.k),
+        v: at(op.v),
+        cache: target.kvLayer(op.layer),
+      };
+    case "attention":
+      return {
+        op: "attention",
+        rows: rowsOf(op.q),
+        q: at(op.q),
+        heads: op.heads,
+        scale: op.scale,
+        window: op.window,
+        cache: target.kvLayer(op.layer),
+        out: at(op.out),
+      };
+    default:
+      return op satisfies never;
+  }
+}
+
+function withBarriers(program: readonly PhasedOp[], commandOf: (op: Op) => Command): Command[] {
+  const commands: Command[] = [];
+  let phase = 0;
+  for (const step of program) {
+    if (step.phase !== phase) commands.push({ op: "barrier" });
+    phase = step.phase;
+    commands.push(commandOf(step.op));
+  }
+  return commands;
+}
+
+/** Compiles a graph for one bucket. */
+export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wire {
+  const outputCount = bucket.kind === "decode"
+    ? bucket.batchSize
+    : Math.min(bucket.tokenCount, target.maxOutputRows);
+  const program = partition(graph);
+  const { inputs, sizeBytes } = placeInputs(bucket, outputCount);
+  const { placements, arenaBytes } = place(graph, program, {
+    tokenCount: bucket.tokenCount,
+    outputCount,
+    peCount: target.peCount,
+    reservedBytes: sizeBytes,
+  });
+  const arena = target.arena(arenaBytes);
+  const at = (id: number): Operand => {
+    const { offset, stride, copyBytes } = placements[id] as Placement;
+    const { width } = graph.values[id] as ValueShape;
+    return { address: arena + offset, stride, width, copyBytes };
+  };
+  return {
+    key: wireKey(graph, bucket),
+    bucket,
+    outputCount,
+    inputs: {
+      tokenIds: arena + inputs.tokenIds,
+      positions: arena + inputs.positions,
+      slots: arena + inputs.slots,
+      sequences: arena + inputs.sequences,
+      outputRows: arena + inputs.outputRows,
+      blockTables: arena + inputs.blockTables,
+      blockTableStride: inputs.blockTableStride,
+    },
+    commands: withBarriers(program, (op) => emit(op, graph, target, at)),
+    output: at(graph.output),
+  };
+}

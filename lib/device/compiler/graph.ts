@@ -1,0 +1,227 @@
+/** What upper floors say: a model's step as a list of operations on activations, weights and KV layers. */
+
+import type { Op, RowDomain, ValueId } from "./ops.ts";
+
+/** A weight a graph reads: a matrix [n, k], a vector [length] or a table [rows, width] of float32. */
+export type WeightShape =
+  | { readonly kind: "matrix"; readonly n: number; readonly k: number }
+  | { readonly kind: "vector"; readonly length: number }
+  | { readonly kind: "table"; readonly rows: number; readonly width: number };
+
+/** One layer's keys and values. */
+export interface KvShape {
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+/** One activation of a graph. */
+export interface ValueShape {
+  readonly rows: RowDomain;
+  readonly width: number;
+}
+
+/** A finished graph: plain data. */
+export interface Graph {
+  readonly name: string;
+  readonly ops: readonly Op[];
+  readonly values: readonly ValueShape[];
+  readonly weights: ReadonlyMap<string, WeightShape>;
+  readonly kvLayers: readonly KvShape[];
+  /** The value whose rows come back: [outputs, width]. */
+  readonly output: ValueId;
+}
+
+/** A value of the graph under construction. */
+export interface Value extends ValueShape {
+  readonly id: ValueId;
+}
+
+/** Builds a {@linkcode Graph}, checking shapes as it goes. Throws a `TypeError` where they do not fit. */
+export class GraphBuilder {
+  readonly #name: string;
+  readonly #ops: Op[] = [];
+  readonly #values: ValueShape[] = [];
+  readonly #weights = new Map<string, WeightShape>();
+  readonly #kvLayers: KvShape[] = [];
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** Declares a weight matrix [n, k]: n outputs, k inputs. */
+  matrix(name: string, n: number, k: number): string {
+    return this.#declare(name, { kind: "matrix", n, k });
+  }
+
+  /** Declares a float32 vector: a norm's weight, a bias. */
+  vector(name: string, length: number): string {
+    return this.#declare(name, { kind: "vector", length });
+  }
+
+  /** Declares a float32 table [rows, width]. */
+  table(name: string, rows: number, width: number): string {
+    return this.#declare(name, { kind: "table", rows, width });
+  }
+
+  /** Declares the next layer's keys and values; returns the layer's index. */
+  kvLayer(shape: KvShape): number {
+    return this.#kvLayers.push(shape) - 1;
+  }
+
+  /** The embedding rows of the step's tokens: [tokens, k]. */
+  embed(weight: string): Value {
+    const shape = this.#matrix(weight);
+    const out = this.#value("tokens", shape.k);
+    this.#ops.push({ op: "embed", weight, out: out.id });
+    return out;
+  }
+
+  /** The rows whose logits are wanted: [outputs, width]. */
+  takeOutputRows(x: Value): Value {
+    this.#expect(x.rows === "tokens", `takeOutputRows of value ${x.id}: its rows are outputs already`);
+    const out = this.#value("outputs", x.width);
+    this.#ops.push({ op: "takeRows", x: x.id, out: out.id });
+    return out;
+  }
+
+  /** Root-mean-square norm over whole rows, as a new value. */
+  rmsNorm(x: Value, weight: string, epsilon: number): Value {
+    this.#vectorOf(weight, x.width);
+    const out = this.#value(x.rows, x.width);
+    this.#ops.push({ op: "rmsNorm", x: x.id, weight, epsilon, groups: 1, out: out.id });
+    return out;
+  }
+
+  /** Root-mean-square norm of each of `heads` runs of every row, in place. */
+  headNorm(x: Value, weight: string, epsilon: number, heads: number): void {
+    this.#expect(x.width % heads === 0, `headNorm: ${heads} heads do not divide width ${x.width}`);
+    this.#vectorOf(weight, x.width / heads);
+    this.#ops.push({ op: "rmsNorm", x: x.id, weight, epsilon, groups: heads, out: x.id });
+  }
+
+  /** x · weightᵀ: [rows, n]. */
+  matmul(x: Value, weight: string): Value {
+    const shape = this.#matrix(weight);
+    this.#expect(
+      shape.k === x.width,
+      `matmul with "${weight}": it takes ${shape.k} inputs, the value has ${x.width}`,
+    );
+    const out = this.#value(x.rows, shape.n);
+    this.#ops.push({ op: "matmul", x: x.id, weight, out: out.id });
+    return out;
+  }
+
+  /** x += bias, in place. */
+  addBias(x: Value, bias: string): void {
+    this.#vectorOf(bias, x.width);
+    this.#ops.push({ op: "addBias", x: x.id, bias });
+  }
+
+  /** x += y, in place. */
+  add(x: Value, y: Value): void {
+    this.#same(x, y, "add");
+    this.#ops.push({ op: "add", x: x.id, y: y.id });
+  }
+
+  /** gate = silu(gate) · up, in place. */
+  siluMultiply(gate: Value, up: Value): void {
+    this.#same(gate, up, "siluMultiply");
+    this.#ops.push({ op: "siluMultiply", gate: gate.id, up: up.id });
+  }
+
+  /** Rotates `heads` heads of every row by the row's position, in place. */
+  rope(x: Value, heads: number, table: string): void {
+    const shape = this.#weights.get(table);
+    this.#expect(shape?.kind === "table", `rope: "${table}" is not a declared table`);
+    this.#expect(
+      x.width % heads === 0 && (shape as { width: number }).width <= x.width / heads,
+      `rope: a table of width ${(shape as { width: number }).width} and ${heads} heads of width ${
+        x.width / heads
+      } do not fit`,
+    );
+    this.#ops.push({ op: "rope", x: x.id, heads, table });
+  }
+
+  /** Stores keys and values of the step's tokens. */
+  writeKv(layer: number, k: Value, v: Value): void {
+    const shape = this.#layer(layer);
+    this.#same(k, v, "writeKv");
+    this.#expect(
+      k.width === shape.kvHeads * shape.headDim,
+      `writeKv: layer ${layer} takes ${shape.kvHeads} heads of ${shape.headDim}, the value has width ${k.width}`,
+    );
+    this.#ops.push({ op: "writeKv", k: k.id, v: v.id, layer });
+  }
+
+  /** Causal attention of q over everything stored for the row's sequence, as a new value. */
+  attention(layer: number, q: Value, options: { scale: number; window: number }): Value {
+    const { headDim, kvHeads } = this.#layer(layer);
+    const heads = q.width / headDim;
+    this.#expect(
+      Number.isInteger(heads / kvHeads),
+      `attention: width ${q.width} is not a multiple of ${kvHeads} KV heads of ${headDim}`,
+    );
+    const out = this.#value(q.rows, q.width);
+    this.#ops.push({ op: "attention", q: q.id, layer, heads, ...options, out: out.id });
+    return out;
+  }
+
+  /** The finished graph; `output` is what comes back. */
+  finish(output: Value): Graph {
+    this.#expect(output.rows === "outputs", "The graph's output must have a row for each output");
+    return {
+      name: this.#name,
+      ops: this.#ops,
+      values: this.#values,
+      weights: this.#weights,
+      kvLayers: this.#kvLayers,
+      output: output.id,
+    };
+  }
+
+  #declare(name: string, shape: WeightShape): string {
+    const known = this.#weights.get(name);
+    this.#expect(
+      known === undefined || JSON.stringify(known) === JSON.stringify(shape),
+      `"${name}" is declared twice with different shapes`,
+    );
+    this.#weights.set(name, shape);
+    return name;
+  }
+
+  #value(rows: RowDomain, width: number): Value {
+    this.#expect(Number.isInteger(width) && width > 0, `A value cannot have width ${width}`);
+    return { id: this.#values.push({ rows, width }) - 1, rows, width };
+  }
+
+  #matrix(name: string): { n: number; k: number } {
+    const shape = this.#weights.get(name);
+    if (shape?.kind !== "matrix") throw new TypeError(`"${name}" is not a declared matrix`);
+    return shape;
+  }
+
+  #vectorOf(name: string, length: number): void {
+    const shape = this.#weights.get(name);
+    this.#expect(
+      shape?.kind === "vector" && shape.length === length,
+      `"${name}" is not a declared vector of length ${length}`,
+    );
+  }
+
+  #layer(layer: number): KvShape {
+    const shape = this.#kvLayers[layer];
+    if (shape === undefined) throw new TypeError(`There is no KV layer ${layer}`);
+    return shape;
+  }
+
+  #same(a: Value, b: Value, what: string): void {
+    this.#expect(
+      a.rows === b.rows && a.width === b.width,
+      `${what}: [${a.rows}, ${a.width}] and [${b.rows}, ${b.width}] do not fit`,
+    );
+  }
+
+  #expect(condition: boolean, message: string): asserts condition {
+    if (!condition) throw new TypeError(message);
+  }
+}

@@ -1,0 +1,143 @@
+/** The compiled program of one bucket: plain data that can be printed, compared and sent to a thread. */
+
+import type { Bucket } from "../bucket.ts";
+import type { KvCacheLayer, PanelWeight } from "../kernel_table.ts";
+import type { RowDomain } from "./ops.ts";
+
+/**
+ * An activation operand. `address` is where processing element 0 finds it, `copyBytes` how much
+ * further each next element finds its own copy (0: all share one).
+ */
+export interface Operand {
+  readonly address: number;
+  readonly stride: number;
+  readonly width: number;
+  readonly copyBytes: number;
+}
+
+/** Which rows a command works on. */
+interface OnRows {
+  readonly rows: RowDomain;
+}
+
+/** One instruction. Row counts are not in it: they come with each step. */
+export type Command =
+  | { readonly op: "barrier" }
+  | (OnRows & { readonly op: "embed"; readonly weight: PanelWeight; readonly out: Operand })
+  | (OnRows & { readonly op: "takeRows"; readonly x: Operand; readonly out: Operand })
+  | (OnRows & {
+    readonly op: "rmsNorm";
+    readonly x: Operand;
+    readonly weight: number;
+    readonly epsilon: number;
+    readonly groups: number;
+    readonly isPrivate: boolean;
+    readonly out: Operand;
+  })
+  | (OnRows & {
+    readonly op: "matmul";
+    readonly x: Operand;
+    readonly weight: PanelWeight;
+    readonly out: Operand;
+  })
+  | (OnRows & { readonly op: "addBias"; readonly x: Operand; readonly bias: number })
+  | (OnRows & { readonly op: "add"; readonly x: Operand; readonly y: Operand })
+  | (OnRows & { readonly op: "siluMultiply"; readonly gate: Operand; readonly up: Operand })
+  | (OnRows & {
+    readonly op: "rope";
+    readonly x: Operand;
+    readonly heads: number;
+    readonly rotaryDim: number;
+    readonly table: number;
+  })
+  | (OnRows & {
+    readonly op: "writeKv";
+    readonly k: Operand;
+    readonly v: Operand;
+    readonly cache: KvCacheLayer;
+  })
+  | (OnRows & {
+    readonly op: "attention";
+    readonly q: Operand;
+    readonly heads: number;
+    readonly scale: number;
+    readonly window: number;
+    readonly cache: KvCacheLayer;
+    readonly out: Operand;
+  });
+
+/** Where a step's int32 inputs go. */
+export interface WireInputs {
+  readonly tokenIds: number;
+  readonly positions: number;
+  readonly slots: number;
+  readonly sequences: number;
+  readonly outputRows: number;
+  readonly blockTables: number;
+  /** Block ids a sequence has room for. */
+  readonly blockTableStride: number;
+}
+
+/** A compiled program. */
+export interface Wire {
+  /** Names graph and bucket: equal keys mean equal wires on one device. */
+  readonly key: string;
+  readonly bucket: Bucket;
+  /** Rows of logits that fit. */
+  readonly outputCount: number;
+  readonly inputs: WireInputs;
+  readonly commands: readonly Command[];
+  readonly output: Operand;
+}
+
+const hex = (address: number) => `0x${address.toString(16)}`;
+const operand = (x: Operand) =>
+  `${hex(x.address)}[${x.width}/${x.stride}${x.copyBytes > 0 ? `+${x.copyBytes}` : ""}]`;
+const matrix = (w: PanelWeight) => `${w.format}${hex(w.address)}[${w.n}x${w.k}]`;
+const cache = (c: KvCacheLayer) => `${c.dtype}${hex(c.keys)},${hex(c.values)}[${c.kvHeads}x${c.headDim}]`;
+
+function commandText(command: Command): string {
+  switch (command.op) {
+    case "barrier":
+      return "barrier";
+    case "embed":
+      return `embed ${operand(command.out)} <- ${matrix(command.weight)}`;
+    case "takeRows":
+      return `takeRows ${operand(command.out)} <- ${operand(command.x)}`;
+    case "rmsNorm":
+      return `rmsNorm ${operand(command.out)} <- ${operand(command.x)} ${hex(command.weight)} ` +
+        `groups=${command.groups} epsilon=${command.epsilon}${command.isPrivate ? " private" : ""}`;
+    case "matmul":
+      return `matmul ${operand(command.out)} <- ${operand(command.x)} ${matrix(command.weight)}`;
+    case "addBias":
+      return `addBias ${operand(command.x)} += ${hex(command.bias)}`;
+    case "add":
+      return `add ${operand(command.x)} += ${operand(command.y)}`;
+    case "siluMultiply":
+      return `siluMultiply ${operand(command.gate)} *= ${operand(command.up)}`;
+    case "rope":
+      return `rope ${operand(command.x)} heads=${command.heads} rotary=${command.rotaryDim} ${
+        hex(command.table)
+      }`;
+    case "writeKv":
+      return `writeKv ${cache(command.cache)} <- ${operand(command.k)} ${operand(command.v)}`;
+    case "attention":
+      return `attention ${operand(command.out)} <- ${operand(command.q)} ${cache(command.cache)} ` +
+        `heads=${command.heads} window=${command.window}`;
+    default:
+      return command satisfies never;
+  }
+}
+
+/** The wire as text, one command a line. */
+export function wireText(wire: Wire): string {
+  const { kind, batchSize, attentionSize, tokenCount } = wire.bucket;
+  const lines = wire.commands.map((command) =>
+    command.op === "barrier" ? "barrier" : `  ${commandText(command)} ${command.rows}`
+  );
+  return [
+    `wire ${kind} batch=${batchSize} attention=${attentionSize} tokens=${tokenCount} outputs=${wire.outputCount}`,
+    ...lines,
+    "",
+  ].join("\n");
+}

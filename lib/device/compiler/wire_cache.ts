@@ -1,0 +1,58 @@
+/** Graph × bucket → wire, compiled once; counts hits and compile time. */
+
+import type { Bucket } from "../bucket.ts";
+import { compile, type CompileTarget, wireKey } from "./compile.ts";
+import type { Graph } from "./graph.ts";
+import type { Wire } from "./wire.ts";
+
+/** How the cache has done so far. */
+export interface WireStats {
+  readonly wireCount: number;
+  readonly hitCount: number;
+  readonly missCount: number;
+  /** Time spent compiling, in milliseconds. */
+  readonly compileMs: number;
+}
+
+/** The wires of one device. */
+export class WireCache {
+  readonly #wires = new Map<string, Wire>();
+  readonly #target: CompileTarget;
+  #hitCount = 0;
+  #missCount = 0;
+  #compileMs = 0;
+
+  constructor(target: CompileTarget) {
+    this.#target = target;
+  }
+
+  /** The wire of a graph for a bucket, compiled on first use. */
+  get(graph: Graph, bucket: Bucket): Wire {
+    const key = wireKey(graph, bucket);
+    const known = this.#wires.get(key);
+    if (known !== undefined) {
+      this.#hitCount++;
+      return known;
+    }
+    const start = performance.now();
+    const wire = compile(graph, bucket, this.#target);
+    this.#compileMs += performance.now() - start;
+    this.#missCount++;
+    this.#wires.set(key, wire);
+    return wire;
+  }
+
+  /** Forgets every wire: their addresses are no longer good. */
+  clear(): void {
+    this.#wires.clear();
+  }
+
+  stats(): WireStats {
+    return {
+      wireCount: this.#wires.size,
+      hitCount: this.#hitCount,
+      missCount: this.#missCount,
+      compileMs: this.#compileMs,
+    };
+  }
+}

@@ -1,0 +1,335 @@
+/**
+ * The emulated RNGD device: memory, processing elements, compiled wires.
+ *
+ * Upper floors hold a {@linkcode Device}; what they say is a {@linkcode Graph}; what they get back
+ * is rows of float32. The device knows no token, request, prompt or model name.
+ *
+ * @example Multiply two rows by a small matrix
+ * ```ts
+ * import { GraphBuilder, openDevice } from "@rngd/llm/device";
+ *
+ * const builder = new GraphBuilder("double");
+ * builder.matrix("table", 2, 8);
+ * const rows = builder.takeOutputRows(builder.embed("table"));
+ * const graph = builder.finish(rows);
+ *
+ * await using device = await openDevice({ threads: 0 });
+ * device.allocateMatrix("table", "f32", 2, 8);
+ * const numbers = Float32Array.from({ length: 16 }, (_, i) => i);
+ * device.uploadRows("table", 0, 2, new Uint8Array(numbers.buffer));
+ * const wire = device.prepare(graph, {
+ *   kind: "prefill",
+ *   batchSize: 1,
+ *   attentionSize: 16,
+ *   tokenCount: 1,
+ * });
+ * const zero = Int32Array.of(0);
+ * const result = await device.run(wire, {
+ *   tokenIds: Int32Array.of(1),
+ *   positions: zero,
+ *   slots: zero,
+ *   sequences: zero,
+ *   blockTables: [[0]],
+ *   outputRows: zero,
+ * });
+ * console.log(result.row(0)); // 8, 9, … 15
+ * ```
+ * @module
+ */
+
+import { DeviceMemoryError } from "../base/errors.ts";
+import { invariant } from "../base/invariant.ts";
+import { packPanel, panelBytes, sourceRowBytes, weightBytes } from "./block_formats.ts";
+import type { WeightFormat } from "./block_formats.ts";
+import type { Bucket } from "./bucket.ts";
+import type { Graph } from "./compiler/graph.ts";
+import type { Wire } from "./compiler/wire.ts";
+import { WireCache, type WireStats } from "./compiler/wire_cache.ts";
+import {
+  KV_BLOCK_SIZE,
+  type KernelLimits,
+  type KvCacheLayer,
+  type KvDtype,
+  type PanelWeight,
+} from "./kernel_table.ts";
+import { Hbm, HBM_BYTES_MAX } from "./memory.ts";
+import { InlinePe, numericsClass, type PeGroup, scratchBytes, ThreadedPes } from "./pe/pe.ts";
+import type { TraceEntry } from "./trace.ts";
+
+export { type Graph, GraphBuilder, type Value } from "./compiler/graph.ts";
+export { type Wire, wireText } from "./compiler/wire.ts";
+export type { WireStats } from "./compiler/wire_cache.ts";
+export type { AttentionBucket, Bucket, BucketKind, BucketTables } from "./bucket.ts";
+export type { KvDtype } from "./kernel_table.ts";
+export type { TraceEntry } from "./trace.ts";
+export type { WeightFormat } from "./block_formats.ts";
+export { numericsClass };
+
+/** How a device is opened. */
+export interface DeviceOptions {
+  /** Worker threads, one a processing element. 0 runs everything inline. Default: 1. */
+  readonly threads?: number;
+  /** "simd" (default), or "reference", the plain twin. */
+  readonly kernels?: "simd" | "reference";
+  /** Largest shapes the graphs will use; they size each element's scratch memory. */
+  readonly limits?: KernelLimits;
+  /** Most rows of output a step may ask for. Default 64. */
+  readonly maxOutputRows?: number;
+}
+
+/** One step's int32 inputs; `tokenIds.length` rows. */
+export interface StepInputs {
+  readonly tokenIds: Int32Array;
+  readonly positions: Int32Array;
+  readonly slots: Int32Array;
+  readonly sequences: Int32Array;
+  readonly blockTables: readonly (readonly number[])[];
+  readonly outputRows: Int32Array;
+}
+
+/** What a step gave back: float32 rows in HBM, valid until the next step. */
+export interface DeviceRows {
+  readonly count: number;
+  row(index: number): Float32Array;
+}
+
+/** All that upper floors may ask of the machine. */
+export interface Device extends AsyncDisposable {
+  /** Processing elements: worker threads, or 1 inline. */
+  readonly peCount: number;
+  /** Bytes of HBM in use. */
+  readonly usedBytes: number;
+  /** Makes room for a weight matrix [n, k]. k is a multiple of 8, of 32 for quantised formats. */
+  allocateMatrix(name: string, format: WeightFormat, n: number, k: number): void;
+  /** Makes room for a float32 vector or table and fills it. */
+  uploadFloats(name: string, values: Float32Array): void;
+  /** Fills rows [rowStart, rowStart + rowCount) of a matrix from checkpoint bytes; rowStart is a multiple of 8. */
+  uploadRows(name: string, rowStart: number, rowCount: number, source: Uint8Array): void;
+  /** Makes room for the keys and values of `layerCount` equal layers. */
+  allocateKv(layerCount: number, shape: KvPoolShape): void;
+  /** The wire of a graph for a bucket: compiled once, then cached. */
+  prepare(graph: Graph, bucket: Bucket): Wire;
+  /** Runs one step. Steps run one at a time, in the order of the calls. */
+  run(wire: Wire, inputs: StepInputs): Promise<DeviceRows>;
+  wireStats(): WireStats;
+  /** What the processing elements ran so far. */
+  trace(): Promise<TraceEntry[]>;
+  close(): Promise<void>;
+}
+
+/** Shape of the KV pool. */
+export interface KvPoolShape {
+  readonly dtype: KvDtype;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly blockCount: number;
+}
+
+/** Bytes that one KV block takes in one layer, keys and values together. */
+export function kvBlockBytes(shape: Omit<KvPoolShape, "blockCount">): number {
+  const elementBytes = shape.dtype === "f32" ? 4 : 2;
+  return 2 * shape.kvHeads * shape.headDim * KV_BLOCK_SIZE * elementBytes;
+}
+
+/** Bytes a matrix takes in HBM. */
+export function matrixBytes(format: WeightFormat, n: number, k: number): number {
+  return weightBytes(format, n, k);
+}
+
+const DEFAULT_LIMITS: KernelLimits = { kMax: 4096, headDimMax: 128, headGroupMax: 8 };
+
+class EmulatedDevice implements Device {
+  readonly #hbm: Hbm;
+  readonly #pes: PeGroup;
+  readonly #wires: WireCache;
+  readonly #wireNumbers = new Map<Wire, Promise<number>>();
+  readonly #matrices = new Map<string, PanelWeight>();
+  readonly #floats = new Map<string, { address: number; length: number }>();
+  #kvLayers: KvCacheLayer[] = [];
+  #arena = { address: 0, sizeBytes: 0 };
+  #last: Promise<unknown> = Promise.resolve();
+  #closing: Promise<void> | undefined;
+
+  constructor(hbm: Hbm, pes: PeGroup, maxOutputRows: number) {
+    this.#hbm = hbm;
+    this.#pes = pes;
+    this.#wires = new WireCache({
+      peCount: pes.count,
+      maxOutputRows,
+      matrix: (name) => this.#matrix(name),
+      address: (name) => {
+        const found = this.#floats.get(name);
+        invariant(found !== undefined, `No floats named "${name}" were uploaded`);
+        return found.address;
+      },
+      kvLayer: (index) => {
+        const layer = this.#kvLayers[index];
+        invariant(layer !== undefined, `KV layer ${index} was not allocated`);
+        return layer;
+      },
+      arena: (sizeBytes) => this.#arenaOf(sizeBytes),
+    });
+  }
+
+  get peCount(): number {
+    return this.#pes.count;
+  }
+
+  get usedBytes(): number {
+    return this.#hbm.usedBytes;
+  }
+
+  allocateMatrix(name: string, format: WeightFormat, n: number, k: number): void {
+    invariant(!this.#matrices.has(name), `Matrix "${name}" is allocated twice`);
+    const address = this.#hbm.allocate(weightBytes(format, n, k), `"${name}"`);
+    this.#matrices.set(name, { address, format, n, k });
+  }
+
+  uploadFloats(name: string, values: Float32Array): void {
+    invariant(!this.#floats.has(name), `Floats "${name}" are uploaded twice`);
+    const address = this.#hbm.allocate(values.byteLength, `"${name}"`);
+    new Float32Array(this.#hbm.buffer, address, values.length).set(values);
+    this.#floats.set(name, { address, length: values.length });
+  }
+
+  uploadRows(name: string, rowStart: number, rowCount: number, source: Uint8Array): void {
+    const { address, format, k, n } = this.#matrix(name);
+    invariant(rowStart % 8 === 0, `Rows of "${name}" are uploaded from ${rowStart}, not a panel's start`);
+    invariant(rowStart + rowCount <= n, `Matrix "${name}" has ${n} rows, not ${rowStart + rowCount}`);
+    const rowBytes = sourceRowBytes(format, k);
+    const bytes = panelBytes(format, k);
+    for (let row = 0; row < rowCount; row += 8) {
+      const count = Math.min(8, rowCount - row);
+      const panel = address + ((rowStart + row) / 8) * bytes;
+      packPanel(
+        format,
+        k,
+        source.subarray(row * rowBytes, (row + count) * rowBytes),
+        count,
+        new Uint8Array(this.#hbm.buffer, panel, bytes),
+      );
+    }
+  }
+
+  allocateKv(layerCount: number, shape: KvPoolShape): void {
+    invariant(this.#kvLayers.length === 0, "The KV pool is allocated twice");
+    const { dtype, kvHeads, headDim, blockCount } = shape;
+    const bytes = (kvBlockBytes(shape) / 2) * blockCount;
+    this.#kvLayers = Array.from({ length: layerCount }, (_, layer) => ({
+      keys: this.#hbm.allocate(bytes, `the keys of layer ${layer}`),
+      values: this.#hbm.allocate(bytes, `the values of layer ${layer}`),
+      dtype,
+      kvHeads,
+      headDim,
+    }));
+  }
+
+  prepare(graph: Graph, bucket: Bucket): Wire {
+    return this.#wires.get(graph, bucket);
+  }
+
+  run(wire: Wire, inputs: StepInputs): Promise<DeviceRows> {
+    const step = this.#last.then(() => this.#step(wire, inputs));
+    this.#last = step.catch(() => {});
+    return step;
+  }
+
+  async #step(wire: Wire, inputs: StepInputs): Promise<DeviceRows> {
+    let number = this.#wireNumbers.get(wire);
+    if (number === undefined) {
+      number = this.#pes.load(wire);
+      this.#wireNumbers.set(wire, number);
+    }
+    const wireNumber = await number;
+    this.#writeInputs(wire, inputs);
+    const outputs = inputs.outputRows.length;
+    await this.#pes.run(wireNumber, { tokens: inputs.tokenIds.length, outputs });
+    const { address, stride, width } = wire.output;
+    const buffer = this.#hbm.buffer;
+    return {
+      count: outputs,
+      row(index) {
+        invariant(index >= 0 && index < outputs, `There is no row ${index} of ${outputs}`);
+        return new Float32Array(buffer, address + index * stride * 4, width);
+      },
+    };
+  }
+
+  #writeInputs(wire: Wire, inputs: StepInputs): void {
+    const { bucket, outputCount } = wire;
+    const { blockTableStride } = wire.inputs;
+    invariant(
+      inputs.tokenIds.length <= bucket.tokenCount && inputs.outputRows.length <= outputCount &&
+        inputs.blockTables.length <= bucket.batchSize,
+      `A step of ${inputs.tokenIds.length} tokens, ${inputs.blockTables.length} sequences and ${inputs.outputRows.length} outputs does not fit ${wire.key}`,
+    );
+    const cells = new Int32Array(this.#hbm.buffer);
+    cells.set(inputs.tokenIds, wire.inputs.tokenIds / 4);
+    cells.set(inputs.positions, wire.inputs.positions / 4);
+    cells.set(inputs.slots, wire.inputs.slots / 4);
+    cells.set(inputs.sequences, wire.inputs.sequences / 4);
+    cells.set(inputs.outputRows, wire.inputs.outputRows / 4);
+    inputs.blockTables.forEach((blocks, sequence) => {
+      invariant(
+        blocks.length <= blockTableStride,
+        `A sequence of ${blocks.length} blocks does not fit ${wire.key}`,
+      );
+      cells.set(blocks, wire.inputs.blockTables / 4 + sequence * blockTableStride);
+    });
+  }
+
+  wireStats(): WireStats {
+    return this.#wires.stats();
+  }
+
+  trace(): Promise<TraceEntry[]> {
+    return this.#pes.trace();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#last.then(() => this.#pes.close());
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #matrix(name: string): PanelWeight {
+    const matrix = this.#matrices.get(name);
+    invariant(matrix !== undefined, `No matrix named "${name}" was allocated`);
+    return matrix;
+  }
+
+  /**
+   * Wires share one arena, since one step runs at a time. When a larger one is needed the old one
+   * stays for the wires that know its address.
+   */
+  #arenaOf(sizeBytes: number): number {
+    if (sizeBytes > this.#arena.sizeBytes) {
+      this.#arena = { address: this.#hbm.allocate(sizeBytes, "activations"), sizeBytes };
+    }
+    return this.#arena.address;
+  }
+}
+
+/** Opens an emulated device. Close it, or hold it with `await using`: its threads run until then. */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { threads = 1, kernels = "simd", limits = DEFAULT_LIMITS, maxOutputRows = 64 } = options;
+  if (!Number.isInteger(threads) || threads < 0 || threads > 64) {
+    throw new RangeError(`Cannot use threads ${threads}: it must be an integer from 0 to 64`);
+  }
+  const hbm = new Hbm();
+  const sizeBytes = scratchBytes(limits);
+  if (sizeBytes * Math.max(1, threads) > HBM_BYTES_MAX / 2) {
+    throw new DeviceMemoryError(`Scratch memory of ${sizeBytes} bytes an element is too large`);
+  }
+  const scratches = Array.from({ length: Math.max(1, threads) }, () => ({
+    address: hbm.allocate(sizeBytes, "scratch"),
+    sizeBytes,
+  }));
+  const pes = threads === 0
+    ? new InlinePe(kernels, hbm, scratches[0] as { address: number; sizeBytes: number })
+    : await ThreadedPes.start(kernels, hbm, scratches);
+  return new EmulatedDevice(hbm, pes, maxOutputRows);
+}

@@ -1,0 +1,132 @@
+/** The plain kernel backend: addresses become `ndarray` views, and the definitions run on them. */
+
+import { panelBytes } from "../block_formats.ts";
+import type { KernelTable, PanelWeight, RowRange } from "../kernel_table.ts";
+import { attention } from "../kernels/attention.ts";
+import { add, addBias, siluMultiply } from "../kernels/elementwise.ts";
+import { matmul, type Panels } from "../kernels/matmul.ts";
+import { countToEnd, intVector, type Matrix, matrix, vector } from "../kernels/ndarray.ts";
+import { rmsNorm } from "../kernels/rms_norm.ts";
+import { rope } from "../kernels/rope.ts";
+import { embed, takeRows } from "../kernels/take_rows.ts";
+import { kvCache, writeKv } from "../kernels/write_kv.ts";
+
+const F32 = 4;
+
+/** A backend over `memory`, whose buffer is looked up at every call since a memory may grow. */
+export function createReferenceKernels(
+  memory: WebAssembly.Memory | { readonly buffer: ArrayBufferLike },
+): KernelTable {
+  /** `columns` floats of the rows in `range`, from column `columnStart` on. */
+  const rowsOf = (
+    address: number,
+    rowStride: number,
+    columns: number,
+    { rowStart, rowEnd }: RowRange,
+    columnStart = 0,
+  ): Matrix =>
+    matrix(memory.buffer, address + (rowStart * rowStride + columnStart) * F32, {
+      rows: Math.max(0, rowEnd - rowStart),
+      columns,
+      rowStride,
+    });
+  /** A matrix whose rows are chosen by index: it reaches to the end of the memory. */
+  const table = (address: number, rowStride: number, columns: number): Matrix =>
+    matrix(memory.buffer, address, {
+      rows: Math.floor((countToEnd(memory.buffer, address, F32) - columns) / rowStride) + 1,
+      columns,
+      rowStride,
+    });
+  const integers = (address: number, { rowStart, rowEnd }: RowRange) =>
+    intVector(memory.buffer, address + rowStart * F32, Math.max(0, rowEnd - rowStart));
+
+  return {
+    backend: "reference",
+
+    embed(args) {
+      const out = rowsOf(args.out, args.outStride, args.weight.k, args);
+      embed(out, panelsOf(memory.buffer, args.weight), integers(args.ids, args));
+    },
+
+    takeRows(args) {
+      const out = rowsOf(args.out, args.outStride, args.width, args);
+      takeRows(out, table(args.x, args.xStride, args.width), integers(args.indices, args));
+    },
+
+    rmsNorm(args) {
+      const weight = vector(memory.buffer, args.weight, args.width);
+      for (let group = 0; group < args.groups; group++) {
+        const at = group * args.width;
+        const out = rowsOf(args.out, args.outStride, args.width, args, at);
+        rmsNorm(out, rowsOf(args.x, args.xStride, args.width, args, at), weight, args.epsilon);
+      }
+    },
+
+    matmul(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const out = rowsOf(args.out, args.outStride, Math.ceil(args.weight.n / 8) * 8, rows);
+      const x = rowsOf(args.x, args.xStride, args.weight.k, rows);
+      matmul(out, x, panelsOf(memory.buffer, args.weight), args);
+    },
+
+    addBias(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      const bias = vector(memory.buffer, args.bias + args.columnStart * F32, width);
+      addBias(rowsOf(args.x, args.xStride, width, rows, args.columnStart), bias);
+    },
+
+    add(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      const x = rowsOf(args.x, args.xStride, width, rows, args.columnStart);
+      add(x, rowsOf(args.y, args.yStride, width, rows, args.columnStart));
+    },
+
+    siluMultiply(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
+      siluMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
+    },
+
+    rope(args) {
+      const x = rowsOf(args.x, args.xStride, args.heads * args.headDim, args);
+      const angles = table(args.table, args.rotaryDim, args.rotaryDim);
+      rope(x, args.headDim, integers(args.positions, args), angles);
+    },
+
+    writeKv(args) {
+      const width = args.cache.kvHeads * args.cache.headDim;
+      const k = rowsOf(args.k, args.kStride, width, args);
+      const v = rowsOf(args.v, args.vStride, width, args);
+      writeKv(kvCache(memory.buffer, args.cache), k, v, integers(args.slots, args));
+    },
+
+    attention(args) {
+      const { kvHeads, headDim } = args.cache;
+      const rows = { rowStart: 0, rowEnd: Math.ceil(args.unitEnd / kvHeads) };
+      const width = args.heads * headDim;
+      const tables = args.blockTables;
+      attention(
+        {
+          out: rowsOf(args.out, args.outStride, width, rows),
+          q: rowsOf(args.q, args.qStride, width, rows),
+          cache: kvCache(memory.buffer, args.cache),
+          positions: integers(args.positions, rows),
+          sequences: integers(args.sequences, rows),
+          blockTables: intVector(memory.buffer, tables, countToEnd(memory.buffer, tables, F32)),
+          blockTableStride: args.blockTableStride,
+        },
+        args,
+        args,
+      );
+    },
+  };
+}
+
+function panelsOf(buffer: ArrayBufferLike, weight: PanelWeight): Panels {
+  const { format, k } = weight;
+  const size = Math.ceil(weight.n / 8) * panelBytes(format, k);
+  return { format, k, bytes: new Uint8Array(buffer, weight.address, size) };
+}

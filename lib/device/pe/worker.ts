@@ -1,0 +1,73 @@
+/** Worker-thread entry of one processing element: queue → executor, until told to stop. */
+
+import type { Wire } from "../compiler/wire.ts";
+import { KernelTrace } from "../trace.ts";
+import { type BackendName, createKernels, type Scratch } from "./backend.ts";
+import { COMMAND, CommandQueue, InterruptedCommand } from "./command_queue.ts";
+import { Executor } from "./executor.ts";
+
+/** The one message a worker ever receives. */
+export interface WorkerStart {
+  readonly queue: SharedArrayBuffer;
+  readonly memory: WebAssembly.Memory;
+  readonly peIndex: number;
+  readonly peCount: number;
+  readonly backend: BackendName;
+  readonly scratch: Scratch;
+}
+
+/** The part of the worker's global scope that is used here; the worker library types are not public. */
+interface WorkerScope {
+  onmessage: ((event: MessageEvent<WorkerStart>) => void) | null;
+  close(): void;
+}
+
+const scope = globalThis as unknown as WorkerScope;
+
+function serve(start: WorkerStart): void {
+  const { memory, peIndex, peCount } = start;
+  const queue = new CommandQueue(peCount, start.queue);
+  const trace = new KernelTrace();
+  const kernels = createKernels(start.backend, memory, start.scratch);
+  const executor = new Executor(kernels, { index: peIndex, count: peCount }, trace);
+  const wires: Wire[] = [];
+  const bytesAt = (address: number, length: number) =>
+    new Uint8Array(memory.buffer).subarray(address >>> 0, (address >>> 0) + length);
+
+  let seen = queue.ready();
+  while (true) {
+    seen = queue.next(seen);
+    const { kind, arguments: [first, second, third] } = queue.current();
+    try {
+      switch (kind) {
+        case COMMAND.run:
+          executor.run(
+            wires[first] as Wire,
+            { tokens: second, outputs: third },
+            () => queue.barrier(),
+          );
+          break;
+        case COMMAND.loadWire:
+          wires.push(JSON.parse(new TextDecoder().decode(bytesAt(first, second).slice())));
+          break;
+        case COMMAND.trace: {
+          // Each element has `second` bytes: the length, then the JSON of its totals.
+          const json = new TextEncoder().encode(JSON.stringify(trace.entries(peIndex)));
+          const target = bytesAt((first >>> 0) + peIndex * second, second);
+          new DataView(target.buffer, target.byteOffset).setUint32(0, json.length, true);
+          target.set(json, 4);
+          break;
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof InterruptedCommand)) {
+        queue.fail(peIndex, error instanceof Error ? `${error.name}: ${error.message}` : `${error}`);
+      }
+    }
+    queue.arrive(seen);
+    if (kind === COMMAND.stop) break;
+  }
+  scope.close();
+}
+
+scope.onmessage = (event) => serve(event.data);

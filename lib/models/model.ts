@@ -1,0 +1,193 @@
+/** A checkpoint on a device: the architecture table, and how much memory goes where. */
+
+import { CheckpointError, InvalidParameterError } from "../base/errors.ts";
+import {
+  type BucketTables,
+  bucketTables,
+  maxContextLength,
+  maxPromptLength,
+} from "../device/bucket.ts";
+import type { Graph } from "../device/compiler/graph.ts";
+import { type Device, kvBlockBytes, numericsClass, openDevice } from "../device/device.ts";
+import { KV_BLOCK_SIZE, type KernelLimits, type KvDtype } from "../device/kernel_table.ts";
+import { decoderGraph, ROPE_TABLE } from "./architectures/decoder.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import type { Architecture, ModelConfig } from "./config.ts";
+import { ropeTable } from "./rope.ts";
+import { type LoadWatch, uploadWeights } from "./weights.ts";
+
+/** Architecture → graph. */
+export const ARCHITECTURES: Readonly<
+  Record<Architecture, (config: ModelConfig, positionCount: number) => Graph>
+> = {
+  LlamaForCausalLM: decoderGraph,
+  Qwen2ForCausalLM: decoderGraph,
+  Qwen3ForCausalLM: decoderGraph,
+};
+
+/** How a model is put on a device. */
+export interface ModelOptions extends LoadWatch {
+  readonly threads: number;
+  readonly kernels: "simd" | "reference";
+  readonly kvCacheBytes: number | undefined;
+  readonly kvCacheDtype: "bfloat16" | "float32";
+  readonly maxModelLength: number | undefined;
+  readonly maxBatchSize: number;
+  readonly maxTokensPerStep: number;
+  readonly buckets: Partial<BucketTables>;
+}
+
+/** Size of the KV pool where nothing else is said. */
+export const KV_CACHE_BYTES_DEFAULT: number = 512 * 1024 * 1024;
+
+/** Fewest rows of logits a step has room for: prompt log-probabilities come this many at a time. */
+const OUTPUT_ROWS_MIN = 64;
+
+/** How long contexts can be, and how many KV blocks hold them. */
+interface KvPlan {
+  readonly blockCount: number;
+  readonly poolBytes: number;
+  readonly contextLength: number;
+}
+
+/** Divides memory between contexts: as long as the model allows, as many as the pool holds. */
+function planKv(config: ModelConfig, dtype: KvDtype, options: ModelOptions): KvPlan {
+  const { kvCacheBytes, maxModelLength, maxBatchSize } = options;
+  const { layerCount, kvHeadCount, headDim, contextLength: modelLength } = config;
+  const blockBytes = layerCount * kvBlockBytes({ dtype, kvHeads: kvHeadCount, headDim });
+  if (maxModelLength !== undefined && maxModelLength > modelLength) {
+    throw new InvalidParameterError(
+      "maxModelLength",
+      maxModelLength,
+      `Cannot use maxModelLength ${maxModelLength}: the model takes at most ${modelLength} tokens`,
+    );
+  }
+  const wanted = maxModelLength ?? modelLength;
+  const blocksWanted = Math.ceil(wanted / KV_BLOCK_SIZE);
+  const poolBytes = kvCacheBytes ??
+    Math.min(Math.max(KV_CACHE_BYTES_DEFAULT, blockBytes), blocksWanted * maxBatchSize * blockBytes);
+  const blockCount = Math.floor(poolBytes / blockBytes);
+  if (blockCount < 1) {
+    throw new InvalidParameterError(
+      "kvCacheBytes",
+      kvCacheBytes,
+      `Cannot use kvCacheBytes ${kvCacheBytes}: one block of ${KV_BLOCK_SIZE} tokens takes ${blockBytes} bytes`,
+    );
+  }
+  if (maxModelLength !== undefined && blockCount < blocksWanted) {
+    throw new InvalidParameterError(
+      "kvCacheBytes",
+      poolBytes,
+      `A context of ${maxModelLength} tokens (maxModelLength) needs kvCacheBytes of at least ${
+        blocksWanted * blockBytes
+      }, not ${poolBytes}`,
+    );
+  }
+  return {
+    blockCount,
+    poolBytes: blockCount * blockBytes,
+    contextLength: Math.min(wanted, blockCount * KV_BLOCK_SIZE),
+  };
+}
+
+function kernelLimits(config: ModelConfig): KernelLimits {
+  const { hiddenSize, intermediateSize, headCount, headDim, kvHeadCount } = config;
+  return {
+    kMax: Math.max(hiddenSize, intermediateSize, headCount * headDim),
+    headDimMax: headDim,
+    headGroupMax: headCount / kvHeadCount,
+  };
+}
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** A model that is ready to run. */
+export class Model implements AsyncDisposable {
+  private constructor(
+    readonly config: ModelConfig,
+    readonly graph: Graph,
+    readonly device: Device,
+    readonly buckets: BucketTables,
+    /** KV blocks in the pool. */
+    readonly blockCount: number,
+    readonly kvCacheBytes: number,
+    /** Most rows of logits in one step. */
+    readonly maxOutputRows: number,
+    /** Everything that can change a bit of the output, as a SHA-256 in hex. */
+    readonly fingerprint: string,
+    readonly parameterCount: number,
+    readonly weightBytes: number,
+  ) {}
+
+  /** Longest prompt the buckets take. */
+  get maxPromptLength(): number {
+    return maxPromptLength(this.buckets);
+  }
+
+  /** Longest context the buckets reach. */
+  get maxContextLength(): number {
+    return maxContextLength(this.buckets);
+  }
+
+  /** Reads the checkpoint's weights into a freshly opened device. */
+  static async load(checkpoint: Checkpoint, options: ModelOptions): Promise<Model> {
+    const { config } = checkpoint;
+    const dtype: KvDtype = options.kvCacheDtype === "float32" ? "f32" : "bf16";
+    const kv = planKv(config, dtype, options);
+    const maxBatchSize = Math.min(options.maxBatchSize, options.maxTokensPerStep);
+    const buckets = bucketTables(options.buckets, {
+      maxContextLength: kv.contextLength,
+      maxBatchSize,
+      maxTokensPerStep: options.maxTokensPerStep,
+    });
+    const build = ARCHITECTURES[config.architecture];
+    if (build === undefined) {
+      throw new CheckpointError(checkpoint.path, `No graph for "${config.architecture}"`);
+    }
+    const graph = build(config, kv.contextLength);
+    const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
+    const device = await openDevice({
+      threads: options.threads,
+      kernels: options.kernels,
+      limits: kernelLimits(config),
+      maxOutputRows,
+    });
+    try {
+      await uploadWeights(checkpoint, graph, device, options);
+      device.uploadFloats(ROPE_TABLE, ropeTable(config.rope, kv.contextLength));
+      device.allocateKv(config.layerCount, {
+        dtype,
+        kvHeads: config.kvHeadCount,
+        headDim: config.headDim,
+        blockCount: kv.blockCount,
+      });
+      const infos = [...checkpoint.tensors.values()];
+      return new Model(
+        config,
+        graph,
+        device,
+        buckets,
+        kv.blockCount,
+        kv.poolBytes,
+        maxOutputRows,
+        await sha256([checkpoint.identity, dtype, options.kernels, numericsClass()].join("\n")),
+        infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
+        infos.reduce((sum, info) => sum + info.sizeBytes, 0),
+      );
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.device.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
