@@ -1,90 +1,116 @@
 /** The SDK: a model on a device, and what one can ask of it. */
 
-import type { AttentionBucket } from "./device/bucket.ts";
+import { ChatTemplateError, ClosedError } from "./base/errors.ts";
+import type { TraceEntry } from "./device/device.ts";
+import { foldDeltas, generateDeltas } from "./generation.ts";
+import { type LoadedModel, loadModel } from "./loading.ts";
+import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
 import type { LLMOptions } from "./options.ts";
 import type { GenerationDelta, RequestOutput } from "./outputs.ts";
-import type { SamplingParams } from "./sampling/params.ts";
+import {
+  type ChatMessage,
+  type ChatOptions,
+  encodeConversation,
+  type EncodedPrompt,
+  encodePrompt,
+  isConversation,
+  type Prompt,
+  type RequestOptions,
+} from "./prompts.ts";
+import {
+  resolveSamplingParams,
+  type SamplingDefaults,
+  SamplingParams,
+} from "./sampling/params.ts";
+import { ChatTemplate } from "./text/chat_template.ts";
 
-/** One prompt: text, or token ids as they are. */
-export type Prompt =
-  | string
-  | { readonly prompt: string }
-  | { readonly promptTokenIds: readonly number[] };
+export type { ModelInfo, ModelStats } from "./model_info.ts";
+export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
 
-/** One message of a conversation, OpenAI-shaped: its keys reach the chat template as they are. */
-export interface ChatMessage {
-  readonly role: string;
-  readonly content?: string | readonly (string | Readonly<Record<string, unknown>>)[] | null;
-  readonly [key: string]: unknown;
-}
+/** Tokens that `generate` writes where `maxTokens` is not given. */
+const GENERATE_MAX_TOKENS = 16;
 
-/** What every request takes besides its sampling parameters. */
-export interface RequestOptions {
-  /** Ends the request; its blocks are freed and the call rejects with the signal's reason. */
-  readonly signal?: AbortSignal;
-  /** Shown in outputs. Default: a random UUID. */
-  readonly requestId?: string;
-  /** Lower runs earlier. Default 0. */
-  readonly priority?: number;
-  /** Let the tokenizer add its special tokens to a text prompt. Default true; chat: always false. */
-  readonly addSpecialTokens?: boolean;
-}
+type Params = SamplingParams | readonly SamplingParams[];
 
-/** How a conversation becomes a prompt. */
-export interface ChatOptions extends RequestOptions {
-  /** A template that replaces the model's for this call. */
-  readonly chatTemplate?: string;
-  /** End the prompt with the header of the assistant's turn. Default true. */
-  readonly addGenerationPrompt?: boolean;
-  /** Leave the last message open for the model to go on with. Default false. */
-  readonly continueFinalMessage?: boolean;
-  /** Further template variables. */
-  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>>;
-  readonly tools?: readonly Readonly<Record<string, unknown>>[];
-  readonly documents?: readonly Readonly<Record<string, unknown>>[];
-}
-
-/** Facts about a loaded model. */
-export interface ModelInfo {
-  /** As it was named to `LLM.load`. */
-  readonly id: string;
-  readonly architecture: string;
-  readonly vocabSize: number;
-  readonly maxPromptLength: number;
-  readonly maxContextLength: number;
-  /** Names everything that can change a bit of the output: weights, KV dtype, numerics class. */
-  readonly fingerprint: string;
-  readonly threads: number;
-  readonly parameterCount: number;
-  readonly weightBytes: number;
-  readonly kvCacheBytes: number;
-  readonly hasChatTemplate: boolean;
-  readonly buckets: {
-    readonly prefill: readonly AttentionBucket[];
-    readonly decode: readonly AttentionBucket[];
-    readonly append: readonly AttentionBucket[];
-    readonly tokenwise: readonly number[];
-  };
-}
-
-/** A loaded model. */
+/**
+ * A loaded model. Load one with {@linkcode LLM.load} and hold it with `await using`, or close it:
+ * its threads run until then.
+ *
+ * @example Ask a chat model
+ * ```ts ignore
+ * import { LLM, SamplingParams } from "@rngd/llm";
+ *
+ * await using llm = await LLM.load("HuggingFaceTB/SmolLM2-135M-Instruct");
+ * const params = new SamplingParams({ temperature: 0, maxTokens: 64 });
+ * const { outputs } = await llm.chat([{ role: "user", content: "Why is the sky blue?" }], params);
+ * console.log(outputs[0]?.text);
+ * ```
+ */
 export class LLM implements AsyncDisposable {
-  private constructor(readonly info: ModelInfo) {}
+  /** Facts about the model. */
+  readonly info: ModelInfo;
+  readonly #loaded: LoadedModel;
+  #closing: Promise<void> | undefined;
 
-  static load(_model: string, _options: LLMOptions = {}): Promise<LLM> {
-    throw new Error("under construction");
+  private constructor(loaded: LoadedModel) {
+    this.#loaded = loaded;
+    this.info = modelInfo(loaded.model, {
+      id: loaded.id,
+      threads: loaded.threads,
+      hasChatTemplate: loaded.chatTemplate !== undefined,
+    });
   }
 
+  /**
+   * Loads a model.
+   *
+   * @param model A folder in Hugging Face layout, a GGUF file, or the id of a hub model that is in
+   * the local Hugging Face cache.
+   * @param options Every option has a default.
+   * @returns The model, warmed up.
+   * @throws {ModelNotFoundError} Nothing is found under that name.
+   * @throws {CheckpointError} A file of the checkpoint is missing, broken or not supported.
+   * @throws {InvalidParameterError} An option is out of range.
+   * @throws {DeviceMemoryError} Weights and KV pool exceed the device's memory.
+   */
+  static async load(model: string, options: LLMOptions = {}): Promise<LLM> {
+    return new LLM(await loadModel(model, options));
+  }
+
+  /**
+   * Continues one prompt, or several at once in one batch.
+   *
+   * @param prompt Text or token ids; an array gives an array of outputs in the same order.
+   * @param params One for all prompts, or one each. `maxTokens` is 16 where it is absent.
+   * @returns The output of each prompt.
+   * @throws {ContextLengthError} A prompt, or prompt and `maxTokens`, exceed the context.
+   * @throws {QueueFullError} Too many requests are waiting.
+   */
   generate(prompt: Prompt, params?: SamplingParams, options?: RequestOptions): Promise<RequestOutput>;
   generate(
     prompts: readonly Prompt[],
-    params?: SamplingParams | readonly SamplingParams[],
+    params?: Params,
     options?: RequestOptions,
   ): Promise<RequestOutput[]>;
-  generate(): Promise<RequestOutput | RequestOutput[]> {
-    throw new Error("under construction");
+  generate(
+    input: Prompt | readonly Prompt[],
+    params?: Params,
+    options: RequestOptions = {},
+  ): Promise<RequestOutput | RequestOutput[]> {
+    return Array.isArray(input)
+      ? this.#all<Prompt>(input, params, options)
+      : this.#one(input as Prompt, single(params), options);
   }
 
+  /**
+   * Answers one conversation, or several at once in one batch.
+   *
+   * @param messages OpenAI-shaped messages; an array of conversations gives an array of outputs.
+   * @param params One for all conversations, or one each. An absent `maxTokens` means the room
+   * left in the context.
+   * @returns The output of each conversation.
+   * @throws {ChatTemplateError} The template refuses the messages, or the model has none.
+   */
   chat(
     messages: readonly ChatMessage[],
     params?: SamplingParams,
@@ -92,45 +118,167 @@ export class LLM implements AsyncDisposable {
   ): Promise<RequestOutput>;
   chat(
     conversations: readonly (readonly ChatMessage[])[],
-    params?: SamplingParams | readonly SamplingParams[],
+    params?: Params,
     options?: ChatOptions,
   ): Promise<RequestOutput[]>;
-  chat(): Promise<RequestOutput | RequestOutput[]> {
-    throw new Error("under construction");
+  chat(
+    input: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
+    params?: Params,
+    options: ChatOptions = {},
+  ): Promise<RequestOutput | RequestOutput[]> {
+    return input.length > 0 && input.every((item) => Array.isArray(item))
+      ? this.#all(input as readonly (readonly ChatMessage[])[], params, options)
+      : this.#one(input as readonly ChatMessage[], single(params), options);
   }
 
-  /** Starts when it is first read; every refusal (bad prompt, full queue) comes before the first delta. */
-  stream(
-    _input: Prompt | readonly ChatMessage[],
-    _params?: SamplingParams,
-    _options?: ChatOptions,
+  /**
+   * Streams one answer, to a prompt or to a conversation. It starts when it is first read; every
+   * refusal (bad prompt, full queue) comes before the first delta. Leaving the loop ends the request.
+   *
+   * @returns Deltas whose texts add up to the whole answer.
+   */
+  async *stream(
+    input: Prompt | readonly ChatMessage[],
+    params: SamplingParams = new SamplingParams(),
+    options: ChatOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
-    throw new Error("under construction");
+    if (this.#closing !== undefined) throw new ClosedError("The model is closed");
+    options.signal?.throwIfAborted();
+    const conversation = isConversation(input);
+    const prompt = conversation
+      ? await this.#render(input, options)
+      : encodePrompt(input as Prompt, this.#loaded.tokenizer, options.addSpecialTokens ?? true);
+    const defaults: SamplingDefaults = conversation
+      ? this.#loaded.samplingDefaults
+      : { maxTokens: GENERATE_MAX_TOKENS, ...this.#loaded.samplingDefaults };
+    yield* generateDeltas(this.#loaded.engine, this.#loaded.tokenizer, {
+      requestId: options.requestId ?? crypto.randomUUID(),
+      prompt,
+      params: resolveSamplingParams(params, defaults),
+      priority: options.priority ?? 0,
+      signal: options.signal,
+    });
   }
 
-  /** Text → token ids. */
-  tokenize(_text: string, _options?: { readonly addSpecialTokens?: boolean }): number[] {
-    throw new Error("under construction");
+  /** Text → token ids. Special tokens are added unless `addSpecialTokens` is false. */
+  tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
+    const addSpecialTokens = options.addSpecialTokens ?? true;
+    return this.#loaded.tokenizer.encode(text, { addSpecialTokens });
   }
 
   /** A conversation → the token ids of its prompt. */
-  tokenizeChat(_messages: readonly ChatMessage[], _options?: ChatOptions): Promise<number[]> {
-    throw new Error("under construction");
+  async tokenizeChat(
+    messages: readonly ChatMessage[],
+    options: ChatOptions = {},
+  ): Promise<number[]> {
+    return [...(await this.#render(messages, options)).tokenIds];
   }
 
   /** Token ids → text, special tokens shown. */
-  detokenize(_tokenIds: readonly number[]): string {
-    throw new Error("under construction");
+  detokenize(tokenIds: readonly number[]): string {
+    return this.#loaded.tokenizer.decode(tokenIds, { skipSpecialTokens: false });
   }
 
   /** The vocabulary's own spelling of each id. */
-  tokenStrings(_tokenIds: readonly number[]): string[] {
-    throw new Error("under construction");
+  tokenStrings(tokenIds: readonly number[]): string[] {
+    return tokenIds.map((id) => this.#loaded.tokenizer.tokenString(id));
   }
 
-  async close(): Promise<void> {}
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+  /** The sampling defaults that the model's authors ask for, as parameters. */
+  getDefaultSamplingParams(): SamplingParams {
+    return new SamplingParams(this.#loaded.samplingDefaults);
   }
+
+  /** Counters of the engine and of the wire cache. */
+  stats(): ModelStats {
+    return { engine: this.#loaded.engine.stats(), wires: this.#loaded.model.device.wireStats() };
+  }
+
+  /** Which kernels the processing elements ran so far, how often and for how long. */
+  trace(): Promise<TraceEntry[]> {
+    return this.#loaded.model.device.trace();
+  }
+
+  /** Ends every request with a `ClosedError` and stops the threads. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** The same as {@linkcode close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#loaded.engine.close();
+    await this.#loaded.model.close();
+    this.#loaded.chatTemplate?.close();
+  }
+
+  #one(
+    input: Prompt | readonly ChatMessage[],
+    params: SamplingParams | undefined,
+    options: ChatOptions,
+  ): Promise<RequestOutput> {
+    return foldDeltas(this.stream(input, params, options));
+  }
+
+  /** Runs all inputs together. The first failure ends the others. */
+  async #all<Input extends Prompt | readonly ChatMessage[]>(
+    inputs: readonly Input[],
+    params: Params | undefined,
+    options: ChatOptions,
+  ): Promise<RequestOutput[]> {
+    const each = paramsOfEach(params, inputs.length);
+    const failed = new AbortController();
+    const signal = options.signal === undefined
+      ? failed.signal
+      : AbortSignal.any([options.signal, failed.signal]);
+    const { requestId = crypto.randomUUID(), ...rest } = options;
+    const outputs = inputs.map((input, i) =>
+      this.#one(input, each[i], { ...rest, requestId: `${requestId}-${i}`, signal })
+    );
+    try {
+      return await Promise.all(outputs);
+    } catch (error) {
+      failed.abort(error);
+      await Promise.allSettled(outputs);
+      throw error;
+    }
+  }
+
+  async #render(messages: readonly ChatMessage[], options: ChatOptions): Promise<EncodedPrompt> {
+    const { tokenizer, chatTemplate } = this.#loaded;
+    if (options.chatTemplate === undefined) {
+      if (chatTemplate === undefined) {
+        throw new ChatTemplateError(
+          `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
+        );
+      }
+      return await encodeConversation(messages, chatTemplate, tokenizer, options);
+    }
+    const own = new ChatTemplate(options.chatTemplate, {
+      tokens: tokenizer.templateTokens,
+      file: "chatTemplate",
+    });
+    try {
+      return await encodeConversation(messages, own, tokenizer, options);
+    } finally {
+      own.close();
+    }
+  }
+}
+
+function single(params: Params | undefined): SamplingParams | undefined {
+  if (params === undefined || params instanceof SamplingParams) return params;
+  throw new TypeError("One prompt takes one SamplingParams, not an array");
+}
+
+function paramsOfEach(params: Params | undefined, count: number): (SamplingParams | undefined)[] {
+  if (params === undefined || params instanceof SamplingParams) return Array(count).fill(params);
+  if (params.length !== count) {
+    throw new TypeError(`${count} prompts take one SamplingParams or ${count}, not ${params.length}`);
+  }
+  return [...params];
 }

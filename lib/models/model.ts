@@ -9,7 +9,7 @@ import {
 } from "../device/bucket.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import { type Device, kvBlockBytes, numericsClass, openDevice } from "../device/device.ts";
-import { KV_BLOCK_SIZE, type KernelLimits, type KvDtype } from "../device/kernel_table.ts";
+import { type KernelLimits, KV_BLOCK_SIZE, type KvDtype } from "../device/kernel_table.ts";
 import { decoderGraph, ROPE_TABLE } from "./architectures/decoder.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { Architecture, ModelConfig } from "./config.ts";
@@ -65,7 +65,10 @@ function planKv(config: ModelConfig, dtype: KvDtype, options: ModelOptions): KvP
   const wanted = maxModelLength ?? modelLength;
   const blocksWanted = Math.ceil(wanted / KV_BLOCK_SIZE);
   const poolBytes = kvCacheBytes ??
-    Math.min(Math.max(KV_CACHE_BYTES_DEFAULT, blockBytes), blocksWanted * maxBatchSize * blockBytes);
+    Math.min(
+      Math.max(KV_CACHE_BYTES_DEFAULT, blockBytes),
+      blocksWanted * maxBatchSize * blockBytes,
+    );
   const blockCount = Math.floor(poolBytes / blockBytes);
   if (blockCount < 1) {
     throw new InvalidParameterError(

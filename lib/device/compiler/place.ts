@@ -26,7 +26,7 @@ export interface PlaceOptions {
 const ALIGNMENT = 64;
 
 /** Rounds up to the arena's alignment. */
-export function alignUp(bytes: number, alignment = ALIGNMENT): number {
+export function alignUp(bytes: number, alignment: number = ALIGNMENT): number {
   return Math.ceil(bytes / alignment) * alignment;
 }
 

@@ -1,0 +1,142 @@
+/** Causal attention over paged keys and values: the definition of its tiles and their order. */
+
+import { fusedMultiplyAdd } from "../dtype.ts";
+import type { IntVector, Matrix } from "./ndarray.ts";
+import { BLOCK_TOKENS, keyIndex, type KvCache, readKv, valueIndex } from "./write_kv.ts";
+
+/** What a call of {@linkcode attention} works on. */
+export interface AttentionViews {
+  /** [rows][heads · headDim] */
+  readonly out: Matrix;
+  /** [rows][heads · headDim] */
+  readonly q: Matrix;
+  readonly cache: KvCache;
+  /** Of each row: its position in its sequence. */
+  readonly positions: IntVector;
+  /** Of each row: which row of the block tables is its own. */
+  readonly sequences: IntVector;
+  /** Block ids, `blockTableStride` a sequence. */
+  readonly blockTables: IntVector;
+  readonly blockTableStride: number;
+}
+
+/** Unit u = row · kvHeads + kvHead: the query heads of one row that share one KV head. */
+export interface AttentionUnits {
+  readonly unitStart: number;
+  readonly unitEnd: number;
+  readonly unitStep: number;
+}
+
+/**
+ * out = softmax(scale · q · keys) · values over positions max(0, p − window + 1) … p of the row's
+ * sequence, p its position; window 0 is no window.
+ *
+ * Keys are taken in tiles of sixteen cut by position alone, so that a row's sums come in one order
+ * whoever computes it. Slots outside the visible positions are not read.
+ */
+export function attention(
+  views: AttentionViews,
+  units: AttentionUnits,
+  options: { readonly heads: number; readonly scale: number; readonly window: number },
+): void {
+  const { kvHeads, headDim } = views.cache;
+  const group = options.heads / kvHeads;
+  const softmax = new OnlineSoftmax(headDim);
+  for (let unit = units.unitStart; unit < units.unitEnd; unit += units.unitStep) {
+    const row = Math.floor(unit / kvHeads);
+    const kvHead = unit % kvHeads;
+    const last = views.positions.get(row);
+    const first = options.window === 0 ? 0 : Math.max(0, last - options.window + 1);
+    const table = views.sequences.get(row) * views.blockTableStride;
+    for (let head = kvHead * group; head < (kvHead + 1) * group; head++) {
+      softmax.reset();
+      for (let tile = Math.floor(first / BLOCK_TOKENS); tile * BLOCK_TOKENS <= last; tile++) {
+        softmax.addTile(views.cache, {
+          blockId: views.blockTables.get(table + tile),
+          kvHead,
+          tokenStart: Math.max(0, first - tile * BLOCK_TOKENS),
+          tokenEnd: Math.min(BLOCK_TOKENS, last + 1 - tile * BLOCK_TOKENS),
+          q: views.q.data,
+          qAt: views.q.index(row, head * headDim),
+          scale: options.scale,
+        });
+      }
+      softmax.finish(views.out.data, views.out.index(row, head * headDim));
+    }
+  }
+}
+
+/** The visible tokens [tokenStart, tokenEnd) of one block, and the query that looks at them. */
+interface Tile {
+  readonly blockId: number;
+  readonly kvHead: number;
+  readonly tokenStart: number;
+  readonly tokenEnd: number;
+  readonly q: Float32Array;
+  readonly qAt: number;
+  readonly scale: number;
+}
+
+/**
+ * Softmax-weighted sum of values, tile after tile: what was summed under an earlier maximum is
+ * scaled down when a tile brings a larger one. Float32 throughout.
+ */
+class OnlineSoftmax {
+  #largest = -Infinity;
+  #total = 0;
+  readonly #sum: Float32Array;
+  readonly #weights: Float32Array = new Float32Array(BLOCK_TOKENS);
+
+  constructor(headDim: number) {
+    this.#sum = new Float32Array(headDim);
+  }
+
+  reset(): void {
+    this.#largest = -Infinity;
+    this.#total = 0;
+    this.#sum.fill(0);
+  }
+
+  addTile(cache: KvCache, tile: Tile): void {
+    const weights = this.#weights;
+    let largest = this.#largest;
+    for (let token = tile.tokenStart; token < tile.tokenEnd; token++) {
+      weights[token] = score(cache, tile, token);
+      largest = Math.max(largest, weights[token]!);
+    }
+    const rescale = exp32(this.#largest - largest);
+    this.#largest = largest;
+    this.#total = Math.fround(this.#total * rescale);
+    for (let token = tile.tokenStart; token < tile.tokenEnd; token++) {
+      weights[token] = exp32(weights[token]! - largest);
+      this.#total = Math.fround(this.#total + weights[token]!);
+    }
+    for (let d = 0; d < cache.headDim; d++) {
+      let sum = Math.fround(this.#sum[d]! * rescale);
+      for (let token = tile.tokenStart; token < tile.tokenEnd; token++) {
+        const index = valueIndex(cache, tile.blockId, tile.kvHead, token, d);
+        sum = fusedMultiplyAdd(weights[token]!, readKv(cache, cache.values, index), sum);
+      }
+      this.#sum[d] = sum;
+    }
+  }
+
+  finish(out: Float32Array, outAt: number): void {
+    for (let d = 0; d < this.#sum.length; d++) out[outAt + d] = this.#sum[d]! / this.#total;
+  }
+}
+
+/** scale · (q · key): one chain over d from +0. */
+function score(cache: KvCache, tile: Tile, token: number): number {
+  let sum = 0;
+  for (let d = 0; d < cache.headDim; d++) {
+    const index = keyIndex(cache, tile.blockId, tile.kvHead, token, d);
+    sum = fusedMultiplyAdd(tile.q[tile.qAt + d]!, readKv(cache, cache.keys, index), sum);
+  }
+  return sum * tile.scale;
+}
+
+/** e^x of a float32, rounded to float32. */
+function exp32(x: number): number {
+  return Math.fround(Math.exp(Math.fround(x)));
+}

@@ -1,0 +1,256 @@
+/**
+ * Several rows of activations times a weight, in tiles of up to five rows and eight columns.
+ *
+ * A tile makes four passes, one for each class of k (mod 4), and adds its partial sums to the
+ * output in that order: the same additions in the same order as the GEMV, so the same bits. For
+ * each panel the classes are the outer loop and the tiles the inner one, which keeps a quarter of
+ * the panel in the first-level cache.
+ *
+ * Float32 and bfloat16 panels are read as they are; the others are expanded once a panel.
+ */
+
+import {
+  type Body,
+  call,
+  doWhile,
+  type Expr,
+  type FunctionRef,
+  type FunctionScope,
+  increment,
+  type Local,
+  ModuleBuilder,
+  set,
+  setI32,
+  when,
+} from "./assembler.ts";
+import { PANEL_COLUMNS, panelBytes, type WeightFormat } from "../block_formats.ts";
+import { CLASS_COUNT, defineExpand, EXPANDED_ROW_BYTES, expandedBytes } from "./expand.ts";
+import { f32x4, i32, i32x4, v128 } from "./instructions.ts";
+import { splatLane } from "./lanes.ts";
+import { packedRowWidth, packedTileBytes } from "./pack.ts";
+
+/**
+ * (packed, panel, out, outStrideBytes, panelCount, largeTiles, smallTiles, expanded): first the
+ * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for one panel.
+ */
+export type Gemm = (
+  packed: number,
+  panel: number,
+  out: number,
+  outStrideBytes: number,
+  panelCount: number,
+  largeTiles: number,
+  smallTiles: number,
+  expanded: number,
+) => void;
+
+/** Compiles the GEMM of one format and k for tiles of smallRows and, below five, one row more. */
+export function compileGemm(
+  memory: WebAssembly.Memory,
+  format: WeightFormat,
+  k: number,
+  tiles: { readonly smallRows: number; readonly largeRows: number },
+): Gemm {
+  const module = new ModuleBuilder();
+  const gemm = defineGemm(module, format, k, tiles);
+  return module.link(memory).get(gemm);
+}
+
+/** Where the weights of one class are, and how they become two vectors. */
+interface ClassLayout {
+  /** From one class to the next. */
+  readonly classBytes: number;
+  /** From one k of a class to the next. */
+  readonly stepBytes: number;
+  setup: Body;
+  /** low and high = the weights at address + offset. */
+  load(low: Local<"v128">, high: Local<"v128">, address: Expr<"i32">, offset: number): Body;
+}
+
+function isReadDirectly(format: WeightFormat): boolean {
+  return format === "f32" || format === "bf16";
+}
+
+function classLayout(format: WeightFormat, k: number, scope: FunctionScope): ClassLayout {
+  if (format === "bf16") {
+    const mask = scope.local("v128");
+    return {
+      classBytes: 2 * PANEL_COLUMNS,
+      stepBytes: CLASS_COUNT * 2 * PANEL_COLUMNS,
+      setup: [set(mask, v128.constI32(0xffff0000))],
+      load: (low, high, address, offset) => [
+        set(high, v128.load(address, offset)),
+        set(low, i32x4.shl(high, 16)),
+        set(high, v128.and(high, mask)),
+      ],
+    };
+  }
+  const interleaved = format === "f32";
+  return {
+    classBytes: interleaved ? EXPANDED_ROW_BYTES : expandedBytes(k / CLASS_COUNT),
+    stepBytes: interleaved ? CLASS_COUNT * EXPANDED_ROW_BYTES : EXPANDED_ROW_BYTES,
+    setup: [],
+    load: (low, high, address, offset) => [
+      set(low, v128.load(address, offset)),
+      set(high, v128.load(address, offset + 16)),
+    ],
+  };
+}
+
+function defineGemm(
+  module: ModuleBuilder,
+  format: WeightFormat,
+  k: number,
+  tiles: { readonly smallRows: number; readonly largeRows: number },
+): FunctionRef {
+  const { smallRows, largeRows } = tiles;
+  const expand = isReadDirectly(format) ? undefined : defineExpand(module, format, k);
+  const small = defineTiles(module, format, k, smallRows);
+  const large = largeRows === smallRows ? undefined : defineTiles(module, format, k, largeRows);
+  const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
+  return module.define("gemm", params, "none", (
+    scope,
+    packed,
+    panel,
+    out,
+    outStride,
+    panelCount,
+    largeTiles,
+    smallTiles,
+    expanded,
+  ) => {
+    const weights = scope.local("i32");
+    const smallPacked = scope.local("i32");
+    const smallOut = scope.local("i32");
+    const { classBytes } = classLayout(format, k, scope);
+    const smallClassBytes = packedTileBytes(smallRows, k) / CLASS_COUNT;
+    const largeClassBytes = packedTileBytes(largeRows, k) / CLASS_COUNT;
+    const runClass = (c: number): Body => {
+      const at = i32.add(weights, c * classBytes);
+      const first = c === 0 ? 1 : 0;
+      return [
+        large === undefined ? [] : when(largeTiles, [
+          call(large, i32.add(packed, c * largeClassBytes), at, out, outStride, largeTiles, first),
+        ]),
+        when(smallTiles, [
+          call(
+            small,
+            i32.add(smallPacked, c * smallClassBytes),
+            at,
+            smallOut,
+            outStride,
+            smallTiles,
+            first,
+          ),
+        ]),
+      ];
+    };
+    return [
+      setI32(
+        smallPacked,
+        i32.add(packed, i32.mul(largeTiles, packedTileBytes(largeRows, k))),
+      ),
+      setI32(smallOut, i32.add(out, i32.mul(i32.mul(largeTiles, largeRows), outStride))),
+      doWhile(
+        panelCount,
+        expand === undefined
+          ? setI32(weights, panel)
+          : [call(expand, panel, expanded), setI32(weights, expanded)],
+        Array.from({ length: CLASS_COUNT }, (_, c) => runClass(c)),
+        increment(panel, panelBytes(format, k)),
+        increment(out, 4 * PANEL_COLUMNS),
+        increment(smallOut, 4 * PANEL_COLUMNS),
+        increment(panelCount, -1),
+      ),
+    ];
+  });
+}
+
+/** k of one class that an iteration of a tile's loop covers. */
+const UNROLL = 4;
+
+/**
+ * (packed, weights, out, outStride, tileCount, first): one class of k for a run of tiles. `packed`
+ * and `weights` point at the class; the sums replace the output if `first`, else are added to it.
+ */
+function defineTiles(
+  module: ModuleBuilder,
+  format: WeightFormat,
+  k: number,
+  rows: number,
+): FunctionRef<readonly ["i32", "i32", "i32", "i32", "i32", "i32"], "none"> {
+  const params = ["i32", "i32", "i32", "i32", "i32", "i32"] as const;
+  return module.define(`tiles${rows}`, params, "none", (
+    scope,
+    packed,
+    weights,
+    out,
+    outStride,
+    tileCount,
+    first,
+  ) => {
+    const layout = classLayout(format, k, scope);
+    const sums = scope.locals("v128", 2 * rows);
+    const low = scope.local("v128");
+    const high = scope.local("v128");
+    const four = scope.local("v128");
+    const activation = scope.local("v128");
+    const packedAt = scope.local("i32");
+    const weightsAt = scope.local("i32");
+    const weightsEnd = scope.local("i32");
+    const packedStep = 4 * packedRowWidth(rows);
+
+    const multiplyRow = (row: number, value: Expr<"v128">): Body => {
+      const [a, b] = [sums[2 * row] as Local<"v128">, sums[2 * row + 1] as Local<"v128">];
+      return [
+        set(activation, value),
+        set(a, f32x4.relaxedMadd(activation, low, a)),
+        set(b, f32x4.relaxedMadd(activation, high, b)),
+      ];
+    };
+    const step = (u: number): Body => [
+      layout.load(low, high, weightsAt, u * layout.stepBytes),
+      set(four, v128.load(packedAt, u * packedStep)),
+      Array.from({ length: Math.min(rows, 4) }, (_, row) => multiplyRow(row, splatLane(four, row))),
+      // The fifth row is one load, not one more vector: there is no register left for it.
+      rows === 5 ? multiplyRow(4, v128.load32Splat(packedAt, u * packedStep + 16)) : [],
+    ];
+    const steps = (count: number): Body => Array.from({ length: count }, (_, u) => step(u));
+    const classK = k / CLASS_COUNT;
+    const rest = classK % UNROLL;
+    const main = classK < UNROLL ? [] : [
+      setI32(weightsEnd, i32.add(weights, (classK - rest) * layout.stepBytes)),
+      doWhile(
+        i32.ne(weightsAt, weightsEnd),
+        steps(UNROLL),
+        increment(weightsAt, UNROLL * layout.stepBytes),
+        increment(packedAt, UNROLL * packedStep),
+      ),
+    ];
+    const storeRows = (value: (sum: Local<"v128">, offset: number) => Expr<"v128">): Body =>
+      Array.from({ length: rows }, (_, row) => [
+        [0, 1].map((half) =>
+          v128.store(out, value(sums[2 * row + half] as Local<"v128">, 16 * half), 16 * half)
+        ),
+        increment(out, outStride),
+      ]);
+    return [
+      layout.setup,
+      doWhile(
+        tileCount,
+        sums.map((sum) => set(sum, v128.zero)),
+        setI32(packedAt, packed),
+        setI32(weightsAt, weights),
+        main,
+        steps(rest),
+        when(
+          first,
+          storeRows((sum) => sum),
+          storeRows((sum, offset) => f32x4.add(v128.load(out, offset), sum)),
+        ),
+        increment(packed, packedTileBytes(rows, k)),
+        increment(tileCount, -1),
+      ),
+    ];
+  });
+}

@@ -1,0 +1,121 @@
+/** One row of activations times a weight: panels stream by once and are expanded in registers. */
+
+import {
+  type Body,
+  doWhile,
+  type Expr,
+  type FunctionRef,
+  increment,
+  type Local,
+  ModuleBuilder,
+  set,
+  setI32,
+} from "./assembler.ts";
+import { blockElements, PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
+import { f32x4, i32, v128 } from "./instructions.ts";
+import { splatLane } from "./lanes.ts";
+import { createDecoder } from "./panel_decoder.ts";
+import { invariant } from "../../base/invariant.ts";
+
+/** (panel, x, out, panelCount): consecutive panels into consecutive runs of eight outputs. */
+export type Gemv = (panel: number, x: number, out: number, panelCount: number) => void;
+
+/** How the k-th activation gets into all four lanes. */
+export type ActivationLoad = "shuffle" | "splat";
+
+/**
+ * Compiles the GEMV of one format and k.
+ *
+ * `activations`: "shuffle" loads four and spreads them in registers, which saves loads; "splat"
+ * loads each one into all lanes, which spares the vector units where decoding keeps them busy.
+ */
+export function compileGemv(
+  memory: WebAssembly.Memory,
+  format: WeightFormat,
+  k: number,
+  activations: ActivationLoad = preferredLoad(format),
+): Gemv {
+  const module = new ModuleBuilder();
+  const gemv = defineGemv(module, format, k, activations);
+  return module.link(memory).get(gemv);
+}
+
+/** Where expansion takes many vector operations, loads are what is left over. */
+function preferredLoad(format: WeightFormat): ActivationLoad {
+  return blockElements(format) > 1 ? "splat" : "shuffle";
+}
+
+function defineGemv(
+  module: ModuleBuilder,
+  format: WeightFormat,
+  k: number,
+  activations: ActivationLoad,
+): FunctionRef {
+  return module.define("gemv", ["i32", "i32", "i32", "i32"], "none", (
+    scope,
+    weight,
+    x,
+    out,
+    panelCount,
+  ) => {
+    const decoder = createDecoder(format, scope);
+    invariant(k > 0 && k % decoder.stepK === 0, `A ${format} weight has k ${k}`);
+    // Two vectors of columns for each of the four classes of k.
+    const sums = scope.locals("v128", 8);
+    const four = scope.local("v128");
+    const activation = scope.local("v128");
+    const xAt = scope.local("i32");
+    const xEnd = scope.local("i32");
+
+    const loadActivation = (i: number): Body => {
+      if (activations === "splat") return [set(activation, v128.load32Splat(xAt, 4 * i))];
+      return [
+        i % 4 === 0 ? [set(four, v128.load(xAt, 4 * i))] : [],
+        set(activation, splatLane(four, i % 4)),
+      ];
+    };
+    const multiply = (i: number): Body => {
+      const weights = decoder.weights(weight, i);
+      const low = sums[2 * (i % 4)] as Local<"v128">;
+      const high = sums[2 * (i % 4) + 1] as Local<"v128">;
+      return [
+        loadActivation(i),
+        weights.prepare,
+        set(low, f32x4.relaxedMadd(weights.low, activation, low)),
+        set(high, f32x4.relaxedMadd(weights.high, activation, high)),
+      ];
+    };
+
+    return [
+      decoder.setup,
+      doWhile(
+        panelCount,
+        sums.map((sum) => set(sum, v128.zero)),
+        setI32(xAt, x),
+        setI32(xEnd, i32.add(x, 4 * k)),
+        doWhile(
+          i32.ne(xAt, xEnd),
+          decoder.begin(weight),
+          Array.from({ length: decoder.stepK }, (_, i) => multiply(i)),
+          increment(weight, decoder.stepBytes),
+          increment(xAt, 4 * decoder.stepK),
+        ),
+        v128.store(out, addClasses(sums, 0)),
+        v128.store(out, addClasses(sums, 1), 16),
+        increment(out, 4 * PANEL_COLUMNS),
+        increment(panelCount, -1),
+      ),
+    ];
+  });
+}
+
+/** ((s0 + s1) + s2) + s3 of one half of the columns. */
+function addClasses(sums: readonly Local<"v128">[], half: 0 | 1): Expr<"v128"> {
+  const [s0, s1, s2, s3] = [0, 1, 2, 3].map((c) => sums[2 * c + half] as Local<"v128">) as [
+    Local<"v128">,
+    Local<"v128">,
+    Local<"v128">,
+    Local<"v128">,
+  ];
+  return f32x4.add(f32x4.add(f32x4.add(s0, s1), s2), s3);
+}

@@ -1,0 +1,56 @@
+/** Facts about a loaded model, and how its engine is doing. */
+
+import type { BucketTables } from "./device/bucket.ts";
+import type { WireStats } from "./device/device.ts";
+import type { EngineStats } from "./engine/engine.ts";
+import type { Model } from "./models/model.ts";
+
+/** Facts about a loaded model. */
+export interface ModelInfo {
+  /** As it was named to `LLM.load`. */
+  readonly id: string;
+  /** As config.json says: `LlamaForCausalLM`. */
+  readonly architecture: string;
+  readonly vocabSize: number;
+  /** Longest prompt, in tokens. */
+  readonly maxPromptLength: number;
+  /** Longest prompt and output together, in tokens. */
+  readonly maxContextLength: number;
+  /** Names everything that can change a bit of the output: weights, KV dtype, kernels, numerics. */
+  readonly fingerprint: string;
+  /** Processing elements that run as threads; 0 when the one there is runs inline. */
+  readonly threads: number;
+  readonly parameterCount: number;
+  /** Bytes of weights as the checkpoint stores them. */
+  readonly weightBytes: number;
+  /** Bytes of the KV pool. */
+  readonly kvCacheBytes: number;
+  readonly hasChatTemplate: boolean;
+  /** The shapes that wires are compiled for. */
+  readonly buckets: BucketTables;
+}
+
+/** Counters of a running model. */
+export interface ModelStats {
+  readonly engine: EngineStats;
+  readonly wires: WireStats;
+}
+
+/** Gathers the facts. */
+export function modelInfo(
+  model: Model,
+  given: { id: string; threads: number; hasChatTemplate: boolean },
+): ModelInfo {
+  return {
+    ...given,
+    architecture: model.config.architecture,
+    vocabSize: model.config.vocabSize,
+    maxPromptLength: model.maxPromptLength,
+    maxContextLength: model.maxContextLength,
+    fingerprint: model.fingerprint,
+    parameterCount: model.parameterCount,
+    weightBytes: model.weightBytes,
+    kvCacheBytes: model.kvCacheBytes,
+    buckets: model.buckets,
+  };
+}

@@ -1,0 +1,135 @@
+/** The tensors that a model of a given config is made of, and the search for them in a checkpoint. */
+
+import { CheckpointError } from "../base/errors.ts";
+import type { WeightFormat } from "../device/block_formats.ts";
+import type { ModelConfig } from "./config.ts";
+import type { ByteSource } from "./formats/byte_source.ts";
+
+/** One tensor of a checkpoint, by its Hugging Face name. */
+export interface TensorInfo {
+  readonly name: string;
+  readonly format: WeightFormat;
+  /** Hugging Face order: [outputs, inputs], or [size]. */
+  readonly shape: readonly number[];
+  readonly sizeBytes: number;
+}
+
+/** A tensor that a config calls for. */
+export interface ExpectedTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+}
+
+/** A tensor as one file has it, whatever that file calls it. */
+export interface FoundTensor {
+  /** The file's own name for it. */
+  readonly name: string;
+  /** The file's own word for its type: "BF16", "Q4_0". */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly source: ByteSource;
+  readonly position: number;
+  readonly sizeBytes: number;
+}
+
+/** A tensor that the config calls for, and where its bytes are. */
+export interface StoredTensor extends TensorInfo {
+  readonly source: ByteSource;
+  readonly position: number;
+}
+
+const FORMAT_BY_DTYPE: ReadonlyMap<string, WeightFormat> = new Map([
+  ["F32", "f32"],
+  ["F16", "f16"],
+  ["BF16", "bf16"],
+  ["Q8_0", "q8_0"],
+  ["Q4_0", "q4_0"],
+  ["Q4_1", "q4_1"],
+]);
+
+/** Formats with a value an element, the only ones that a vector may have. */
+const PLAIN_FORMATS: ReadonlySet<WeightFormat> = new Set(["f32", "f16", "bf16"]);
+
+/** Every tensor that `config` calls for, in the order a forward pass meets them. A tied head is not in it. */
+export function expectedTensors(config: ModelConfig): ExpectedTensor[] {
+  const { hiddenSize, intermediateSize, vocabSize, headDim } = config;
+  const queryWidth = config.headCount * headDim;
+  const kvWidth = config.kvHeadCount * headDim;
+  const tensors: ExpectedTensor[] = [];
+  const add = (name: string, ...shape: number[]) => tensors.push({ name, shape });
+  const addLinear = (name: string, outputs: number, inputs: number, bias: boolean) => {
+    add(`${name}.weight`, outputs, inputs);
+    if (bias) add(`${name}.bias`, outputs);
+  };
+
+  add("model.embed_tokens.weight", vocabSize, hiddenSize);
+  for (let layer = 0; layer < config.layerCount; layer++) {
+    const prefix = `model.layers.${layer}`;
+    add(`${prefix}.input_layernorm.weight`, hiddenSize);
+    addLinear(`${prefix}.self_attn.q_proj`, queryWidth, hiddenSize, config.attentionBias);
+    addLinear(`${prefix}.self_attn.k_proj`, kvWidth, hiddenSize, config.attentionBias);
+    addLinear(`${prefix}.self_attn.v_proj`, kvWidth, hiddenSize, config.attentionBias);
+    if (config.qkNorm) {
+      add(`${prefix}.self_attn.q_norm.weight`, headDim);
+      add(`${prefix}.self_attn.k_norm.weight`, headDim);
+    }
+    addLinear(`${prefix}.self_attn.o_proj`, hiddenSize, queryWidth, config.attentionOutputBias);
+    add(`${prefix}.post_attention_layernorm.weight`, hiddenSize);
+    addLinear(`${prefix}.mlp.gate_proj`, intermediateSize, hiddenSize, config.mlpBias);
+    addLinear(`${prefix}.mlp.up_proj`, intermediateSize, hiddenSize, config.mlpBias);
+    addLinear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, config.mlpBias);
+  }
+  add("model.norm.weight", hiddenSize);
+  if (!config.tieWordEmbeddings) add("lm_head.weight", vocabSize, hiddenSize);
+  return tensors;
+}
+
+/** Matches `found` with what `expected` calls for; refuses a type or shape that does not fit. */
+export function storedTensor(expected: ExpectedTensor, found: FoundTensor): StoredTensor {
+  const file = found.source.name;
+  const what = `tensor "${found.name}" of "${file}"`;
+  if (found.shape.join() !== expected.shape.join()) {
+    throw new CheckpointError(
+      file,
+      `Cannot use ${what}: it has the shape [${found.shape.join(", ")}], ` +
+        `but the config calls for [${expected.shape.join(", ")}]`,
+    );
+  }
+  const format = FORMAT_BY_DTYPE.get(found.dtype);
+  if (format === undefined) {
+    const supported = [...FORMAT_BY_DTYPE.keys()].join(", ");
+    throw new CheckpointError(
+      file,
+      `Cannot use ${what}: it is of type ${found.dtype}; the supported types are ${supported}`,
+    );
+  }
+  if (expected.shape.length === 1 && !PLAIN_FORMATS.has(format)) {
+    throw new CheckpointError(
+      file,
+      `Cannot use ${what}: it is a vector of type ${found.dtype}, but must be F32, F16 or BF16`,
+    );
+  }
+  const { source, position, sizeBytes } = found;
+  return { name: expected.name, format, shape: expected.shape, sizeBytes, source, position };
+}
+
+/** Refuses a checkpoint that lacks a tensor. `storedName` is what the file would call it. */
+export function missingTensor(file: string, storedName: string, shape: readonly number[]): never {
+  throw new CheckpointError(
+    file,
+    `Cannot find tensor "${storedName}" in "${file}": ` +
+      `the config calls for it, with the shape [${shape.join(", ")}]`,
+  );
+}
+
+/**
+ * Refuses a tensor inside a layer for which the config has no use: leaving out a bias or a norm
+ * would give another model's answers without a word.
+ */
+export function unusedTensor(file: string, storedName: string): never {
+  throw new CheckpointError(
+    file,
+    `Cannot use tensor "${storedName}" of "${file}": ` +
+      "the config's architecture has no such tensor in a layer",
+  );
+}

@@ -1,0 +1,251 @@
+/** GGUF metadata → the same checked {@linkcode ModelConfig} that a config.json gives. */
+
+import { type Architecture, type ModelConfig, SIZE_RULES, stretchedContext } from "./config.ts";
+import { Fields, type NumberRule } from "./fields.ts";
+import type { GgufHeader, GgufValue } from "./formats/gguf.ts";
+import type { GenerationDefaults } from "./generation_config.ts";
+import type { RopeConfig, RopeScaling } from "./rope.ts";
+import { yarnMagnitude } from "./rope_config.ts";
+
+/** By `general.architecture`. Mistral and SmolLM2 call themselves llama too. */
+const ARCHITECTURE_BY_NAME: Readonly<Record<string, Architecture>> = {
+  llama: "LlamaForCausalLM",
+  qwen2: "Qwen2ForCausalLM",
+  qwen3: "Qwen3ForCausalLM",
+};
+
+/** Control tokens with these texts end an answer, whichever single id the file calls its end token. */
+const END_TOKEN_TEXTS: ReadonlySet<string> = new Set([
+  "<|im_end|>",
+  "<|endoftext|>",
+  "<|end_of_text|>",
+  "<|eot_id|>",
+  "<|eom_id|>",
+  "<|end|>",
+  "<|return|>",
+  "<|call|>",
+  "<|calls|>",
+  "<|flush|>",
+  "<end_of_turn>",
+  "<eos>",
+  "</s>",
+]);
+
+/** The `tokenizer.ggml.token_type` of control tokens. */
+const CONTROL_TOKEN = 3;
+
+/** Reads the config of one file. `divisors` are the values of its rope_freqs.weight, if it has one. */
+export function readGgufConfig(
+  file: string,
+  { metadata, tensors }: GgufHeader,
+  divisors: readonly number[] | undefined,
+): ModelConfig {
+  const fields: Fields = new Fields(file, (key) => metadata.get(key));
+  const modelType = fields.optionalString("general.architecture") ?? "";
+  const architecture = Object.hasOwn(ARCHITECTURE_BY_NAME, modelType)
+    ? ARCHITECTURE_BY_NAME[modelType]
+    : undefined;
+  if (architecture === undefined) {
+    const supported = Object.keys(ARCHITECTURE_BY_NAME).join(", ");
+    fields.fail("general.architecture", `the supported architectures are ${supported}`);
+  }
+  const key = (name: string) => `${modelType}.${name}`;
+  if ((fields.optionalInteger(key("expert_count"), { min: 0 }) ?? 0) > 0) {
+    fields.fail(key("expert_count"), "models with experts cannot be run");
+  }
+
+  const hiddenSize = fields.integer(key("embedding_length"), SIZE_RULES.hiddenSize);
+  const layerCount = fields.integer(key("block_count"), SIZE_RULES.layerCount);
+  const perLayer = (name: string, rule: NumberRule, fallback?: number) =>
+    readUniform(fields, key(name), layerCount, rule, fallback);
+  const headCount = perLayer("attention.head_count", SIZE_RULES.headCount);
+  const kvHeadCount = perLayer("attention.head_count_kv", SIZE_RULES.headCount, headCount);
+  if (headCount % kvHeadCount !== 0) {
+    fields.fail(key("attention.head_count_kv"), `it must divide the head count ${headCount}`);
+  }
+  const headDim = readHeadDim(fields, key, hiddenSize / headCount);
+  const maxPositionEmbeddings = fields.integer(key("context_length"), SIZE_RULES.positions);
+  const rope = readRope(fields, key, { headDim, maxPositionEmbeddings, divisors });
+  const window = fields.optionalInteger(key("attention.sliding_window"), { min: 0 }) ?? 0;
+  return {
+    architecture,
+    modelType,
+    // The embedding's rows decide: the key of the same name is often missing.
+    vocabSize: tensors.get("token_embd.weight")?.shape[0] ??
+      fields.fail("token_embd.weight", "the token embedding must be among its tensors"),
+    hiddenSize,
+    intermediateSize: perLayer("feed_forward_length", SIZE_RULES.intermediateSize),
+    layerCount,
+    headCount,
+    kvHeadCount,
+    headDim,
+    rmsNormEpsilon: Math.fround(
+      fields.number(key("attention.layer_norm_rms_epsilon"), SIZE_RULES.epsilon),
+    ),
+    maxPositionEmbeddings,
+    contextLength: stretchedContext(maxPositionEmbeddings, rope),
+    tieWordEmbeddings: !tensors.has("output.weight"),
+    attentionBias: modelType === "qwen2" || tensors.has("blk.0.attn_q.bias"),
+    attentionOutputBias: tensors.has("blk.0.attn_output.bias"),
+    mlpBias: tensors.has("blk.0.ffn_gate.bias"),
+    qkNorm: modelType === "qwen3",
+    windows: new Array<number>(layerCount).fill(window),
+    rope,
+    bosTokenId: fields.optionalInteger("tokenizer.ggml.bos_token_id", { min: 0 }),
+    endTokenIds: readEndTokenIds(fields, metadata),
+    dtype: undefined,
+  };
+}
+
+/** Reads `general.sampling.*`, what GGUF has in place of a generation_config.json. */
+export function readGgufGeneration(
+  file: string,
+  metadata: ReadonlyMap<string, GgufValue>,
+  endTokenIds: readonly number[],
+): GenerationDefaults {
+  const fields = new Fields(file, (key) => metadata.get(key));
+  const number = (name: string, rule: NumberRule) =>
+    fields.optionalNumber(`general.sampling.${name}`, rule);
+  const temperature = number("temp", { min: 0 });
+  const topK = fields.optionalInteger("general.sampling.top_k", { min: -1 });
+  const topP = number("top_p", { min: 0, max: 1, aboveMin: true });
+  const minP = number("min_p", { min: 0, max: 1 });
+  const repetitionPenalty = number("penalty_repeat", { min: 0, aboveMin: true });
+  return {
+    ...(temperature !== undefined && { temperature }),
+    ...(topP !== undefined && { topP }),
+    ...(topK !== undefined && { topK }),
+    ...(minP !== undefined && { minP }),
+    ...(repetitionPenalty !== undefined && { repetitionPenalty }),
+    endTokenIds,
+  };
+}
+
+/** A number, or a list of one number a layer; a graph here has the same for all of them. */
+function readUniform(
+  fields: Fields,
+  key: string,
+  layerCount: number,
+  rule: NumberRule,
+  fallback?: number,
+): number {
+  const value = fields.value(key);
+  if (!Array.isArray(value)) return fields.integer(key, rule, fallback);
+  if (value.length !== layerCount || value.some((item) => item !== value[0])) {
+    fields.fail(key, `it must be one number, the same for all ${layerCount} layers`);
+  }
+  return new Fields(fields.file, () => value[0]).integer(key, rule);
+}
+
+function readHeadDim(fields: Fields, key: (name: string) => string, derived: number): number {
+  const keyLength = key("attention.key_length");
+  if (fields.value(keyLength) === undefined && (!Number.isInteger(derived) || derived % 8 !== 0)) {
+    fields.fail(
+      key("attention.head_count"),
+      `it makes heads of ${derived}, which must be a multiple of 8, or ${keyLength} must be given`,
+    );
+  }
+  const headDim = fields.integer(keyLength, SIZE_RULES.headDim, derived);
+  const valueLength = key("attention.value_length");
+  if (fields.integer(valueLength, SIZE_RULES.headDim, headDim) !== headDim) {
+    fields.fail(valueLength, `it must be the key length ${headDim}`);
+  }
+  return headDim;
+}
+
+function readRope(
+  fields: Fields,
+  key: (name: string) => string,
+  facts: {
+    readonly headDim: number;
+    readonly maxPositionEmbeddings: number;
+    readonly divisors: readonly number[] | undefined;
+  },
+): RopeConfig {
+  const rotaryDim = fields.integer(
+    key("rope.dimension_count"),
+    { min: 8, max: facts.headDim, multipleOf: 8 },
+    facts.headDim,
+  );
+  const theta = fields.number(key("rope.freq_base"), { min: 1, max: 1e12, aboveMin: true }, 10_000);
+  const scaling = readScaling(fields, key, facts.maxPositionEmbeddings);
+  if (facts.divisors === undefined) return { theta, rotaryDim, scaling };
+  if (scaling.kind !== "none") {
+    fields.fail(
+      key("rope.scaling.type"),
+      "rope_freqs.weight says how to scale, so it must be none",
+    );
+  }
+  const isUsable = (divisor: number) => divisor > 0 && Number.isFinite(divisor);
+  if (facts.divisors.length !== rotaryDim / 2 || !facts.divisors.every(isUsable)) {
+    fields.fail("rope_freqs.weight", `it must hold ${rotaryDim / 2} numbers above 0`);
+  }
+  return { theta, rotaryDim, scaling: { kind: "divisors", divisors: facts.divisors } };
+}
+
+function readScaling(
+  fields: Fields,
+  key: (name: string) => string,
+  maxPositionEmbeddings: number,
+): RopeScaling {
+  const typeKey = key("rope.scaling.type");
+  const factorKey = key("rope.scaling.factor");
+  const legacyKey = key("rope.scale_linear"); // before there were types
+  const factorRule = { min: 1, max: 10_000 };
+  if (fields.value(typeKey) === undefined && fields.value(legacyKey) !== undefined) {
+    const factor = fields.number(legacyKey, factorRule);
+    return factor === 1 ? { kind: "none" } : { kind: "linear", factor };
+  }
+  const type = fields.optionalString(typeKey) ?? "none";
+  switch (type) {
+    case "none":
+      return { kind: "none" };
+    case "linear":
+      return { kind: "linear", factor: fields.number(factorKey, factorRule) };
+    case "yarn": {
+      const factor = fields.number(factorKey, factorRule);
+      const stated = fields.number(key("rope.scaling.attn_factor"), { min: 0, aboveMin: true }, 1);
+      const betaSlow = fields.number(
+        key("rope.scaling.yarn_beta_slow"),
+        { min: 0, aboveMin: true },
+        1,
+      );
+      return {
+        kind: "yarn",
+        factor,
+        // The file's factor comes on top of YaRN's own, unlike the one in config.json.
+        attentionFactor: stated * yarnMagnitude(factor, 1),
+        betaFast: fields.number(key("rope.scaling.yarn_beta_fast"), { min: betaSlow }, 32),
+        betaSlow,
+        truncate: true,
+        originalMaxPositions: fields.integer(
+          key("rope.scaling.original_context_length"),
+          SIZE_RULES.positions,
+          maxPositionEmbeddings,
+        ),
+      };
+    }
+    default:
+      fields.fail(typeKey, 'it must be "none", "linear" or "yarn"');
+  }
+}
+
+/** The file's end tokens, the first one foremost, and every control token that is known as one. */
+function readEndTokenIds(
+  fields: Fields,
+  metadata: ReadonlyMap<string, GgufValue>,
+): readonly number[] {
+  const ids = new Set<number>();
+  for (const name of ["eos", "eot", "eom"]) {
+    const id = fields.optionalInteger(`tokenizer.ggml.${name}_token_id`, { min: 0 });
+    if (id !== undefined) ids.add(id);
+  }
+  const texts = metadata.get("tokenizer.ggml.tokens");
+  const types = metadata.get("tokenizer.ggml.token_type");
+  if (Array.isArray(texts) && Array.isArray(types)) {
+    types.forEach((type, id) => {
+      if (type === CONTROL_TOKEN && END_TOKEN_TEXTS.has(texts[id])) ids.add(id);
+    });
+  }
+  return [...ids];
+}

@@ -1,0 +1,140 @@
+/** A Hugging Face folder as a checkpoint: config, weights, tokenizer and chat template. */
+
+import { CheckpointError } from "../base/errors.ts";
+import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
+import { type ModelConfig, readModelConfig } from "./config.ts";
+import {
+  expectedTensors,
+  type FoundTensor,
+  missingTensor,
+  storedTensor,
+  unusedTensor,
+} from "./expected_tensors.ts";
+import { isObject } from "./fields.ts";
+import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
+import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
+import { ModelFolder } from "./model_folder.ts";
+import type { TextFiles } from "./text_files.ts";
+
+/** Opens and checks the folder at `path`. The caller closes the parts' sources. */
+export function openHuggingFaceFolder(path: string): CheckpointParts {
+  const folder = new ModelFolder(path);
+  const config = readModelConfig(folder.nameOf("config.json"), folder.readJson("config.json"));
+  const generation = readGeneration(folder, config);
+  const text = readTextFiles(folder);
+  const weights = openSafetensorsFolder(folder);
+  try {
+    const tensors = findTensors(path, weights, config);
+    return { config, generation, tensors, text, sources: weights.sources };
+  } catch (error) {
+    for (const source of weights.sources) source[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Without a generation_config.json, config.json's end tokens are all there is to know. */
+function readGeneration(folder: ModelFolder, config: ModelConfig): GenerationDefaults {
+  const name = "generation_config.json";
+  if (!folder.has(name)) return { endTokenIds: config.endTokenIds };
+  return readGenerationConfig(folder.nameOf(name), folder.readJson(name));
+}
+
+function readTextFiles(folder: ModelFolder): TextFiles {
+  const configName = "tokenizer_config.json";
+  const tokenizerConfig = folder.has(configName) ? folder.readJson(configName) : {};
+  if (!isObject(tokenizerConfig)) {
+    const file = folder.nameOf(configName);
+    throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
+  }
+  const { chatTemplate, file } = readChatTemplate(folder, tokenizerConfig);
+  return {
+    kind: "huggingface",
+    tokenizer: folder.readJson("tokenizer.json"),
+    tokenizerConfig,
+    chatTemplate,
+    files: {
+      tokenizer: folder.nameOf("tokenizer.json"),
+      tokenizerConfig: folder.nameOf(configName),
+      chatTemplate: file,
+    },
+  };
+}
+
+/** A file of its own wins over the legacy JSON file, and that over the tokenizer's config. */
+function readChatTemplate(
+  folder: ModelFolder,
+  tokenizerConfig: Readonly<Record<string, unknown>>,
+): { chatTemplate: string | undefined; file: string | undefined } {
+  if (folder.has("chat_template.jinja")) {
+    const file = folder.nameOf("chat_template.jinja");
+    return { chatTemplate: folder.readText("chat_template.jinja"), file };
+  }
+  const holders: [string, () => unknown][] = [
+    ["chat_template.json", () => folder.readJson("chat_template.json")],
+    ["tokenizer_config.json", () => tokenizerConfig],
+  ];
+  for (const [name, read] of holders) {
+    if (!folder.has(name)) continue;
+    const file = folder.nameOf(name);
+    const content = read();
+    const chatTemplate = chooseTemplate(file, isObject(content) ? content["chat_template"] : null);
+    if (chatTemplate !== undefined) return { chatTemplate, file };
+  }
+  return { chatTemplate: undefined, file: undefined };
+}
+
+/** One template, or the one called "default" of several. */
+function chooseTemplate(file: string, value: unknown): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === "string") return value;
+  if (!Array.isArray(value)) {
+    throw new CheckpointError(
+      file,
+      `Cannot use chat_template of "${file}": it must be a string or a list of named templates`,
+    );
+  }
+  for (const entry of value) {
+    if (
+      !isObject(entry) || typeof entry["name"] !== "string" || typeof entry["template"] !== "string"
+    ) {
+      throw new CheckpointError(
+        file,
+        `Cannot use chat_template of "${file}": each entry must have a name and a template`,
+      );
+    }
+  }
+  return value.find((entry) => entry["name"] === "default")?.["template"];
+}
+
+function findTensors(
+  path: string,
+  weights: SafetensorsFolder,
+  config: ModelConfig,
+): ReadonlyMap<string, PartTensor> {
+  const expected = expectedTensors(config);
+  const storedName = chooseNames(weights);
+  const parts = new Map<string, PartTensor>();
+  const used = new Set<string>();
+  for (const tensor of expected) {
+    const name = storedName(tensor.name);
+    const found: FoundTensor = weights.tensors.get(name) ??
+      missingTensor(weights.indexFile ?? weights.sources[0]?.name ?? path, name, tensor.shape);
+    used.add(name);
+    parts.set(tensor.name, { ...storedTensor(tensor, found), pairedHeadDim: 0 });
+  }
+  for (const [name, found] of weights.tensors) {
+    const layer = /^(?:model\.)?layers\.(\d+)\./.exec(name)?.[1];
+    const isOutside = layer === undefined || Number(layer) >= config.layerCount;
+    // Old checkpoints carry the rotary frequencies along, which the config gives too.
+    if (isOutside || used.has(name) || name.endsWith(".rotary_emb.inv_freq")) continue;
+    unusedTensor(found.source.name, name);
+  }
+  return parts;
+}
+
+/** Checkpoints of a bare backbone leave out the "model." of every name. */
+function chooseNames(weights: SafetensorsFolder): (name: string) => string {
+  const isBare = weights.tensors.has("embed_tokens.weight") &&
+    !weights.tensors.has("model.embed_tokens.weight");
+  return (name) => isBare ? name.replace(/^model\./, "") : name;
+}

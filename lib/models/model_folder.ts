@@ -1,0 +1,92 @@
+/** A folder of model files: reads the small ones, and keeps links from leading out of it. */
+
+import { CheckpointError } from "../base/errors.ts";
+
+/** The largest known file of this kind, a tokenizer.json, has 33 MB. */
+const TEXT_SIZE_MAX_BYTES = 256 * 1024 * 1024;
+
+/** The files of one model, by plain name. */
+export class ModelFolder {
+  readonly path: string;
+  /** Where files may really be: in the folder, or with the blobs of the same hub cache entry. */
+  readonly #realRoots: readonly string[];
+
+  constructor(path: string) {
+    this.path = path.replace(/(?<=.)[\\/]+$/, "");
+    const real = Deno.realPathSync(path);
+    const repository = /^(.*[\\/])snapshots[\\/][^\\/]+$/.exec(real)?.[1];
+    this.#realRoots = [real, ...(repository === undefined ? [] : [`${repository}blobs`])];
+  }
+
+  /** How a file is called in messages, and opened. */
+  nameOf(name: string): string {
+    return `${this.path}/${name}`;
+  }
+
+  has(name: string): boolean {
+    try {
+      Deno.lstatSync(this.nameOf(name));
+      return true;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return false;
+      throw error;
+    }
+  }
+
+  /** The path of a file that is there, as a regular file, inside the folder. */
+  locate(name: string): string {
+    const path = this.nameOf(name);
+    let real: string;
+    try {
+      real = Deno.realPathSync(path);
+    } catch (error) {
+      const why = error instanceof Deno.errors.NotFound ? "there is no such file" : String(error);
+      throw new CheckpointError(path, `Cannot open "${path}": ${why}`, { cause: error });
+    }
+    const isInside = this.#realRoots.some((root) =>
+      real.startsWith(root) && /^[\\/][^\\/]+$/.test(real.slice(root.length))
+    );
+    if (!isInside) {
+      throw new CheckpointError(
+        path,
+        `Cannot open "${path}": it links to "${real}", outside the model's folder`,
+      );
+    }
+    if (!Deno.statSync(real).isFile) {
+      throw new CheckpointError(path, `Cannot open "${path}": it must be a regular file`);
+    }
+    return path;
+  }
+
+  readText(name: string): string {
+    const path = this.locate(name);
+    const { size } = Deno.statSync(path);
+    if (size > TEXT_SIZE_MAX_BYTES) {
+      throw new CheckpointError(
+        path,
+        `Cannot read "${path}": it has ${size} bytes, at most ${TEXT_SIZE_MAX_BYTES} can be read`,
+      );
+    }
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(Deno.readFileSync(path));
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      throw new CheckpointError(path, `Cannot read "${path}": it is not valid UTF-8`, {
+        cause: error,
+      });
+    }
+  }
+
+  readJson(name: string): unknown {
+    const text = this.readText(name);
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      const path = this.nameOf(name);
+      const why = (error as Error).message;
+      throw new CheckpointError(path, `Cannot read "${path}": it is not valid JSON: ${why}`, {
+        cause: error,
+      });
+    }
+  }
+}

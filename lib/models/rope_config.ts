@@ -1,0 +1,125 @@
+/** The rotary settings of a config.json, in the spelling of transformers 4 or 5. */
+
+import type { Fields } from "./fields.ts";
+import type { RopeConfig, RopeScaling } from "./rope.ts";
+
+const FACTOR_MAX = 10_000;
+const THETA_DEFAULT = 10_000;
+
+/** What every scaling depends on. */
+interface RopeFacts {
+  readonly headDim: number;
+  readonly maxPositionEmbeddings: number;
+}
+
+/**
+ * Reads `rope_scaling` with `rope_theta` beside it (transformers 4), or `rope_parameters` with
+ * `rope_theta` inside (5).
+ */
+export function readRopeConfig(config: Fields, facts: RopeFacts): RopeConfig {
+  const key = config.value("rope_scaling") !== undefined ? "rope_scaling" : "rope_parameters";
+  const parameters = config.object(key);
+  // Keyed by layer type, as other families have it, every field below would look absent.
+  for (const layerType of ["full_attention", "sliding_attention"]) {
+    if (parameters?.value(layerType) !== undefined) {
+      parameters.fail(layerType, "this architecture has one set of rope parameters for all layers");
+    }
+  }
+  const holding = (field: string) => parameters?.value(field) === undefined ? config : parameters;
+  const theta = holding("rope_theta")
+    .number("rope_theta", { min: 1, max: 1e12, aboveMin: true }, THETA_DEFAULT);
+  return {
+    theta,
+    rotaryDim: readRotaryDim(holding("partial_rotary_factor"), facts.headDim),
+    scaling: parameters === undefined ? { kind: "none" } : readScaling(config, parameters, facts),
+  };
+}
+
+/** Which part of each head rotates. It must come in eights, as a head itself does. */
+function readRotaryDim(fields: Fields, headDim: number): number {
+  const factor = fields.number("partial_rotary_factor", { min: 0, max: 1, aboveMin: true }, 1);
+  const rotaryDim = Math.trunc(headDim * factor);
+  if (rotaryDim === 0 || rotaryDim % 8 !== 0) {
+    fields.fail(
+      "partial_rotary_factor",
+      `of a head of ${headDim} it rotates ${rotaryDim}, which must be a multiple of 8`,
+    );
+  }
+  return rotaryDim;
+}
+
+function readScaling(config: Fields, parameters: Fields, facts: RopeFacts): RopeScaling {
+  const key = parameters.value("rope_type") !== undefined ? "rope_type" : "type";
+  const kind = parameters.optionalString(key) ?? "default";
+  switch (kind) {
+    case "default":
+      return { kind: "none" };
+    case "linear":
+      return { kind: "linear", factor: readFactor(parameters) };
+    case "llama3":
+      return readLlama3(parameters, readOriginalMaxPositions(config, parameters, facts));
+    case "yarn":
+      return readYarn(parameters, readOriginalMaxPositions(config, parameters, facts), facts);
+    default:
+      parameters.fail(key, 'it must be "default", "linear", "llama3" or "yarn"');
+  }
+}
+
+function readFactor(parameters: Fields): number {
+  return parameters.number("factor", { min: 1, max: FACTOR_MAX });
+}
+
+function readOriginalMaxPositions(config: Fields, parameters: Fields, facts: RopeFacts): number {
+  const key = "original_max_position_embeddings";
+  const holder = config.value(key) !== undefined ? config : parameters;
+  return holder.integer(key, { min: 1, max: 2 ** 24 }, facts.maxPositionEmbeddings);
+}
+
+function readLlama3(parameters: Fields, originalMaxPositions: number): RopeScaling {
+  const lowFrequencyFactor = parameters.number("low_freq_factor", { min: 0, aboveMin: true });
+  const highFrequencyFactor = parameters.number("high_freq_factor", {
+    min: lowFrequencyFactor,
+    aboveMin: true,
+  });
+  return {
+    kind: "llama3",
+    factor: readFactor(parameters),
+    lowFrequencyFactor,
+    highFrequencyFactor,
+    originalMaxPositions,
+  };
+}
+
+function readYarn(
+  parameters: Fields,
+  originalMaxPositions: number,
+  facts: RopeFacts,
+): RopeScaling {
+  const stretch = Math.max(1, facts.maxPositionEmbeddings / originalMaxPositions);
+  const factor = parameters.value("factor") === undefined ? stretch : readFactor(parameters);
+  const betaSlow = parameters.number("beta_slow", { min: 0, aboveMin: true }, 1);
+  return {
+    kind: "yarn",
+    factor,
+    attentionFactor: readAttentionFactor(parameters, factor),
+    betaFast: parameters.number("beta_fast", { min: betaSlow }, 32),
+    betaSlow,
+    truncate: parameters.boolean("truncate", true),
+    originalMaxPositions,
+  };
+}
+
+function readAttentionFactor(parameters: Fields, factor: number): number {
+  const stated = parameters.optionalNumber("attention_factor", { min: 0, aboveMin: true });
+  if (stated !== undefined) return stated;
+  const mscale = parameters.optionalNumber("mscale", { min: 0 });
+  const mscaleAllDim = parameters.optionalNumber("mscale_all_dim", { min: 0 });
+  return mscale && mscaleAllDim
+    ? yarnMagnitude(factor, mscale) / yarnMagnitude(factor, mscaleAllDim)
+    : yarnMagnitude(factor, 1);
+}
+
+/** How much YaRN enlarges cosines and sines when it stretches by `factor`. */
+export function yarnMagnitude(factor: number, scale: number): number {
+  return factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1;
+}

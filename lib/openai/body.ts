@@ -1,0 +1,225 @@
+/** A request's body: read within limits, parsed, and its fields taken out typed. */
+
+import { badRequest, badShape, HttpError, show } from "./errors.ts";
+import { JsonError, parseJson } from "./json.ts";
+
+/**
+ * Reads a JSON object from a request.
+ *
+ * @param sizeLimit the largest body in bytes; a longer one is refused before it is read whole
+ */
+export async function readFields(request: Request, sizeLimit: number): Promise<Fields> {
+  const mediaType = (request.headers.get("content-type") ?? "").split(";", 1)[0] as string;
+  if (mediaType.trim().toLowerCase() !== "application/json") {
+    throw new HttpError(
+      415,
+      `Unsupported Media Type: Only 'application/json' is allowed, got ${show(mediaType.trim())}`,
+    );
+  }
+  const value = parseBody(await readText(request, sizeLimit));
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw badShape(
+      `Cannot use ${show(value)} as the body: it must be a JSON object (model_attributes_type)`,
+      "",
+    );
+  }
+  return new Fields(value as Record<string, unknown>);
+}
+
+async function readText(request: Request, sizeLimit: number): Promise<string> {
+  if (Number(request.headers.get("content-length") ?? 0) > sizeLimit) {
+    await request.body?.cancel();
+    throw tooLarge(sizeLimit);
+  }
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request.body ?? []) {
+    size += chunk.length;
+    if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
+    chunks.push(chunk);
+  }
+  const bytes = new Uint8Array(size);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.length;
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw badShape("JSON decode error: the body is not UTF-8 (json_invalid)", "0");
+  }
+}
+
+function tooLarge(sizeLimit: number): HttpError {
+  return new HttpError(413, `Cannot read a body of more than ${sizeLimit} bytes`);
+}
+
+function parseBody(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error;
+    throw badShape(`JSON decode error: ${error.message} (json_invalid)`, String(error.position));
+  }
+}
+
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+const TRUE_WORDS: readonly unknown[] = ["true", "1", "yes", "on", "t", "y"];
+const FALSE_WORDS: readonly unknown[] = ["false", "0", "no", "off", "f", "n"];
+
+/**
+ * The fields of one JSON object.
+ *
+ * Every reader gives `undefined` for a field that is absent or null, converts the scalars that
+ * vLLM converts (`"0.5"` → 0.5, `2.0` → 2, `"true"` → true), and otherwise throws an error that
+ * names the field and its value. The words in brackets are the ones clients look for.
+ */
+export class Fields {
+  readonly #values: Readonly<Record<string, unknown>>;
+  readonly #path: string;
+
+  constructor(values: Readonly<Record<string, unknown>>, path = "") {
+    this.#values = values;
+    this.#path = path;
+  }
+
+  /** The field as it was sent; null counts as absent. */
+  raw(name: string): unknown {
+    return Object.hasOwn(this.#values, name) ? this.#values[name] ?? undefined : undefined;
+  }
+
+  /** Whether the field was sent, and not as null. */
+  has(name: string): boolean {
+    return this.raw(name) !== undefined;
+  }
+
+  /** The dotted name of a field, from the body's root. */
+  path(name: string): string {
+    return this.#path === "" ? name : `${this.#path}.${name}`;
+  }
+
+  number(name: string): number | undefined {
+    const value = this.raw(name);
+    if (value === undefined || typeof value === "number") return value;
+    if (typeof value === "boolean") return Number(value);
+    if (typeof value !== "string") this.#refuse(name, "a number", "float_type");
+    if (!NUMBER.test(value.trim())) this.#refuse(name, "a number", "float_parsing");
+    return Number(value);
+  }
+
+  integer(name: string): number | undefined {
+    return this.raw(name) === undefined ? undefined : this.#integer(name, this.raw(name));
+  }
+
+  boolean(name: string): boolean | undefined {
+    const value = this.raw(name);
+    if (value === undefined || typeof value === "boolean") return value;
+    if (typeof value !== "string" && typeof value !== "number") {
+      this.#refuse(name, "true or false", "bool_type");
+    }
+    const word = String(value).trim().toLowerCase();
+    if (TRUE_WORDS.includes(word)) return true;
+    if (FALSE_WORDS.includes(word)) return false;
+    this.#refuse(name, "true or false", "bool_parsing");
+  }
+
+  string(name: string): string | undefined {
+    const value = this.raw(name);
+    if (value === undefined || typeof value === "string") return value;
+    this.#refuse(name, "a string", "string_type");
+  }
+
+  /** One of a few words. */
+  choice(name: string, words: readonly string[]): string | undefined {
+    const value = this.raw(name);
+    if (value === undefined) return undefined;
+    if (typeof value === "string" && words.includes(value)) return value;
+    const quoted = words.map((word) => `'${word}'`);
+    const list = [quoted.slice(0, -1).join(", "), quoted.at(-1)].filter(Boolean).join(" or ");
+    throw badShape(
+      `Cannot use ${this.path(name)} ${show(value)}: Input should be ${list} (literal_error)`,
+      this.path(name),
+    );
+  }
+
+  list(name: string): readonly unknown[] | undefined {
+    const value = this.raw(name);
+    if (value === undefined || Array.isArray(value)) return value;
+    this.#refuse(name, "an array", "list_type");
+  }
+
+  integers(name: string): number[] | undefined {
+    return this.list(name)?.map((item, index) => this.#integer(`${name}.${index}`, item));
+  }
+
+  object(name: string): Fields | undefined {
+    const value = this.record(name);
+    return value === undefined ? undefined : new Fields(value, this.path(name));
+  }
+
+  /** An object as it was sent. */
+  record(name: string): Readonly<Record<string, unknown>> | undefined {
+    const value = this.raw(name);
+    if (value === undefined) return undefined;
+    if (typeof value !== "object" || Array.isArray(value)) {
+      this.#refuse(name, "an object", "dict_type");
+    }
+    return value as Readonly<Record<string, unknown>>;
+  }
+
+  /** An array of objects as they were sent. */
+  records(name: string): readonly Readonly<Record<string, unknown>>[] | undefined {
+    return this.list(name)?.map((item, index) => {
+      if (typeof item === "object" && item !== null && !Array.isArray(item)) {
+        return item as Readonly<Record<string, unknown>>;
+      }
+      throw this.shapeError(`${name}.${index}`, item, "an object", "dict_type");
+    });
+  }
+
+  /** The error for a field that must be there. */
+  missing(name: string): HttpError {
+    return badShape(`Cannot read ${this.path(name)}: Field required (missing)`, this.path(name));
+  }
+
+  /** The error for a value of the wrong type. */
+  shapeError(name: string, value: unknown, right: string, token: string): HttpError {
+    const path = this.path(name);
+    return badShape(`Cannot use ${path} ${show(value)}: it must be ${right} (${token})`, path);
+  }
+
+  #integer(name: string, value: unknown): number {
+    if (typeof value === "boolean") return Number(value);
+    if (typeof value === "string") {
+      if (!NUMBER.test(value.trim()) || !Number.isInteger(Number(value))) {
+        throw this.shapeError(name, value, "an integer", "int_parsing");
+      }
+      return Number(value);
+    }
+    if (typeof value !== "number") throw this.shapeError(name, value, "an integer", "int_type");
+    if (!Number.isInteger(value)) {
+      throw this.shapeError(name, value, "an integer", "int_from_float");
+    }
+    return value;
+  }
+
+  #refuse(name: string, right: string, token: string): never {
+    throw this.shapeError(name, this.raw(name), right, token);
+  }
+}
+
+/** A token id that the model has. */
+export function readTokenId(
+  fields: Fields,
+  value: unknown,
+  path: string,
+  vocabSize: number,
+): number {
+  if (typeof value !== "number" || !Number.isInteger(value)) {
+    throw fields.shapeError(path, value, "a token id", "int_type");
+  }
+  if (value < 0) throw fields.shapeError(path, value, "at least 0", "greater_than_equal");
+  if (value >= vocabSize) throw badRequest(`Token id ${value} is out of vocabulary`, path);
+  return value;
+}

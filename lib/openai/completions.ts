@@ -1,0 +1,232 @@
+/** `POST /v1/completions`: one prompt or a batch, each a choice of its own. */
+
+import { invariant } from "../base/invariant.ts";
+import type { Prompt, RequestOptions } from "../llm.ts";
+import type { GenerationDelta, LogprobMap, PromptInfo } from "../outputs.ts";
+import type { SamplingParams } from "../sampling/params.ts";
+import { type Fields, readFields, readTokenId } from "./body.ts";
+import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
+import { badRequest } from "./errors.ts";
+import { jsonResponse } from "./json.ts";
+import { completionLogprobs, type LogprobStyle, offsetAfter, promptLogprobs } from "./logprobs.ts";
+import { merge } from "./merge.ts";
+import { completionParams } from "./params.ts";
+import { eventStream } from "./sse.ts";
+import { type Delivery, readDelivery } from "./stream_options.ts";
+import type { Completion, CompletionChunk, CompletionLogprobs, Usage } from "./types.ts";
+import { refuseUnsupported } from "./unsupported.ts";
+
+const PROMPT_COUNT_MAX = 1024;
+
+/** A checked request. */
+interface CompletionRequest {
+  readonly prompts: readonly Prompt[];
+  readonly params: SamplingParams;
+  readonly options: RequestOptions;
+  readonly delivery: Delivery;
+  /** undefined: no log-probabilities. */
+  readonly logprobs: LogprobStyle | undefined;
+  readonly returnTokenIds: boolean;
+  readonly head: AnswerHead;
+}
+
+/** One choice while it grows. */
+interface Choice {
+  prompt: PromptInfo | undefined;
+  readonly texts: string[];
+  readonly tokenIds: number[];
+  readonly logprobs: LogprobMap[];
+  finishReason: string | null;
+  stopReason: number | string | null;
+}
+
+/** Answers one completions request. */
+export async function postCompletions(context: RouteContext): Promise<Response> {
+  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const request = readCompletionRequest(fields, context);
+  // All prompts start at once. A refused one is found before any token is computed, so even in a
+  // stream it is a plain HTTP error.
+  const deltas = merge(
+    request.prompts.map((prompt) => context.llm.stream(prompt, request.params, request.options)),
+  );
+  const { systemFingerprint } = context.settings;
+  if (!request.delivery.stream) return jsonResponse(await fold(deltas, request, systemFingerprint));
+  return await eventStream(chunks(deltas, request, systemFingerprint), {
+    onLeave: context.leave,
+    onError: context.settings.onError,
+  });
+}
+
+function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {
+  const { llm, settings, signal } = context;
+  refuseUnsupported(fields, "completions");
+  const delivery = readDelivery(fields);
+  const prompts = readPrompts(fields, llm.info.vocabSize);
+  const priority = fields.integer("priority");
+  const topCount = fields.integer("logprobs");
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+  return {
+    prompts,
+    params: completionParams(fields, { ...settings, vocabSize: llm.info.vocabSize }),
+    options: {
+      signal,
+      addSpecialTokens: fields.boolean("add_special_tokens") ?? true,
+      ...(priority === undefined ? {} : { priority }),
+    },
+    delivery,
+    logprobs: topCount === undefined ? undefined : { topCount, asTokenIds },
+    returnTokenIds: fields.boolean("return_token_ids") ?? false,
+    head: answerHead(context, "cmpl-", fields.string("request_id")),
+  };
+}
+
+/** A text, a list of texts, the ids of one prompt, or a list of such lists. */
+function readPrompts(fields: Fields, vocabSize: number): Prompt[] {
+  const value = fields.raw("prompt");
+  if (typeof value === "string") return [value];
+  const list = value === undefined ? [] : promptList(fields, value);
+  if (list.length === 0) {
+    throw badRequest("Either prompt or prompt_embeds must be provided and non-empty.", "prompt");
+  }
+  if (typeof list[0] === "number") return [readIds(fields, list, "prompt", vocabSize)];
+  if (list.length > PROMPT_COUNT_MAX) {
+    throw badRequest(
+      `prompt list length ${list.length} exceeds the maximum allowed count of ${PROMPT_COUNT_MAX}.`,
+      "prompt",
+    );
+  }
+  const wantsText = typeof list[0] === "string";
+  return list.map((item, index) => {
+    const path = `prompt.${index}`;
+    if (wantsText && typeof item === "string") return item;
+    if (!wantsText && Array.isArray(item)) return readIds(fields, item, path, vocabSize);
+    const right = wantsText ? "a string like the first" : "an array of token ids";
+    throw fields.shapeError(path, item, right, wantsText ? "string_type" : "list_type");
+  });
+}
+
+function promptList(fields: Fields, value: unknown): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  const right = "a string, an array of strings, or token ids";
+  throw fields.shapeError("prompt", value, right, "string_type");
+}
+
+function readIds(
+  fields: Fields,
+  list: readonly unknown[],
+  path: string,
+  vocabSize: number,
+): Prompt {
+  if (list.length === 0) throw badRequest("The decoder prompt cannot be empty", path);
+  return {
+    promptTokenIds: list.map((id, at) => readTokenId(fields, id, `${path}.${at}`, vocabSize)),
+  };
+}
+
+async function fold(
+  deltas: AsyncIterable<readonly [number, GenerationDelta]>,
+  request: CompletionRequest,
+  systemFingerprint: string,
+): Promise<Completion> {
+  const choices = request.prompts.map(newChoice);
+  for await (const [index, delta] of deltas) grow(choices[index] as Choice, delta);
+  return {
+    ...request.head,
+    object: "text_completion",
+    choices: choices.map((choice, index) => ({
+      index,
+      text: choice.texts.join(""),
+      logprobs: request.logprobs === undefined
+        ? null
+        : completionLogprobs(choice.logprobs, request.logprobs, 0),
+      finish_reason: choice.finishReason,
+      stop_reason: choice.stopReason,
+      token_ids: request.returnTokenIds ? choice.tokenIds : null,
+      prompt_logprobs: choice.prompt?.logprobs ? promptLogprobs(choice.prompt.logprobs) : null,
+      prompt_token_ids: request.returnTokenIds ? choice.prompt?.tokenIds ?? [] : null,
+    })),
+    service_tier: null,
+    system_fingerprint: systemFingerprint,
+    usage: sumUsage(choices),
+    kv_transfer_params: null,
+  };
+}
+
+/**
+ * One chunk a token step, the choices interleaved as they arrive; then the usage, if asked. Text
+ * that comes without a token waits for the choice's next one, as in a chat.
+ */
+async function* chunks(
+  deltas: AsyncIterable<readonly [number, GenerationDelta]>,
+  request: CompletionRequest,
+  systemFingerprint: string,
+): AsyncGenerator<CompletionChunk, void, void> {
+  const { includeUsage, continuousUsage } = request.delivery;
+  const head = { ...request.head, object: "text_completion" as const };
+  const choices = request.prompts.map(newChoice);
+  const sent = choices.map(() => ({ chunkCount: 0, textCount: 0, textOffset: 0 }));
+  let running = choices.length;
+
+  for await (const [index, delta] of deltas) {
+    const choice = choices[index] as Choice;
+    const progress = sent[index] as typeof sent[number];
+    grow(choice, delta);
+    if (delta.tokenIds.length === 0 && delta.finishReason === null) continue;
+    if (delta.finishReason !== null) running--;
+    let logprobs: CompletionLogprobs | null = null;
+    if (request.logprobs !== undefined) {
+      logprobs = completionLogprobs(delta.logprobs ?? [], request.logprobs, progress.textOffset);
+      progress.textOffset = offsetAfter(logprobs, progress.textOffset);
+    }
+    const promptIds = choice.prompt?.tokenIds ?? [];
+    yield {
+      ...head,
+      choices: [{
+        index,
+        text: choice.texts.slice(progress.textCount).join(""),
+        logprobs,
+        finish_reason: delta.finishReason,
+        stop_reason: delta.stopReason,
+        prompt_token_ids: request.returnTokenIds && progress.chunkCount === 0 ? promptIds : null,
+        token_ids: request.returnTokenIds ? delta.tokenIds : null,
+      }],
+      ...(continuousUsage ? { usage: plainUsage(promptIds.length, choice.tokenIds.length) } : {}),
+      ...(running === 0 && !includeUsage ? { system_fingerprint: systemFingerprint } : {}),
+    };
+    progress.chunkCount++;
+    progress.textCount = choice.texts.length;
+  }
+  if (!includeUsage) return;
+  yield { ...head, choices: [], usage: sumUsage(choices), system_fingerprint: systemFingerprint };
+}
+
+function newChoice(): Choice {
+  return {
+    prompt: undefined,
+    texts: [],
+    tokenIds: [],
+    logprobs: [],
+    finishReason: null,
+    stopReason: null,
+  };
+}
+
+function grow(choice: Choice, delta: GenerationDelta): void {
+  choice.prompt ??= delta.prompt;
+  invariant(choice.prompt !== undefined, "The first delta says nothing of its prompt");
+  choice.texts.push(delta.text);
+  for (const id of delta.tokenIds) choice.tokenIds.push(id);
+  for (const map of delta.logprobs ?? []) choice.logprobs.push(map);
+  choice.finishReason = delta.finishReason;
+  choice.stopReason = delta.stopReason;
+}
+
+function sumUsage(choices: readonly Choice[]): Usage {
+  let promptTokens = 0, completionTokens = 0, cachedTokens = 0;
+  for (const choice of choices) {
+    promptTokens += choice.prompt?.tokenIds.length ?? 0;
+    completionTokens += choice.tokenIds.length;
+    cachedTokens += choice.prompt?.cachedTokens ?? 0;
+  }
+  return usage(promptTokens, completionTokens, cachedTokens);
+}

@@ -1,0 +1,80 @@
+/** What every route is given: the model, the settings and this request's own facts. */
+
+import type { LLM } from "../llm.ts";
+import type { Usage } from "./types.ts";
+
+/** The part of {@linkcode LLM} that the routes use. */
+export type ServedModel = Pick<
+  LLM,
+  "info" | "stream" | "tokenize" | "tokenizeChat" | "detokenize" | "tokenStrings"
+>;
+
+/** The handler's options with their defaults filled in. */
+export interface Settings {
+  readonly servedModelNames: readonly [string, ...string[]];
+  readonly bodySizeLimit: number;
+  readonly maxLogprobs: number;
+  readonly systemFingerprint: string;
+  readonly responseRole: string;
+  readonly trustRequestChatTemplate: boolean;
+  /** When the handler was made, in Unix seconds. */
+  readonly startedAt: number;
+  readonly onError: (error: unknown) => void;
+}
+
+/** One request on its way through a route. */
+export interface RouteContext {
+  readonly llm: ServedModel;
+  readonly settings: Settings;
+  readonly request: Request;
+  /** What the route's pattern left over: the id in `/v1/models/{id}`. */
+  readonly rest: string;
+  /** Aborted when the client leaves. */
+  readonly signal: AbortSignal;
+  /** Aborts {@linkcode signal}. */
+  readonly leave: () => void;
+}
+
+/** What all answers and chunks of one request share. */
+export interface AnswerHead {
+  readonly id: string;
+  readonly created: number;
+  readonly model: string;
+}
+
+/** An id for this request: its `X-Request-Id`, else its body's `request_id`, else a random one. */
+export function answerHead(
+  context: RouteContext,
+  prefix: string,
+  requestId: string | undefined,
+): AnswerHead {
+  const name = context.request.headers.get("x-request-id") || requestId || randomHex();
+  return {
+    id: `${prefix}${name}`,
+    created: Math.floor(Date.now() / 1000),
+    model: context.settings.servedModelNames[0],
+  };
+}
+
+/** 32 hexadecimal digits. */
+export function randomHex(): string {
+  return crypto.randomUUID().replaceAll("-", "");
+}
+
+/** Token counts as a whole answer and the usage chunk state them. */
+export function usage(promptTokens: number, completionTokens: number, cachedTokens: number): Usage {
+  return {
+    ...plainUsage(promptTokens, completionTokens),
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+    completion_tokens_details: { reasoning_tokens: 0 },
+  };
+}
+
+/** Token counts as every chunk states them on request. */
+export function plainUsage(promptTokens: number, completionTokens: number): Usage {
+  return {
+    prompt_tokens: promptTokens,
+    total_tokens: promptTokens + completionTokens,
+    completion_tokens: completionTokens,
+  };
+}

@@ -1,0 +1,123 @@
+/** Any error → an HTTP status and the one envelope that OpenAI's and vLLM's clients read. */
+
+import {
+  ChatTemplateError,
+  ClosedError,
+  ContextLengthError,
+  InvalidParameterError,
+  QueueFullError,
+} from "../base/errors.ts";
+import { writeJson } from "./json.ts";
+import type { ErrorBody } from "./types.ts";
+
+const TYPES: Readonly<Record<number, string>> = {
+  400: "BadRequestError",
+  401: "AuthenticationError",
+  404: "NotFoundError",
+  405: "MethodNotAllowedError",
+  413: "PayloadTooLargeError",
+  415: "UnsupportedMediaTypeError",
+  500: "InternalServerError",
+  503: "ServiceUnavailableError",
+};
+
+/** An answer that is not a success, on its way to the client. */
+export class HttpError extends Error {
+  override name = "HttpError";
+  readonly status: number;
+  readonly param: string | null;
+  readonly type: string;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(
+    status: number,
+    message: string,
+    details: {
+      readonly param?: string | null;
+      readonly type?: string;
+      readonly headers?: Readonly<Record<string, string>>;
+    } = {},
+  ) {
+    super(message);
+    this.status = status;
+    this.param = details.param ?? null;
+    this.type = details.type ?? TYPES[status] ?? "InternalServerError";
+    this.headers = details.headers ?? {};
+  }
+
+  /** The envelope. */
+  body(): ErrorBody {
+    return {
+      error: { message: this.message, type: this.type, param: this.param, code: this.status },
+    };
+  }
+}
+
+/** A value of the request that breaks a rule; `param` is its wire name. */
+export function badRequest(message: string, param: string | null = null): HttpError {
+  return new HttpError(400, message, { param });
+}
+
+/** A value of the request whose type or shape is wrong: vLLM tells these apart by type and param. */
+export function badShape(message: string, path: string): HttpError {
+  const param = path === "" ? "body" : `body.${path}`;
+  return new HttpError(400, message, { type: "Bad Request", param });
+}
+
+/** What a client is told of an error. Whatever is not known to be meant for it is a plain 500. */
+export function toHttpError(error: unknown): HttpError {
+  if (error instanceof HttpError) return error;
+  if (error instanceof InvalidParameterError) {
+    const name = snakeCase(error.parameter);
+    return badRequest(withoutPaths(error.message.replaceAll(error.parameter, name)), name);
+  }
+  if (error instanceof ContextLengthError) return contextLength(error);
+  if (error instanceof ChatTemplateError) return badRequest(withoutPaths(error.message));
+  if (error instanceof QueueFullError) {
+    const retryAfter = String(Math.max(1, Math.ceil(error.retryAfterSeconds)));
+    return new HttpError(503, error.message, { headers: { "retry-after": retryAfter } });
+  }
+  if (error instanceof ClosedError) return new HttpError(503, "The server is shutting down");
+  return new HttpError(500, "Internal server error");
+}
+
+/** The whole answer to a request that failed. */
+export function errorResponse(error: HttpError): Response {
+  return new Response(writeJson(error.body()), {
+    status: error.status,
+    headers: { "content-type": "application/json", ...error.headers },
+  });
+}
+
+/** `topP` → `top_p`. */
+export function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** A value of the request for a message: short, quoted, and never a whole structure. */
+export function show(value: unknown): string {
+  if (typeof value === "string") {
+    return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
+  }
+  if (Array.isArray(value)) return "[…]";
+  if (typeof value === "object" && value !== null) return "{…}";
+  return String(value);
+}
+
+function contextLength(error: ContextLengthError): HttpError {
+  // Clients recognise an overflow by the first sentence; LangChain and LiteLLM search for it.
+  return badRequest(
+    `This model's maximum context length is ${error.tokenLimit} tokens. However, your request ` +
+      `needs ${error.tokenCount} tokens. Please reduce the length of the input prompt or the ` +
+      `number of requested output tokens. (${withoutPaths(error.message)})`,
+    "input_tokens",
+  );
+}
+
+/** Where the server keeps its files is nobody's business. */
+function withoutPaths(message: string): string {
+  return message
+    .replace(/file:\/\/[^\s"'`)]+/g, "<path>")
+    .replace(/(^|[\s"'`(:=])(?:\/[^\s"'`/:,()]+){2,}\/?/g, "$1<path>")
+    .replace(/\b[A-Za-z]:\\[^\s"'`,()]+/g, "<path>");
+}

@@ -1,0 +1,206 @@
+/**
+ * The HTTP side of the library: an OpenAI-compatible handler for a loaded model.
+ *
+ * @example
+ * ```ts ignore
+ * import { LLM } from "@rngd/llm";
+ * import { handler } from "@rngd/llm/openai";
+ *
+ * await using llm = await LLM.load("./models/SmolLM2-135M-Instruct.Q4_1.gguf");
+ * const server = Deno.serve({ port: 8000 }, handler(llm));
+ * await server.finished;
+ * ```
+ *
+ * @module
+ */
+
+import { STATUS_CODE, STATUS_TEXT } from "@std/http/status";
+import { keyCheck } from "./api_keys.ts";
+import { postChatCompletions } from "./chat_completions.ts";
+import { postCompletions } from "./completions.ts";
+import type { RouteContext, ServedModel, Settings } from "./context.ts";
+import { preflight, withCors } from "./cors.ts";
+import { errorResponse, HttpError, toHttpError } from "./errors.ts";
+import { getModel, getModels, getVersion } from "./models.ts";
+import { postDetokenize, postTokenize } from "./tokenize.ts";
+import { VERSION } from "./version.ts";
+
+export type { ServedModel };
+export { VERSION };
+
+/** What {@linkcode handler} takes besides the model. */
+export interface HandlerOptions {
+  /** Names the model answers to; the first is written into answers. Default: the model's id. */
+  readonly servedModelNames?: readonly string[];
+  /** Keys of which a client must send one as `Authorization: Bearer`. Default: none is needed. */
+  readonly apiKeys?: readonly string[];
+  /** Origins whose pages may read answers. Default `["*"]`. */
+  readonly allowedOrigins?: readonly string[];
+  /** Largest request body in bytes. Default 33,554,432 (32 MiB). */
+  readonly bodySizeLimit?: number;
+  /** Most log-probabilities a request may ask for a token; −1: any number. Default 20. */
+  readonly maxLogprobs?: number;
+  /** `system_fingerprint` of answers. Default: this package's version and the model's fingerprint. */
+  readonly systemFingerprint?: string;
+  /** The role of answers. Default `"assistant"`. */
+  readonly responseRole?: string;
+  /** Let requests bring their own `chat_template`. Default false. */
+  readonly trustRequestChatTemplate?: boolean;
+  /** Told of every failure that clients only see as "Internal server error". */
+  readonly onError?: (error: unknown) => void;
+}
+
+interface Route {
+  readonly method: "GET" | "POST";
+  /** A path; with `/*` at its end, whatever follows is handed to the route. */
+  readonly path: string;
+  /** Reachable without a key. */
+  readonly open?: boolean;
+  readonly run: (context: RouteContext) => Response | Promise<Response>;
+}
+
+const ok = (): Response => new Response(null, { status: STATUS_CODE.OK });
+
+const ROUTES: readonly Route[] = [
+  { method: "POST", path: "/v1/chat/completions", run: postChatCompletions },
+  { method: "POST", path: "/v1/completions", run: postCompletions },
+  { method: "GET", path: "/v1/models", run: getModels },
+  { method: "GET", path: "/v1/models/*", run: getModel },
+  { method: "POST", path: "/tokenize", run: postTokenize },
+  { method: "POST", path: "/detokenize", run: postDetokenize },
+  { method: "GET", path: "/health", open: true, run: ok },
+  { method: "GET", path: "/ping", open: true, run: ok },
+  { method: "POST", path: "/ping", open: true, run: ok },
+  { method: "GET", path: "/version", open: true, run: getVersion },
+];
+
+/**
+ * Makes the request handler of an OpenAI-compatible server.
+ *
+ * It needs no socket: any server that passes on a `Request` will do, and so will a test. A client
+ * that leaves ends its generation, before and after the first event.
+ *
+ * @param llm the model; the handler neither loads nor closes it
+ * @param options names, keys and limits
+ * @returns a function from request to response; it never throws
+ */
+export function handler(
+  llm: ServedModel,
+  options: HandlerOptions = {},
+): (request: Request) => Promise<Response> {
+  const origins = options.allowedOrigins ?? ["*"];
+  const mayEnter = keyCheck(options.apiKeys ?? []);
+  const settings = fillIn(options, llm);
+  return async (request) => {
+    let response: Response;
+    try {
+      response = await answer(request, { llm, settings, origins, mayEnter });
+    } catch (error) {
+      settings.onError(error);
+      response = errorResponse(toHttpError(error));
+    }
+    const requestId = request.headers.get("x-request-id");
+    if (requestId) response.headers.set("x-request-id", requestId);
+    return withCors(response, request, origins);
+  };
+}
+
+function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
+  const [name = llm.info.id, ...aliases] = options.servedModelNames ?? [];
+  const report = options.onError ?? (() => {});
+  return {
+    servedModelNames: [name, ...aliases],
+    bodySizeLimit: options.bodySizeLimit ?? 32 * 2 ** 20,
+    maxLogprobs: options.maxLogprobs ?? 20,
+    systemFingerprint: options.systemFingerprint ?? `rngd-llm-${VERSION}-${llm.info.fingerprint}`,
+    responseRole: options.responseRole ?? "assistant",
+    trustRequestChatTemplate: options.trustRequestChatTemplate ?? false,
+    startedAt: Math.floor(Date.now() / 1000),
+    onError: (error) => {
+      if (toHttpError(error).status === STATUS_CODE.InternalServerError) report(error);
+    },
+  };
+}
+
+async function answer(
+  request: Request,
+  server: {
+    readonly llm: ServedModel;
+    readonly settings: Settings;
+    readonly origins: readonly string[];
+    readonly mayEnter: (request: Request) => Promise<boolean>;
+  },
+): Promise<Response> {
+  const pathname = new URL(request.url).pathname;
+  const path = pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
+  const routes = ROUTES.filter((route) => matches(route, path));
+  const allow = allowed(routes);
+  if (request.method === "OPTIONS") return preflight(request, server.origins, allow);
+  if (!routes.some((route) => route.open) && !await server.mayEnter(request)) {
+    throw new HttpError(STATUS_CODE.Unauthorized, STATUS_TEXT[STATUS_CODE.Unauthorized], {
+      headers: { "www-authenticate": "Bearer" },
+    });
+  }
+  if (routes.length === 0) {
+    throw new HttpError(STATUS_CODE.NotFound, `Not Found: there is no route ${path}`);
+  }
+  const method = request.method === "HEAD" ? "GET" : request.method;
+  const route = routes.find((route) => route.method === method);
+  if (route === undefined) {
+    throw new HttpError(
+      STATUS_CODE.MethodNotAllowed,
+      `Method Not Allowed: ${path} takes ${allow}, not ${request.method}`,
+      { headers: { allow } },
+    );
+  }
+  const response = await run(route, request, path, server);
+  if (request.method !== "HEAD") return response;
+  return new Response(null, { status: response.status, headers: response.headers });
+}
+
+function matches(route: Route, path: string): boolean {
+  if (!route.path.endsWith("*")) return route.path === path;
+  return path.startsWith(route.path.slice(0, -1));
+}
+
+function allowed(routes: readonly Route[]): string {
+  const methods = routes.flatMap(({ method }) => method === "GET" ? ["GET", "HEAD"] : [method]);
+  return [...new Set([...methods, "OPTIONS"])].join(", ");
+}
+
+/**
+ * Runs a route, and aborts its generation when the client leaves. While the answer is prepared
+ * only the request's signal can tell; once a stream is returned, only its body's `cancel` does,
+ * since the signal also fires after a success.
+ */
+async function run(
+  route: Route,
+  request: Request,
+  path: string,
+  { llm, settings }: { readonly llm: ServedModel; readonly settings: Settings },
+): Promise<Response> {
+  const context = (signal: AbortSignal, leave: () => void): RouteContext => ({
+    llm,
+    settings,
+    request,
+    rest: path.slice(route.path.length - 1),
+    signal,
+    leave,
+  });
+  const controller = new AbortController();
+  const leave = () => controller.abort(new DOMException("The client has left", "AbortError"));
+  if (route.method === "GET") return await route.run(context(controller.signal, leave));
+
+  if (request.signal.aborted) leave();
+  request.signal.addEventListener("abort", leave);
+  try {
+    return await route.run(context(controller.signal, leave));
+  } catch (error) {
+    const gone = controller.signal.aborted;
+    leave(); // the other prompts of a batch
+    if (gone) return new Response(null, { status: 499 }); // nobody reads it
+    throw error;
+  } finally {
+    request.signal.removeEventListener("abort", leave);
+  }
+}

@@ -1,0 +1,167 @@
+/** The conversation in a request body: checked, and its parts brought to text parts. */
+
+import type { ChatMessage, ChatOptions } from "../llm.ts";
+import type { Fields } from "./body.ts";
+import { badRequest, badShape, show } from "./errors.ts";
+import { parseJson } from "./json.ts";
+
+const MEDIA_TYPES: readonly string[] = [
+  "audio_embeds",
+  "audio_url",
+  "file",
+  "image_embeds",
+  "image_pil",
+  "image_url",
+  "input_audio",
+  "input_image",
+  "prompt_embeds",
+  "tool_reference",
+  "video_url",
+];
+
+/** Part type → the key its text is under. */
+const TEXT_KEYS: ReadonlyMap<unknown, string> = new Map([
+  ["text", "text"],
+  ["input_text", "text"],
+  ["output_text", "text"],
+  ["refusal", "refusal"],
+  ["thinking", "thinking"],
+]);
+
+/** The `messages` field. Further keys of a message reach the template as they are. */
+export function readMessages(fields: Fields, modelName: string): ChatMessage[] {
+  const messages = fields.records("messages");
+  if (messages === undefined) throw fields.missing("messages");
+  return messages.map((message, index) => checkMessage(message, index, modelName));
+}
+
+function checkMessage(
+  message: Readonly<Record<string, unknown>>,
+  index: number,
+  modelName: string,
+): ChatMessage {
+  const path = `messages.${index}`;
+  const { role, content } = message;
+  if (role === undefined) {
+    throw badShape(`Cannot read ${path}.role: Field required (missing)`, `${path}.role`);
+  }
+  if (typeof role !== "string") throw wrong(`${path}.role`, role, "a string", "string_type");
+  if (role === "assistant") checkToolCalls(message["tool_calls"], path);
+  if (content === undefined || content === null || typeof content === "string") {
+    return message as ChatMessage;
+  }
+  if (!Array.isArray(content)) {
+    throw wrong(`${path}.content`, content, "a string, an array of parts or null", "list_type");
+  }
+  const parts = content.map((part: unknown, at) =>
+    checkPart(part, `${path}.content.${at}`, modelName)
+  );
+  return { ...message, role, content: parts };
+}
+
+function checkPart(
+  part: unknown,
+  path: string,
+  modelName: string,
+): string | Readonly<Record<string, unknown>> {
+  if (typeof part === "string") return part;
+  if (typeof part !== "object" || part === null || Array.isArray(part)) {
+    throw wrong(path, part, "a part or a string", "dict_type");
+  }
+  const fields = part as Readonly<Record<string, unknown>>;
+  const key = TEXT_KEYS.get(fields["type"]);
+  if (key !== undefined) {
+    const text = fields[key];
+    if (typeof text !== "string") throw wrong(`${path}.${key}`, text, "a string", "string_type");
+    return fields["type"] === "text" ? fields : { type: "text", text };
+  }
+  if (MEDIA_TYPES.includes(String(fields["type"] ?? Object.keys(fields)[0]))) {
+    throw badRequest(`${modelName} is not a multimodal model`, path);
+  }
+  if (fields["type"] === undefined) {
+    throw badRequest("Missing 'type' field in multimodal part.", "type");
+  }
+  throw badRequest(
+    `Unsupported chat content part type: ${show(fields["type"])}. Supported types: ` +
+      `${[...TEXT_KEYS.keys()].join(", ")}.`,
+    "type",
+  );
+}
+
+function checkToolCalls(calls: unknown, path: string): void {
+  if (calls === undefined || calls === null) return;
+  if (!Array.isArray(calls)) throw wrong(`${path}.tool_calls`, calls, "an array", "list_type");
+  for (const [index, call] of calls.entries()) {
+    if (typeof call !== "object" || call === null || Array.isArray(call)) {
+      throw badRequest("assistant tool_calls entries must be objects.", "tool_calls");
+    }
+    if ((call.type ?? "function") !== "function" || typeof call.function !== "object") {
+      throw badRequest(
+        "chat completions only support assistant tool_calls of type 'function'.",
+        "tool_calls",
+      );
+    }
+    checkArguments(call.function?.arguments, `${path}.tool_calls.${index}.function.arguments`);
+  }
+}
+
+function checkArguments(text: unknown, path: string): void {
+  if (typeof text !== "string" || text === "") return;
+  try {
+    parseJson(text);
+  } catch {
+    throw badRequest(`Cannot use ${path} ${show(text)}: it must be JSON`, path);
+  }
+}
+
+/** The fields that steer how a conversation becomes a prompt. */
+export function readChatOptions(fields: Fields, trustTemplate: boolean): ChatOptions {
+  const continueFinal = fields.boolean("continue_final_message") ?? false;
+  const addPrompt = fields.boolean("add_generation_prompt") ?? true;
+  if (continueFinal && addPrompt) {
+    const hint = fields.has("add_generation_prompt")
+      ? ""
+      : " The second is true unless it is sent.";
+    throw badRequest(
+      "Cannot set both `continue_final_message` and `add_generation_prompt` to True." + hint,
+      "continue_final_message",
+    );
+  }
+  const chatTemplate = fields.string("chat_template");
+  if (chatTemplate !== undefined && !trustTemplate) {
+    throw badRequest(
+      "Chat template is passed with request, but --trust-request-chat-template is not set. " +
+        "Refused request with untrusted chat template.",
+      "chat_template",
+    );
+  }
+  const documents = fields.records("documents");
+  return {
+    addGenerationPrompt: addPrompt,
+    continueFinalMessage: continueFinal,
+    chatTemplateKwargs: readTemplateKwargs(fields),
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
+    ...(documents === undefined ? {} : { documents }),
+  };
+}
+
+const EFFORTS: readonly string[] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+
+function readTemplateKwargs(fields: Fields): Readonly<Record<string, unknown>> {
+  const given = fields.record("chat_template_kwargs") ?? {};
+  const reserved = ["chat_template", "tokenize"].filter((key) => Object.hasOwn(given, key));
+  if (reserved.length > 0) {
+    const names = reserved.map((key) => `'${key}'`).join(", ");
+    throw badRequest(
+      `Found unexpected chat template kwargs from request: {${names}}`,
+      "chat_template_kwargs",
+    );
+  }
+  const effort = fields.choice("reasoning_effort", EFFORTS);
+  if (effort === undefined) return given;
+  return { enable_thinking: effort !== "none", reasoning_effort: effort, ...given };
+}
+
+function wrong(path: string, value: unknown, right: string, token: string): Error {
+  return badShape(`Cannot use ${path} ${show(value)}: it must be ${right} (${token})`, path);
+}

@@ -1,0 +1,150 @@
+/** Request body → `SamplingParams`: names, aliases, and vLLM's words for values out of range. */
+
+import { InvalidParameterError } from "../base/errors.ts";
+import { SamplingParams, type SamplingParamsOptions } from "../sampling/params.ts";
+import type { Fields } from "./body.ts";
+import { badRequest, badShape, show, snakeCase } from "./errors.ts";
+
+/** What the server allows and the model has. */
+export interface ParamLimits {
+  /** Most log-probabilities a token; −1 for no limit. */
+  readonly maxLogprobs: number;
+  readonly vocabSize: number;
+}
+
+/** Parameters of a chat request; without a limit it may fill the context. */
+export function chatParams(fields: Fields, limits: ParamLimits): SamplingParams {
+  const limitField = fields.has("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+  return build(fields, limitField, chatLogprobs(fields, limits), limits);
+}
+
+/** Parameters of a completions request. */
+export function completionParams(fields: Fields, limits: ParamLimits): SamplingParams {
+  const logprobs = countField(fields, "logprobs");
+  if (logprobs !== undefined && logprobs < 0) {
+    throw badRequest("`logprobs` must be a positive value.", "logprobs");
+  }
+  checkLogprobs("sample", "logprobs", logprobs, limits);
+  return build(fields, "max_tokens", logprobs, limits);
+}
+
+function build(
+  fields: Fields,
+  limitField: string,
+  logprobs: number | undefined,
+  limits: ParamLimits,
+): SamplingParams {
+  const options: Record<keyof SamplingParamsOptions, unknown> = {
+    temperature: fields.number("temperature"),
+    topP: fields.number("top_p"),
+    topK: fields.integer("top_k"),
+    minP: fields.number("min_p"),
+    repetitionPenalty: fields.number("repetition_penalty"),
+    seed: seed(fields),
+    stopTokenIds: fields.integers("stop_token_ids"),
+    ignoreEos: fields.boolean("ignore_eos"),
+    maxTokens: fields.integer(limitField),
+    minTokens: fields.integer("min_tokens"),
+    logprobs,
+    promptLogprobs: promptLogprobs(fields, limits),
+    skipSpecialTokens: fields.boolean("skip_special_tokens"),
+  };
+  // An absent field must stay absent: only then do generation_config.json and the default count.
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  try {
+    return new SamplingParams(Object.fromEntries(given) as SamplingParamsOptions);
+  } catch (error) {
+    if (!(error instanceof InvalidParameterError)) throw error;
+    const name = error.parameter === "maxTokens" ? limitField : snakeCase(error.parameter);
+    throw badRequest(inWireWords(error, name, fields.raw(limitField)), name);
+  }
+}
+
+function seed(fields: Fields): number | undefined {
+  const value = fields.integer("seed");
+  if (value === undefined || Number.isSafeInteger(value)) return value;
+  // Seeds of 64 bits are legal on the wire; JSON has rounded this one, so scaling it loses nothing.
+  if (value >= -(2 ** 63) && value < 2 ** 63) return Math.trunc(value / 2 ** 11);
+  const token = value < 0 ? "greater_than_equal" : "less_than_equal";
+  throw fields.shapeError("seed", value, "a 64-bit integer", token);
+}
+
+function chatLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
+  const top = countField(fields, "top_logprobs");
+  if (fields.boolean("logprobs") !== true) {
+    if (top === undefined || top === 0) return undefined;
+    throw badRequest("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs");
+  }
+  if (top !== undefined && top < -1) {
+    throw badRequest("`top_logprobs` must be a positive value or -1.", "top_logprobs");
+  }
+  checkLogprobs("sample", "logprobs", top, limits);
+  return top === -1 ? limits.vocabSize : top ?? 0;
+}
+
+function promptLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
+  const count = countField(fields, "prompt_logprobs");
+  if (count === undefined) return undefined;
+  if (count < -1) {
+    throw badRequest("`prompt_logprobs` must be a positive value or -1.", "prompt_logprobs");
+  }
+  if (fields.boolean("stream") === true) {
+    if (count === 0) return undefined; // vLLM lets it pass, and a stream has no place for it
+    throw badRequest(
+      "`prompt_logprobs` are not available when `stream=True`.",
+      "prompt_logprobs",
+    );
+  }
+  checkLogprobs("prompt", "prompt_logprobs", count, limits);
+  return count;
+}
+
+function checkLogprobs(
+  what: string,
+  param: string,
+  count: number | undefined,
+  limits: ParamLimits,
+): void {
+  const asked = count === -1 ? limits.vocabSize : count ?? 0;
+  if (limits.maxLogprobs === -1 || asked <= limits.maxLogprobs) return;
+  throw badRequest(
+    `Requested ${what} logprobs of ${asked}, which is greater than max allowed: ` +
+      `${limits.maxLogprobs}`,
+    param,
+  );
+}
+
+/** An integer field whose type error has vLLM's wording. */
+function countField(fields: Fields, name: string): number | undefined {
+  try {
+    return fields.integer(name);
+  } catch {
+    throw badShape(`\`${name}\` must be an integer. Got ${show(fields.raw(name))}`, name);
+  }
+}
+
+/** The SDK names its parameters in camelCase and words errors its own way; wire clients know these. */
+function inWireWords(error: InvalidParameterError, name: string, maxTokens: unknown): string {
+  const value = error.value;
+  switch (error.parameter) {
+    case "temperature":
+      if (!Number.isFinite(value)) return `temperature must be a finite number, got ${value}.`;
+      if (Number(value) < 0) return `temperature must be non-negative, got ${value}.`;
+      return `temperature must be in [0, 2], got ${value}.`;
+    case "topP":
+      return `top_p must be in (0, 1], got ${value}.`;
+    case "topK":
+      return `top_k must be 0 (disable), or at least 1, got ${value}.`;
+    case "minP":
+      return `min_p must be in [0, 1], got ${value}.`;
+    case "repetitionPenalty":
+      return `repetition_penalty must be greater than zero, got ${value}.`;
+    case "maxTokens":
+      return `${name} must be at least 1, got ${value}.`;
+    case "minTokens":
+      if (Number(value) < 0) return `min_tokens must be greater than or equal to 0, got ${value}.`;
+      return `min_tokens must be less than or equal to max_tokens=${maxTokens}, got ${value}.`;
+    default:
+      return error.message.replaceAll(error.parameter, name);
+  }
+}

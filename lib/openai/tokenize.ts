@@ -1,0 +1,47 @@
+/** `POST /tokenize` (a text, or a conversation) and `POST /detokenize`. */
+
+import { readFields, readTokenId } from "./body.ts";
+import type { RouteContext } from "./context.ts";
+import { jsonResponse } from "./json.ts";
+import { readChatOptions, readMessages } from "./messages.ts";
+import type { DetokenizeAnswer, TokenizeAnswer } from "./types.ts";
+
+/** Text or messages → token ids. The length is not checked against the model's. */
+export async function postTokenize(context: RouteContext): Promise<Response> {
+  const { llm, settings } = context;
+  const fields = await readFields(context.request, settings.bodySizeLimit);
+  const prompt = fields.string("prompt");
+  const wantsStrings = fields.boolean("return_token_strs") ?? false;
+  let tokens: readonly number[];
+  if (prompt !== undefined) {
+    const addSpecialTokens = fields.boolean("add_special_tokens") ?? true;
+    tokens = llm.tokenize(prompt, { addSpecialTokens });
+  } else if (fields.has("messages")) {
+    const messages = readMessages(fields, settings.servedModelNames[0]);
+    const tools = fields.records("tools");
+    tokens = await llm.tokenizeChat(messages, {
+      ...readChatOptions(fields, settings.trustRequestChatTemplate),
+      ...(tools === undefined ? {} : { tools }),
+      signal: context.signal,
+    });
+  } else {
+    throw fields.missing("prompt");
+  }
+  const answer: TokenizeAnswer = {
+    count: tokens.length,
+    max_model_len: llm.info.maxContextLength,
+    tokens,
+    token_strs: wantsStrings ? llm.tokenStrings(tokens) : null,
+  };
+  return jsonResponse(answer);
+}
+
+/** Token ids → text, special tokens shown. */
+export async function postDetokenize(context: RouteContext): Promise<Response> {
+  const { llm, settings } = context;
+  const fields = await readFields(context.request, settings.bodySizeLimit);
+  const list = fields.list("tokens");
+  if (list === undefined) throw fields.missing("tokens");
+  const tokens = list.map((id, at) => readTokenId(fields, id, `tokens.${at}`, llm.info.vocabSize));
+  return jsonResponse({ prompt: llm.detokenize(tokens) } satisfies DetokenizeAnswer);
+}

@@ -1,0 +1,102 @@
+/** What users give as a prompt, and how it becomes token ids. */
+
+import type { ChatTemplate } from "./text/chat_template.ts";
+import type { Tokenizer } from "./text/tokenizer.ts";
+
+/** One prompt: text, or token ids as they are. */
+export type Prompt =
+  | string
+  | { readonly prompt: string }
+  | { readonly promptTokenIds: readonly number[] };
+
+/** One message of a conversation, OpenAI-shaped: its keys reach the chat template as they are. */
+export interface ChatMessage {
+  /** `system`, `user`, `assistant`, `tool`, or whatever the template knows. */
+  readonly role: string;
+  /** Text, or parts of it. */
+  readonly content?: string | readonly (string | Readonly<Record<string, unknown>>)[] | null;
+  readonly [key: string]: unknown;
+}
+
+/** What every request takes besides its sampling parameters. */
+export interface RequestOptions {
+  /** Ends the request; its blocks are freed and the call rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Shown in outputs. Default: a random UUID. */
+  readonly requestId?: string;
+  /** Lower runs earlier. Default 0. */
+  readonly priority?: number;
+  /** Let the tokenizer add its special tokens to a text prompt. Default true; chat: never. */
+  readonly addSpecialTokens?: boolean;
+}
+
+/** How a conversation becomes a prompt. */
+export interface ChatOptions extends RequestOptions {
+  /** A template that replaces the model's for this call. */
+  readonly chatTemplate?: string;
+  /** End the prompt with the header of the assistant's turn. Default true. */
+  readonly addGenerationPrompt?: boolean;
+  /** Leave the last message open for the model to go on with. Default false. */
+  readonly continueFinalMessage?: boolean;
+  /** Further template variables. */
+  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>>;
+  /** Offered to the template as `tools`. */
+  readonly tools?: readonly Readonly<Record<string, unknown>>[];
+  /** Offered to the template as `documents`. */
+  readonly documents?: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** A prompt as the engine takes it, with the text it came from. */
+export interface EncodedPrompt {
+  readonly text: string;
+  readonly tokenIds: readonly number[];
+}
+
+/** Whether a value is a conversation rather than a prompt. */
+export function isConversation(input: unknown): input is readonly ChatMessage[] {
+  return Array.isArray(input) &&
+    input.every((item) => typeof item === "object" && item !== null && "role" in item);
+}
+
+/** Text or ids → ids. */
+export function encodePrompt(
+  prompt: Prompt,
+  tokenizer: Tokenizer,
+  addSpecialTokens: boolean,
+): EncodedPrompt {
+  if (typeof prompt === "object" && prompt !== null && "promptTokenIds" in prompt) {
+    const tokenIds = prompt.promptTokenIds;
+    if (!Array.isArray(tokenIds) || !tokenIds.every(Number.isInteger)) {
+      throw new TypeError("promptTokenIds must be an array of integers");
+    }
+    return { text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }), tokenIds };
+  }
+  const text = typeof prompt === "string" ? prompt : prompt?.prompt;
+  if (typeof text !== "string") {
+    throw new TypeError(
+      "A prompt must be a string, { prompt: string } or { promptTokenIds: number[] }",
+    );
+  }
+  return { text, tokenIds: tokenizer.encode(text, { addSpecialTokens }) };
+}
+
+/** A conversation → its prompt's text and ids. */
+export async function encodeConversation(
+  messages: readonly ChatMessage[],
+  template: ChatTemplate,
+  tokenizer: Tokenizer,
+  options: ChatOptions,
+): Promise<EncodedPrompt> {
+  const { addGenerationPrompt, continueFinalMessage = false } = options;
+  if (continueFinalMessage && addGenerationPrompt === true) {
+    throw new TypeError("Cannot use continueFinalMessage together with addGenerationPrompt");
+  }
+  const text = await template.render(messages, {
+    addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
+    continueFinalMessage,
+    ...(options.tools === undefined ? {} : { tools: options.tools }),
+    ...(options.documents === undefined ? {} : { documents: options.documents }),
+    ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
+  });
+  return { text, tokenIds: tokenizer.encode(text, { addSpecialTokens: false }) };
+}

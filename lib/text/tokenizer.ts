@@ -1,0 +1,374 @@
+/** Text ↔ token ids: the gate to `@huggingface/tokenizers`. */
+
+import { Tokenizer as Engine } from "@huggingface/tokenizers";
+import { CheckpointError } from "../base/errors.ts";
+import { bytesOfPiece } from "./byte_alphabet.ts";
+import { tokenizerFromGguf, type TokenizerSource } from "./gguf_tokenizer.ts";
+
+/** Larger ids are a mistake of the file: tables of this length are built from them. */
+const ID_MAX = 16 * 1024 * 1024;
+
+const SPECIAL_TOKEN_NAMES = [
+  "bos_token",
+  "eos_token",
+  "unk_token",
+  "sep_token",
+  "pad_token",
+  "cls_token",
+  "mask_token",
+] as const;
+
+/** A model's vocabulary, and the rules that cut text into it. */
+export class Tokenizer {
+  #engine: Engine;
+  /** Added tokens are found as they are in a text, and spell themselves, not bytes. */
+  #added: ReadonlyMap<number, string>;
+  #special: ReadonlySet<number>;
+  #decoders: readonly Decoder[];
+  /** Whether encoding puts the begin token in front. */
+  #addsBegin: boolean;
+
+  /** One more than the largest id. Ids below it may have no token. */
+  readonly vocabSize: number;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
+  /** The ids that end an answer as far as the tokenizer knows; the checkpoint may name more. */
+  readonly endTokenIds: readonly number[];
+  /** `bos_token`, `eos_token` and so on, as chat templates know them; only those that there are. */
+  readonly specialTokens: Readonly<Record<string, string>>;
+  /** Whether tokens are pieces of a byte stream, as against pieces of text put together by rules. */
+  readonly isByteLevel: boolean;
+
+  private constructor(source: TokenizerSource, file: string) {
+    const json = checkJson(source.json, file);
+    this.#engine = createEngine(json, source.config, file);
+    this.#added = new Map(json.added_tokens.map((token) => [token.id, token.content]));
+    this.#special = new Set(
+      json.added_tokens.filter((token) => token.special === true).map((token) => token.id),
+    );
+    this.#decoders = flattenDecoder(json.decoder);
+    this.isByteLevel = this.#decoders.length === 1 && this.#decoders[0]?.type === "ByteLevel";
+    this.vocabSize = Math.max(source.vocabSize ?? 0, largestId(json) + 1);
+    this.specialTokens = readSpecialTokens(source.config, file);
+    this.bosTokenId = this.#idOf("bos_token");
+    this.eosTokenId = this.#idOf("eos_token");
+    this.endTokenIds = source.endTokenIds ??
+      (this.eosTokenId === undefined ? [] : [this.eosTokenId]);
+    this.#addsBegin = this.bosTokenId !== undefined &&
+      this.#encode("a", true)[0] === this.bosTokenId &&
+      this.#encode("a", false)[0] !== this.bosTokenId;
+  }
+
+  /**
+   * From the contents of tokenizer.json and tokenizer_config.json.
+   *
+   * @param file The tokenizer.json, as errors name it.
+   * @throws {CheckpointError} if the contents are malformed.
+   */
+  static fromHuggingFace(
+    tokenizerJson: unknown,
+    tokenizerConfig: Record<string, unknown>,
+    file: string,
+  ): Tokenizer {
+    return new Tokenizer({ json: tokenizerJson, config: tokenizerConfig }, file);
+  }
+
+  /**
+   * From the metadata of a GGUF file.
+   *
+   * @throws {CheckpointError} if it is malformed, or of a kind that cannot be rebuilt.
+   */
+  static fromGguf(metadata: ReadonlyMap<string, unknown>, file: string): Tokenizer {
+    return new Tokenizer(tokenizerFromGguf(metadata, file), file);
+  }
+
+  /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
+  get specialIds(): readonly number[] {
+    return [...this.#special];
+  }
+
+  /** The beginning-of-sequence token's text. */
+  get bosToken(): string | undefined {
+    return this.specialTokens["bos_token"];
+  }
+
+  /** The end-of-sequence token's text. */
+  get eosToken(): string | undefined {
+    return this.specialTokens["eos_token"];
+  }
+
+  /** The padding token's text. */
+  get padToken(): string | undefined {
+    return this.specialTokens["pad_token"];
+  }
+
+  /** The unknown token's text. */
+  get unkToken(): string | undefined {
+    return this.specialTokens["unk_token"];
+  }
+
+  /**
+   * Text → ids. Special tokens that are spelled out in the text become their ids in any case;
+   * `addSpecialTokens` is about those that the model's rules put around a text. A begin token
+   * that the text already carries is not doubled.
+   */
+  encode(text: string, options: { readonly addSpecialTokens: boolean }): number[] {
+    const ids = this.#encode(text, options.addSpecialTokens);
+    const doubled = options.addSpecialTokens && this.#addsBegin &&
+      ids[0] === this.bosTokenId && ids[1] === this.bosTokenId &&
+      text.startsWith(this.bosToken as string);
+    return doubled ? ids.slice(1) : ids;
+  }
+
+  /**
+   * Ids → text, exactly as the model's rules put it together: incomplete characters show as
+   * U+FFFD, and spaces are never cleaned up. Ids without a token add nothing.
+   */
+  decode(ids: readonly number[], options: { readonly skipSpecialTokens: boolean }): string {
+    const shown = ids.filter((id) =>
+      this.#engine.id_to_token(id) !== undefined &&
+      !(options.skipSpecialTokens && this.#special.has(id))
+    );
+    if (shown.length === 0) return ""; // the package refuses an empty list
+    return this.#engine.decode(shown, {
+      skip_special_tokens: false,
+      clean_up_tokenization_spaces: false, // else the package's default, which is true
+    });
+  }
+
+  /** The vocabulary's own spelling of a token; "" for an id without one. */
+  tokenString(id: number): string {
+    return this.#engine.id_to_token(id) ?? "";
+  }
+
+  /** The token decoded alone, special or not; "" when its bytes are not whole characters. */
+  tokenText(id: number): string {
+    if (this.isByteLevel || this.byteValue(id) !== undefined) {
+      return decodeStrictly(this.tokenBytes(id));
+    }
+    return this.decode([id], { skipSpecialTokens: false });
+  }
+
+  /** The bytes that a token adds to a text; none for an id without a token. */
+  tokenBytes(id: number): Uint8Array {
+    const added = this.#added.get(id);
+    if (added !== undefined) return encodeUtf8(added);
+    const piece = this.tokenString(id);
+    if (this.isByteLevel) return bytesOfPiece(piece) ?? encodeUtf8(piece);
+    const byte = this.byteValue(id);
+    if (byte !== undefined) return Uint8Array.of(byte);
+    return encodeUtf8(this.#decoders.reduce(plainSpelling, piece));
+  }
+
+  /** The byte that a token like `<0x0A>` stands for; undefined for every other token. */
+  byteValue(id: number): number | undefined {
+    if (!this.#decoders.some((decoder) => decoder.type === "ByteFallback")) return undefined;
+    const match = /^<0x([0-9A-Fa-f]{2})>$/.exec(this.tokenString(id));
+    return match === null ? undefined : parseInt(match[1] as string, 16);
+  }
+
+  /** Whether the token is left out of text where special tokens are skipped. */
+  isSpecial(id: number): boolean {
+    return this.#special.has(id);
+  }
+
+  /** The id of the token spelled `text` in the vocabulary. */
+  tokenId(text: string): number | undefined {
+    return this.#engine.token_to_id(text);
+  }
+
+  #encode(text: string, addSpecialTokens: boolean): number[] {
+    const { ids } = this.#engine.encode(text, { add_special_tokens: addSpecialTokens });
+    // A vocabulary without an unknown token has nothing for some characters.
+    return ids.filter((id) => id !== undefined);
+  }
+
+  #idOf(name: string): number | undefined {
+    const text = this.specialTokens[name];
+    return text === undefined ? undefined : this.tokenId(text);
+  }
+}
+
+interface Decoder {
+  readonly type: string;
+  readonly [key: string]: unknown;
+}
+
+interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  readonly special?: unknown;
+}
+
+interface TokenizerJson {
+  readonly model: Readonly<Record<string, unknown>>;
+  readonly added_tokens: readonly AddedToken[];
+  readonly decoder: unknown;
+  readonly [key: string]: unknown;
+}
+
+/** Parts that older files leave out, and the package asks for. */
+const ABSENT = {
+  normalizer: null,
+  pre_tokenizer: null,
+  post_processor: null,
+  decoder: null,
+  added_tokens: [],
+} as const;
+
+/** Checks what the package takes on trust. */
+function checkJson(value: unknown, file: string): TokenizerJson {
+  if (!isRecord(value)) fail(file, "it must hold a JSON object");
+  const json: Record<string, unknown> = { ...ABSENT, ...value };
+  for (const key of ["normalizer", "pre_tokenizer", "post_processor", "decoder"]) {
+    checkComponent(json[key], key, file);
+  }
+  const { model, added_tokens: added } = json;
+  if (!isRecord(model)) fail(file, `"model" must be an object`);
+  checkModel(model, file);
+  if (!Array.isArray(added)) fail(file, `"added_tokens" must be a list`);
+  added.forEach((token: unknown, index: number) => {
+    const where = `"added_tokens" entry ${index}`;
+    if (!isRecord(token)) fail(file, `${where} must be an object`);
+    if (typeof token["content"] !== "string" || token["content"] === "") {
+      fail(file, `the "content" of ${where} must be a string that is not empty`);
+    }
+    checkId(token["id"], where, file);
+  });
+  return json as unknown as TokenizerJson;
+}
+
+function checkComponent(value: unknown, key: string, file: string): void {
+  if (value === null) return;
+  if (!isRecord(value) || typeof value["type"] !== "string") {
+    fail(file, `"${key}" must be null or an object with a "type"`);
+  }
+}
+
+function checkModel(model: Record<string, unknown>, file: string): void {
+  const { vocab, merges } = model;
+  if (Array.isArray(vocab)) { // Unigram: [token, score], the id is the index
+    const wrong = vocab.findIndex((entry) =>
+      !Array.isArray(entry) || typeof entry[0] !== "string" || typeof entry[1] !== "number"
+    );
+    if (wrong >= 0) fail(file, `"model.vocab" entry ${wrong} must be a token and its score`);
+  } else if (isRecord(vocab)) {
+    for (const token of Object.keys(vocab)) {
+      checkId(vocab[token], `"model.vocab" entry ${JSON.stringify(token)}`, file);
+    }
+  } else {
+    fail(file, `"model.vocab" must be an object of ids, or a list of tokens and scores`);
+  }
+  if (model["type"] !== "BPE" && merges === undefined) return;
+  if (!Array.isArray(merges)) fail(file, `"model.merges" must be a list`);
+  const wrong = merges.findIndex((merge) =>
+    typeof merge === "string"
+      ? merge.indexOf(" ") < 1 || merge.endsWith(" ")
+      : !Array.isArray(merge) || merge.length !== 2 ||
+        typeof merge[0] !== "string" || typeof merge[1] !== "string"
+  );
+  if (wrong >= 0) {
+    fail(
+      file,
+      `"model.merges" entry ${wrong} is ${JSON.stringify(merges[wrong])}: ` +
+        "two parts are needed",
+    );
+  }
+}
+
+function checkId(id: unknown, where: string, file: string): void {
+  if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > ID_MAX) {
+    fail(
+      file,
+      `the id of ${where} is ${JSON.stringify(id)}: it must be an integer from 0 to ` +
+        `${ID_MAX}`,
+    );
+  }
+}
+
+function createEngine(json: TokenizerJson, config: Record<string, unknown>, file: string): Engine {
+  try {
+    return new Engine(json, { ...config, clean_up_tokenization_spaces: false });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CheckpointError(file, `Cannot build the tokenizer of "${file}": ${reason}`, {
+      cause: error,
+    });
+  }
+}
+
+function largestId(json: TokenizerJson): number {
+  const { vocab } = json.model;
+  let largest = Array.isArray(vocab) ? vocab.length - 1 : -1;
+  if (!Array.isArray(vocab)) {
+    for (const id of Object.values(vocab as Record<string, number>)) {
+      largest = Math.max(largest, id);
+    }
+  }
+  for (const token of json.added_tokens) largest = Math.max(largest, token.id);
+  return largest;
+}
+
+/** A special token is written as its text, or as an object that holds it. */
+function readSpecialTokens(
+  config: Readonly<Record<string, unknown>>,
+  file: string,
+): Record<string, string> {
+  const tokens: Record<string, string> = {};
+  for (const name of SPECIAL_TOKEN_NAMES) {
+    const value = config[name];
+    if (value === undefined || value === null) continue;
+    const text = isRecord(value) ? value["content"] : value;
+    if (typeof text !== "string") fail(file, `"${name}" of its configuration must be a text`);
+    tokens[name] = text;
+  }
+  return tokens;
+}
+
+/** A decoder as the list of its steps. */
+function flattenDecoder(decoder: unknown): Decoder[] {
+  if (!isRecord(decoder)) return [];
+  const steps = decoder["decoders"];
+  if (decoder["type"] === "Sequence" && Array.isArray(steps)) return steps.flatMap(flattenDecoder);
+  return [decoder as Decoder];
+}
+
+/** What one step of a decoder makes of a token in the middle of a text, where that is plain. */
+function plainSpelling(piece: string, decoder: Decoder): string {
+  switch (decoder.type) {
+    case "Metaspace":
+      return piece.replaceAll(String(decoder["replacement"] ?? "▁"), " ");
+    case "Replace": {
+      const pattern = isRecord(decoder["pattern"]) ? decoder["pattern"]["String"] : undefined;
+      return typeof pattern === "string"
+        ? piece.replaceAll(pattern, String(decoder["content"] ?? ""))
+        : piece;
+    }
+    case "WordPiece": {
+      const prefix = String(decoder["prefix"] ?? "##");
+      return piece.startsWith(prefix) ? piece.slice(prefix.length) : piece;
+    }
+    default:
+      return piece;
+  }
+}
+
+function encodeUtf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+function decodeStrictly(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return ""; // the answer to "is it whole?", not a failure
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function fail(file: string, problem: string): never {
+  throw new CheckpointError(file, `Cannot read the tokenizer of "${file}": ${problem}`);
+}

@@ -1,0 +1,144 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { compile, type CompileTarget } from "../../lib/device/compiler/compile.ts";
+import { GraphBuilder } from "../../lib/device/compiler/graph.ts";
+import { opShape } from "../../lib/device/compiler/ops.ts";
+import { partition } from "../../lib/device/compiler/partition.ts";
+import { place } from "../../lib/device/compiler/place.ts";
+import { wireText } from "../../lib/device/compiler/wire.ts";
+import { WireCache } from "../../lib/device/compiler/wire_cache.ts";
+import { assertGolden } from "../helpers/golden.ts";
+import { TINY, tinyGraph } from "../helpers/tiny_graph.ts";
+
+/** Addresses that only depend on names, so that golden wires stay put. */
+function target(peCount: number): CompileTarget & { arenaBytes: number[] } {
+  const graph = tinyGraph();
+  const addresses = new Map([...graph.weights.keys()].map((name, i) => [name, 0x1000 * (i + 1)]));
+  const address = (name: string) => addresses.get(name) as number;
+  const arenaBytes: number[] = [];
+  return {
+    arenaBytes,
+    peCount,
+    maxOutputRows: 4,
+    address,
+    matrix(name) {
+      const shape = graph.weights.get(name);
+      assert(shape?.kind === "matrix");
+      return { address: address(name), format: "f32", n: shape.n, k: shape.k };
+    },
+    kvLayer: (index) => ({
+      keys: 0x100000 * (index + 1),
+      values: 0x100000 * (index + 1) + 0x8000,
+      dtype: "bf16",
+      kvHeads: TINY.kvHeads,
+      headDim: TINY.headDim,
+    }),
+    arena(sizeBytes) {
+      arenaBytes.push(sizeBytes);
+      return 0x800000;
+    },
+  };
+}
+
+const bucket = { kind: "append", batchSize: 2, attentionSize: 32, tokenCount: 8 } as const;
+
+Deno.test("The wire of the tiny graph reads as its golden file says", async () => {
+  await assertGolden("wires/tiny.wire", wireText(compile(tinyGraph(), bucket, target(2))));
+});
+
+Deno.test("A wire is plain data: it survives a round trip through JSON", () => {
+  const wire = compile(tinyGraph(), bucket, target(2));
+  assertEquals(JSON.parse(JSON.stringify(wire)), wire);
+});
+
+Deno.test("No two operations of a phase touch one value in ways that need a barrier", () => {
+  const graph = tinyGraph();
+  const program = partition(graph);
+  for (const [i, first] of program.entries()) {
+    for (const second of program.slice(i + 1).filter((step) => step.phase === first.phase)) {
+      const a = opShape(first.op);
+      const b = opShape(second.op);
+      for (const write of a.writes) {
+        for (const access of [...b.reads, ...b.writes]) {
+          if (access.resource !== write.resource) continue;
+          assert(
+            write.split === "private" || (write.split === access.split && write.split !== "all"),
+            `${first.op.op} writes ${write.resource} by ${write.split}, ${second.op.op} takes it by ${access.split} in phase ${first.phase}`,
+          );
+        }
+      }
+      for (const read of a.reads) {
+        for (const write of b.writes) {
+          if (read.resource !== write.resource) continue;
+          assertEquals(read.split, write.split, `${second.op.op} overwrites what ${first.op.op} reads`);
+        }
+      }
+    }
+  }
+});
+
+Deno.test("A layer takes six barriers", () => {
+  const phases = (layers: number) => Math.max(...partition(tinyGraph(64, layers)).map((s) => s.phase));
+  assertEquals(phases(3) - phases(2), 6);
+});
+
+Deno.test("Values that live at the same time never share memory; others do", () => {
+  const graph = tinyGraph(64, 6);
+  const program = partition(graph);
+  const options = { tokenCount: 8, outputCount: 4, peCount: 3, reservedBytes: 100 };
+  const { placements, arenaBytes } = place(graph, program, options);
+  const lives = graph.values.map((_, id) => {
+    const phases = program
+      .filter(({ op }) => {
+        const { reads, writes } = opShape(op);
+        return [...reads, ...writes].some(({ resource }) => resource === id);
+      })
+      .map(({ phase }) => phase);
+    const last = id === graph.output ? Infinity : Math.max(...phases);
+    return { first: Math.min(...phases), last };
+  });
+  let summedBytes = 0;
+  const regions = placements.map(({ offset, stride, copyBytes }, id) => {
+    const rows = graph.values[id]?.rows === "tokens" ? 8 : 4;
+    const size = copyBytes > 0 ? copyBytes * 3 : rows * stride * 4;
+    summedBytes += size;
+    assert(offset >= 100 && offset % 64 === 0 && offset + size <= arenaBytes);
+    return { start: offset, end: offset + size, ...(lives[id] as { first: number; last: number }) };
+  });
+  for (const [i, a] of regions.entries()) {
+    for (const b of regions.slice(i + 1)) {
+      const together = a.first <= b.last && b.first <= a.last;
+      assert(!together || a.end <= b.start || b.end <= a.start, `values overlap at ${a.start}`);
+    }
+  }
+  assert(arenaBytes < summedBytes / 3, `${arenaBytes} bytes for ${summedBytes}: nothing is shared`);
+});
+
+Deno.test("A wire is compiled once for a graph and bucket, and hits are counted", () => {
+  const cache = new WireCache(target(1));
+  const graph = tinyGraph();
+  assert(cache.get(graph, bucket) === cache.get(graph, { ...bucket }));
+  cache.get(graph, { ...bucket, tokenCount: 4 });
+  const { wireCount, hitCount, missCount, compileMs } = cache.stats();
+  assertEquals({ wireCount, hitCount, missCount }, { wireCount: 2, hitCount: 1, missCount: 2 });
+  assert(compileMs > 0);
+});
+
+Deno.test("Graphs whose shapes do not fit are refused with the shapes in the message", () => {
+  const b = new GraphBuilder("wrong");
+  const table = b.matrix("table", 8, 16);
+  const h = b.embed(table);
+  const refuse = (run: () => unknown, text: string) => assertThrows(run, TypeError, text);
+  refuse(() => b.matmul(h, "nowhere"), '"nowhere" is not a declared matrix');
+  refuse(() => b.matmul(h, b.matrix("m", 8, 24)), "it takes 24 inputs, the value has 16");
+  refuse(() => b.matrix("table", 9, 16), "declared twice with different shapes");
+  refuse(() => b.rmsNorm(h, b.vector("v", 8), 1e-6), '"v" is not a declared vector of length 16');
+  refuse(() => b.headNorm(h, "v", 1e-6, 3), "3 heads do not divide width 16");
+  refuse(() => b.add(h, b.matmul(h, b.matrix("n", 8, 16))), "do not fit");
+  refuse(() => b.rope(h, 2, "table"), "is not a declared table");
+  refuse(() => b.rope(h, 2, b.table("wide", 4, 32)), "a table of width 32");
+  refuse(() => b.attention(0, h, { scale: 1, window: 0 }), "There is no KV layer 0");
+  const kv = b.kvLayer({ kvHeads: 3, headDim: 8 });
+  refuse(() => b.attention(kv, h, { scale: 1, window: 0 }), "is not a multiple of 3 KV heads");
+  refuse(() => b.writeKv(kv, h, h), "layer 0 takes 3 heads of 8");
+  refuse(() => b.finish(h), "must have a row for each output");
+});

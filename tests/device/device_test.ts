@@ -1,0 +1,158 @@
+/** Contract of the device: inline and threaded, plain and fast, leave the same results. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { DeviceError } from "../../lib/base/errors.ts";
+import { InvariantError } from "../../lib/base/invariant.ts";
+import { type Device, openDevice, type StepInputs } from "../../lib/device/device.ts";
+import { TINY, tinyGraph } from "../helpers/tiny_graph.ts";
+
+const graph = tinyGraph();
+const SEED = 77;
+const BLOCKS = 8;
+
+/** Weights from a seed; the same for every device. */
+async function openTiny(options: { threads: number; kernels: "simd" | "reference" }): Promise<Device> {
+  const device = await openDevice({
+    ...options,
+    limits: { kMax: 24, headDimMax: 8, headGroupMax: 2 },
+    maxOutputRows: 64,
+  });
+  let state = SEED;
+  const numbers = (count: number) =>
+    Float32Array.from({ length: count }, () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.fround(state / 2 ** 31 - 1);
+    });
+  for (const [name, shape] of graph.weights) {
+    if (shape.kind === "matrix") {
+      device.allocateMatrix(name, "f32", shape.n, shape.k);
+      const values = numbers(shape.n * shape.k);
+      device.uploadRows(name, 0, shape.n, new Uint8Array(values.buffer));
+    } else if (shape.kind === "vector") {
+      device.uploadFloats(name, numbers(shape.length));
+    } else {
+      const half = shape.width / 2;
+      const table = Float32Array.from({ length: shape.rows * shape.width }, (_, i) => {
+        const angle = Math.floor(i / shape.width) / 10 ** ((i % half) / half);
+        return i % shape.width < half ? Math.cos(angle) : Math.sin(angle);
+      });
+      device.uploadFloats(name, table);
+    }
+  }
+  device.allocateKv(2, {
+    dtype: "bf16",
+    kvHeads: TINY.kvHeads,
+    headDim: TINY.headDim,
+    blockCount: BLOCKS,
+  });
+  return device;
+}
+
+/** Tokens [start, end) of a sequence whose i-th token is 3i + offset, in the given blocks. */
+function piece(start: number, end: number, blocks: readonly number[], offset = 1): StepInputs {
+  const positions = Int32Array.from({ length: end - start }, (_, i) => start + i);
+  return {
+    tokenIds: positions.map((p) => (3 * p + offset) % TINY.vocab),
+    positions,
+    slots: positions.map((p) => (blocks[p >> 4] as number) * 16 + (p & 15)),
+    sequences: new Int32Array(end - start),
+    blockTables: [blocks],
+    outputRows: Int32Array.from({ length: end - start }, (_, i) => i),
+  };
+}
+
+function together(a: StepInputs, b: StepInputs): StepInputs {
+  const join = (x: Int32Array, y: Int32Array, add = 0) => Int32Array.from([...x, ...y.map((v) => v + add)]);
+  return {
+    tokenIds: join(a.tokenIds, b.tokenIds),
+    positions: join(a.positions, b.positions),
+    slots: join(a.slots, b.slots),
+    sequences: join(a.sequences, b.sequences, a.blockTables.length),
+    blockTables: [...a.blockTables, ...b.blockTables],
+    outputRows: join(a.outputRows, b.outputRows, a.tokenIds.length),
+  };
+}
+
+async function run(device: Device, inputs: StepInputs): Promise<Float32Array[]> {
+  const wire = device.prepare(graph, {
+    kind: "append",
+    batchSize: inputs.blockTables.length,
+    attentionSize: 64,
+    tokenCount: 64,
+  });
+  const rows = await device.run(wire, inputs);
+  return Array.from({ length: rows.count }, (_, i) => rows.row(i).slice());
+}
+
+const configurations = (["reference", "simd"] as const).flatMap((kernels) =>
+  [0, 1, 2, 3].map((threads) => ({ kernels, threads }))
+);
+let expected: Float32Array[] | undefined;
+
+for (const { kernels, threads } of configurations) {
+  const name = `${kernels} kernels, ${threads === 0 ? "inline" : `${threads} threads`}`;
+  Deno.test(`Device (${name}) gives the same bits in one piece, in chunks, in company and elsewhere in HBM`, async () => {
+    await using device = await openTiny({ threads, kernels });
+    const whole = await run(device, piece(0, 40, [0, 1, 2]));
+    const chunks: Float32Array[] = [];
+    for (const [start, end] of [[0, 7], [7, 8], [8, 33], [33, 34], [34, 40]] as const) {
+      chunks.push(...await run(device, piece(start, end, [5, 3, 7])));
+    }
+    assertEquals(chunks, whole, "in chunks, in other blocks");
+    const company = together(piece(0, 11, [0], 4), piece(0, 40, [6, 2, 1]));
+    assertEquals((await run(device, company)).slice(11), whole, "beside another sequence");
+    if (kernels === "simd") {
+      expected ??= whole;
+      assertEquals(whole, expected, "whatever the number of threads");
+    }
+    const { hitCount, missCount } = device.wireStats();
+    assertEquals({ hitCount, missCount }, { hitCount: 5, missCount: 2 });
+    const trace = await device.trace();
+    assert(trace.length > 0 && trace.every((entry) => entry.kernel.startsWith(`${kernels}.`)));
+    assertEquals(new Set(trace.map((entry) => entry.pe)).size, Math.max(1, threads));
+  });
+}
+
+Deno.test("SIMD kernels agree with the plain ones on a whole graph", async () => {
+  await using plain = await openTiny({ threads: 0, kernels: "reference" });
+  await using fast = await openTiny({ threads: 0, kernels: "simd" });
+  const a = await run(plain, piece(0, 40, [0, 1, 2]));
+  const b = await run(fast, piece(0, 40, [0, 1, 2]));
+  for (const [i, row] of a.entries()) {
+    for (const [j, value] of row.entries()) {
+      assert(Math.abs(value - (b[i]?.[j] as number)) <= 2e-5 * Math.max(1, Math.abs(value)), `row ${i}`);
+    }
+  }
+});
+
+Deno.test("Steps posted together run one after another", async () => {
+  await using device = await openTiny({ threads: 2, kernels: "simd" });
+  const inputs = [piece(0, 5, [0]), piece(0, 9, [1], 2), piece(0, 3, [2], 5)];
+  const wire = device.prepare(graph, {
+    kind: "append",
+    batchSize: 1,
+    attentionSize: 64,
+    tokenCount: 64,
+  });
+  const ended: number[] = [];
+  await Promise.all(inputs.map(async (input, i) => {
+    await device.run(wire, input);
+    ended.push(i);
+  }));
+  assertEquals(ended, [0, 1, 2]);
+});
+
+Deno.test("A step that does not fit its wire is our own mistake, and the device goes on", async () => {
+  await using device = await openTiny({ threads: 1, kernels: "simd" });
+  const wire = device.prepare(graph, { kind: "decode", batchSize: 1, attentionSize: 16, tokenCount: 1 });
+  await assertRejects(() => device.run(wire, piece(0, 2, [0])), InvariantError, "does not fit");
+  assertEquals((await run(device, piece(0, 2, [0]))).length, 2);
+});
+
+Deno.test("A kernel that fails on one processing element fails the step, not the process", async () => {
+  await using device = await openTiny({ threads: 2, kernels: "reference" });
+  const good = piece(0, 4, [0]);
+  const beyond = { ...good, tokenIds: good.tokenIds.map(() => 2 ** 30) };
+  await assertRejects(() => run(device, beyond), DeviceError, "failed");
+  assertEquals((await run(device, good)).length, 4);
+});

@@ -1,0 +1,42 @@
+/** The golden cases of the tiny models: their configs, and what a right forward pass gives. */
+
+/** One file of tests/golden/models. */
+export interface GoldenModel {
+  readonly name: string;
+  readonly architectures: readonly string[];
+  readonly model_type: string;
+  /** config.json's fields, in the spelling of transformers 4. */
+  readonly config: Readonly<Record<string, unknown>> & { readonly vocab_size: number };
+  readonly expect: {
+    /** Length of the prompt. */
+    readonly T: number;
+    /** Mean over the vocabulary of the logits at each position. */
+    readonly mean: readonly number[];
+    /** The first eight logits at the last position. */
+    readonly last8: readonly number[];
+    readonly argmax: readonly number[];
+    /** The next twelve greedy tokens. */
+    readonly greedy12: readonly number[];
+    /** The smallest gap between the best two logits while those were generated. */
+    readonly margin: number;
+    readonly params: number;
+    readonly tensors: number;
+  };
+}
+
+/** The cases there are. */
+export const GOLDEN_MODEL_NAMES = ["llama", "qwen2", "qwen3", "qwen3-yarn"] as const;
+
+/** The name of a case. */
+export type GoldenModelName = typeof GOLDEN_MODEL_NAMES[number];
+
+/** Reads one case. */
+export function goldenModel(name: GoldenModelName): GoldenModel {
+  const url = new URL(`../golden/models/${name}.json`, import.meta.url);
+  return JSON.parse(Deno.readTextFileSync(url)) as GoldenModel;
+}
+
+/** The token ids that a case's expected values are for. */
+export function goldenPrompt({ config, expect }: GoldenModel): number[] {
+  return Array.from({ length: expect.T }, (_, i) => (7 * i * i + 3 * i + 5) % config.vocab_size);
+}

@@ -1,0 +1,232 @@
+/** Writes the tiny golden models as real checkpoints, so that loading is real too. */
+
+import { readModelConfig } from "../../lib/models/config.ts";
+import { expectedTensors } from "../../lib/models/expected_tensors.ts";
+import { ggufName } from "../../lib/models/gguf_checkpoint.ts";
+import { ggufBytes, type GgufEntry, type GgufPart } from "./gguf_writer.ts";
+import type { GoldenModel } from "./golden_models.ts";
+import { safetensorsBytes, type SafetensorsPart } from "./safetensors_writer.ts";
+import {
+  TINY_CHAT_TEMPLATE,
+  TINY_MERGES,
+  TINY_SPECIAL_TOKENS,
+  tinyTokenizerConfig,
+  tinyTokenizerJson,
+  tinyTokens,
+} from "./tiny_tokenizer_files.ts";
+
+/** How {@linkcode writeTinyModel} writes. */
+export interface TinyModelOptions {
+  /** Default "F32". Every value is exact in all three. */
+  readonly dtype?: "F32" | "F16" | "BF16";
+  /** Files that the tensors are split over. Default 1: one file without an index. */
+  readonly shards?: number;
+  /** Of the rotary settings in config.json. Default "v4". */
+  readonly ropeSpelling?: "v4" | "v5";
+  /** Write tokenizer.json and tokenizer_config.json. Default true. */
+  readonly tokenizer?: boolean;
+}
+
+/** One tensor of a tiny model. */
+export interface TinyTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/**
+ * Writes a golden case into the folder `dir`, which is made if it is missing:
+ *
+ *     const dir = Deno.makeTempDirSync();
+ *     writeTinyModel(dir, goldenModel("llama"), { dtype: "BF16", shards: 3 });
+ *     await using llm = await LLM.load(dir);
+ */
+export function writeTinyModel(
+  dir: string,
+  golden: GoldenModel,
+  options: TinyModelOptions = {},
+): void {
+  const { dtype = "F32", shards = 1, ropeSpelling = "v4", tokenizer = true } = options;
+  Deno.mkdirSync(dir, { recursive: true });
+  writeJson(`${dir}/config.json`, tinyConfig(golden, ropeSpelling));
+  writeJson(`${dir}/generation_config.json`, { bos_token_id: 1, eos_token_id: [2, 0] });
+  if (tokenizer) {
+    writeJson(`${dir}/tokenizer.json`, tinyTokenizerJson());
+    writeJson(`${dir}/tokenizer_config.json`, tinyTokenizerConfig());
+  }
+  const parts = tinyTensors(golden).map(({ name, shape, values }): SafetensorsPart => {
+    return { name, dtype, shape, bytes: encode(values, dtype) };
+  });
+  if (shards === 1) Deno.writeFileSync(`${dir}/model.safetensors`, safetensorsBytes(parts));
+  else writeShards(dir, parts, shards);
+}
+
+/** Writes a golden case of arch llama as one GGUF file of F32, tokenizer and template inside. */
+export function writeTinyGguf(path: string, golden: GoldenModel): void {
+  Deno.writeFileSync(path, tinyGgufBytes(golden));
+}
+
+/** The same file in memory. `change` may touch its metadata and tensors first. */
+export function tinyGgufBytes(
+  golden: GoldenModel,
+  change: (file: { metadata: Map<string, GgufEntry>; tensors: GgufPart[] }) => void = () => {},
+): Uint8Array<ArrayBuffer> {
+  const { headCount, kvHeadCount, headDim } = readModelConfig("config.json", tinyConfig(golden));
+  const tensors = tinyTensors(golden).map(({ name, shape, values }): GgufPart => {
+    const heads = name.includes(".q_proj.")
+      ? headCount
+      : name.includes(".k_proj.")
+      ? kvHeadCount
+      : 0;
+    const rows = heads === 0 ? values : pairRows(values, heads, headDim, shape[1] ?? 1);
+    return { name: ggufName(name), typeId: 0, shape, bytes: encode(rows, "F32") };
+  });
+  const divisors = llama3Divisors(golden, headDim);
+  if (divisors !== undefined) {
+    const bytes = encode(divisors, "F32");
+    tensors.push({ name: "rope_freqs.weight", typeId: 0, shape: [divisors.length], bytes });
+  }
+  const file = { metadata: tinyMetadata(golden), tensors };
+  change(file);
+  return ggufBytes([...file.metadata], file.tensors);
+}
+
+/** The content of config.json. */
+export function tinyConfig(
+  golden: GoldenModel,
+  ropeSpelling: "v4" | "v5" = "v4",
+): Record<string, unknown> {
+  const { architectures, model_type, config } = golden;
+  if (ropeSpelling === "v4") {
+    return { architectures, model_type, torch_dtype: "float32", ...config };
+  }
+  const { rope_theta, rope_scaling, ...rest } = config;
+  const scaling = rope_scaling as Record<string, unknown> | undefined;
+  const rope_parameters = { rope_type: "default", rope_theta, ...scaling };
+  return { architectures, model_type, dtype: "float32", ...rest, rope_parameters };
+}
+
+/** Every tensor of a golden case, in float32. */
+export function tinyTensors(golden: GoldenModel): TinyTensor[] {
+  const config = readModelConfig("config.json", tinyConfig(golden));
+  return expectedTensors(config).map(({ name, shape }) => {
+    const count = shape.reduce((product, size) => product * size, 1);
+    return { name, shape, values: tinyValues(name, count) };
+  });
+}
+
+/**
+ * The values of a tensor follow from its name: FNV-1a of it seeds a linear congruential generator,
+ * whose top byte t in −128 … 127 is scaled by the kind of tensor.
+ */
+export function tinyValues(name: string, count: number): Float32Array {
+  let state = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(name)) state = Math.imul(state ^ byte, 0x01000193);
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    const t = (state >>> 24) - 128;
+    values[i] = name.endsWith("norm.weight")
+      ? 1 + (t >> 1) / 128
+      : t / (name.includes("embed") ? 128 : name.endsWith("bias") ? 1024 : 512);
+  }
+  return values;
+}
+
+function writeShards(dir: string, parts: readonly SafetensorsPart[], shardCount: number): void {
+  const weightMap: Record<string, string> = {};
+  const perShard = Math.ceil(parts.length / shardCount);
+  const count = (index: number) => String(index).padStart(5, "0");
+  for (let shard = 0; shard < shardCount; shard++) {
+    const name = `model-${count(shard + 1)}-of-${count(shardCount)}.safetensors`;
+    const inside = parts.slice(shard * perShard, (shard + 1) * perShard);
+    Deno.writeFileSync(`${dir}/${name}`, safetensorsBytes(inside));
+    for (const part of inside) weightMap[part.name] = name;
+  }
+  const total_size = parts.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  const index = { metadata: { total_size }, weight_map: weightMap };
+  writeJson(`${dir}/model.safetensors.index.json`, index);
+}
+
+function encode(values: Float32Array, dtype: "F32" | "F16" | "BF16"): Uint8Array {
+  if (dtype === "F16") return new Uint8Array(Float16Array.from(values).buffer);
+  const bits = new Uint32Array(values.slice().buffer);
+  // The low halves are zero, so cutting them off is no rounding.
+  return new Uint8Array(
+    (dtype === "F32" ? bits : Uint16Array.from(bits, (word) => word >>> 16)).buffer,
+  );
+}
+
+/** Row half · headDim/2 + i of each head goes to row 2i + half, as converters of arch llama do. */
+function pairRows(
+  values: Float32Array,
+  heads: number,
+  headDim: number,
+  width: number,
+): Float32Array {
+  const paired = new Float32Array(values.length);
+  for (let row = 0; row < heads * headDim; row++) {
+    const [head, inHead] = [Math.floor(row / headDim), row % headDim];
+    const [half, i] = [Math.floor(inHead / (headDim / 2)), inHead % (headDim / 2)];
+    const to = head * headDim + 2 * i + half;
+    paired.set(values.subarray(row * width, (row + 1) * width), to * width);
+  }
+  return paired;
+}
+
+/** What the llama3 formula divides each frequency by; undefined where the case does not use it. */
+function llama3Divisors(golden: GoldenModel, headDim: number): Float32Array | undefined {
+  const scaling = golden.config["rope_scaling"] as Record<string, number> | undefined;
+  if (scaling === undefined || String(scaling["rope_type"]) !== "llama3") return undefined;
+  const setting = (name: string) => scaling[name] as number;
+  const [factor, low, high] = [
+    setting("factor"),
+    setting("low_freq_factor"),
+    setting("high_freq_factor"),
+  ];
+  const original = setting("original_max_position_embeddings");
+  const theta = golden.config["rope_theta"] as number;
+  return Float32Array.from({ length: headDim / 2 }, (_, i) => {
+    const wavelength = 2 * Math.PI * theta ** (2 * i / headDim);
+    if (wavelength < original / high) return 1;
+    if (wavelength > original / low) return factor;
+    const smooth = (original / wavelength - low) / (high - low);
+    return 1 / ((1 - smooth) / factor + smooth);
+  });
+}
+
+function tinyMetadata({ config, model_type }: GoldenModel): Map<string, GgufEntry> {
+  const u32 = (name: string): GgufEntry => ({ type: "u32", value: config[name] as number });
+  const f32 = (name: string): GgufEntry => ({ type: "f32", value: config[name] as number });
+  const text = (value: string): GgufEntry => ({ type: "string", value });
+  const id = (value: number): GgufEntry => ({ type: "u32", value });
+  const tokens = tinyTokens();
+  return new Map<string, GgufEntry>([
+    ["general.architecture", text(model_type)],
+    ["general.name", text("tiny")],
+    [`${model_type}.block_count`, u32("num_hidden_layers")],
+    [`${model_type}.context_length`, u32("max_position_embeddings")],
+    [`${model_type}.embedding_length`, u32("hidden_size")],
+    [`${model_type}.feed_forward_length`, u32("intermediate_size")],
+    [`${model_type}.attention.head_count`, u32("num_attention_heads")],
+    [`${model_type}.attention.head_count_kv`, u32("num_key_value_heads")],
+    [`${model_type}.attention.layer_norm_rms_epsilon`, f32("rms_norm_eps")],
+    [`${model_type}.rope.freq_base`, f32("rope_theta")],
+    ["tokenizer.ggml.model", text("gpt2")],
+    ["tokenizer.ggml.pre", text("gpt-2")],
+    ["tokenizer.ggml.tokens", { type: "strings", value: tokens }],
+    ["tokenizer.ggml.token_type", {
+      type: "i32s",
+      value: tokens.map((token) => TINY_SPECIAL_TOKENS.includes(token) ? 3 : 1),
+    }],
+    ["tokenizer.ggml.merges", { type: "strings", value: TINY_MERGES }],
+    ["tokenizer.ggml.bos_token_id", id(1)],
+    ["tokenizer.ggml.eos_token_id", id(2)],
+    ["tokenizer.ggml.add_bos_token", { type: "bool", value: 0 }],
+    ["tokenizer.chat_template", text(TINY_CHAT_TEMPLATE)],
+  ]);
+}
+
+function writeJson(path: string, value: unknown): void {
+  Deno.writeTextFileSync(path, JSON.stringify(value, null, 2));
+}

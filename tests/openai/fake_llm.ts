@@ -1,0 +1,191 @@
+/** A model whose answers are written by the test: deterministic deltas, with doors to hold, fail and count. */
+
+import { ChatTemplateError } from "../../lib/base/errors.ts";
+import type { ServedModel } from "../../lib/openai/handler.ts";
+import type { ChatMessage, ChatOptions, ModelInfo, Prompt } from "../../lib/llm.ts";
+import type { FinishReason, GenerationDelta, LogprobMap } from "../../lib/outputs.ts";
+import type { SamplingParams } from "../../lib/sampling/params.ts";
+
+/** The fake's end token. Ids below it are Latin-1 characters, or the pieces of an answer. */
+export const END_ID = 511;
+
+const INFO: ModelInfo = {
+  id: "fake/model",
+  architecture: "FakeForCausalLM",
+  vocabSize: 512,
+  maxPromptLength: 96,
+  maxContextLength: 128,
+  fingerprint: "f00dfeed",
+  threads: 2,
+  parameterCount: 1,
+  weightBytes: 4,
+  kvCacheBytes: 1024,
+  hasChatTemplate: true,
+  buckets: {
+    prefill: [{ batchSize: 1, attentionSize: 64 }],
+    decode: [{ batchSize: 4, attentionSize: 128 }],
+    append: [{ batchSize: 1, attentionSize: 96, inputSize: 32 }],
+    tokenwise: [1, 8],
+  },
+};
+
+/** What a test may change. */
+export interface FakeOptions {
+  /** The answer, one token a piece. An empty piece is an incomplete character. */
+  readonly pieces?: readonly string[];
+  /** Awaited before each token; the first call comes before the first delta. */
+  readonly before?: (step: number, signal: AbortSignal | undefined) => Promise<void> | void;
+  readonly cachedTokens?: number;
+}
+
+/** One call of `stream`. */
+export interface FakeCall {
+  readonly input: Prompt | readonly ChatMessage[];
+  readonly params: SamplingParams | undefined;
+  readonly options: ChatOptions;
+}
+
+/** See the file's header. */
+export class FakeLLM implements ServedModel {
+  readonly info: ModelInfo = INFO;
+  readonly calls: FakeCall[] = [];
+  /** Generations that have started and not ended: what a client that left must not keep up. */
+  running = 0;
+  readonly #options: FakeOptions;
+
+  constructor(options: FakeOptions = {}) {
+    this.#options = options;
+  }
+
+  async *stream(
+    input: Prompt | readonly ChatMessage[],
+    params?: SamplingParams,
+    options: ChatOptions = {},
+  ): AsyncGenerator<GenerationDelta, void, void> {
+    this.calls.push({ input, params, options });
+    this.running++;
+    try {
+      yield* this.#deltas(input, params, options);
+    } finally {
+      this.running--;
+    }
+  }
+
+  async *#deltas(
+    input: Prompt | readonly ChatMessage[],
+    params: SamplingParams | undefined,
+    options: ChatOptions,
+  ): AsyncGenerator<GenerationDelta, void, void> {
+    const { pieces = ["Hel", "lo", " wor", "ld", "!"], before, cachedTokens = 0 } = this.#options;
+    const ids = [...await this.#promptIds(input, options)];
+    const limit = params?.maxTokens ?? Infinity;
+    for (let step = 0; step <= pieces.length; step++) {
+      await before?.(step, options.signal);
+      options.signal?.throwIfAborted();
+      const isEnd = step === pieces.length;
+      const id = isEnd ? END_ID : 256 + step;
+      let finishReason: FinishReason | null = null;
+      if (isEnd) finishReason = "stop";
+      else if (step + 1 >= limit) finishReason = "length";
+      const text = pieces[step] ?? "";
+      const prompt = {
+        text: this.detokenize(ids),
+        tokenIds: ids,
+        logprobs: this.#promptLogprobs(ids, params?.promptLogprobs),
+        cachedTokens,
+      };
+      yield {
+        requestId: options.requestId ?? "fake",
+        index: 0,
+        text,
+        tokenIds: [id],
+        logprobs: params?.logprobs === undefined
+          ? null
+          : [this.#logprobs(id, isEnd ? "<|end|>" : text, params.logprobs)],
+        finishReason,
+        stopReason: null,
+        ...(step === 0 ? { prompt } : {}),
+      };
+      if (finishReason !== null) return;
+    }
+  }
+
+  tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
+    const ids = [...text].map((character) => (character.codePointAt(0) ?? 0) % 256);
+    return options.addSpecialTokens === false ? ids : [1, ...ids];
+  }
+
+  // deno-lint-ignore require-await -- the interface's promise; what it throws must be a rejection
+  async tokenizeChat(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<number[]> {
+    if (messages.length === 0) throw new ChatTemplateError("Cannot render no messages at all");
+    let text = "";
+    for (const { role, content } of messages) {
+      const parts = typeof content === "string" ? [content] : content ?? [];
+      const texts = parts.map((part) => typeof part === "string" ? part : part["text"]);
+      text += `<${role}>${texts.join("\n")}`;
+    }
+    if (options.addGenerationPrompt !== false) text += "<assistant>";
+    return this.tokenize(text, { addSpecialTokens: false });
+  }
+
+  detokenize(tokenIds: readonly number[]): string {
+    return String.fromCharCode(...tokenIds);
+  }
+
+  tokenStrings(tokenIds: readonly number[]): string[] {
+    return tokenIds.map((id) => String.fromCharCode(id));
+  }
+
+  #promptIds(
+    input: Prompt | readonly ChatMessage[],
+    options: ChatOptions,
+  ): readonly number[] | Promise<readonly number[]> {
+    if (typeof input === "string") return this.tokenize(input, options);
+    if ("promptTokenIds" in input) return input.promptTokenIds;
+    if ("prompt" in input) return this.tokenize(input.prompt, options);
+    return this.tokenizeChat(input, options);
+  }
+
+  #logprobs(id: number, text: string, count: number): LogprobMap {
+    const map = new Map([[id, { logprob: -0.5, rank: 1, decodedToken: text }]]);
+    for (let rank = 2; rank <= count; rank++) {
+      map.set(rank, { logprob: rank === 5 ? -Infinity : -rank, rank, decodedToken: String(9 - rank) });
+    }
+    return map;
+  }
+
+  #promptLogprobs(
+    ids: readonly number[],
+    count: number | undefined,
+  ): (LogprobMap | null)[] | null {
+    if (count === undefined) return null;
+    return ids.map((id, at) => {
+      if (at === 0) return null;
+      const text = String.fromCharCode(id);
+      const own = { logprob: -3, rank: 7, decodedToken: text };
+      const best = { logprob: -0.1, rank: 1, decodedToken: "\u0002" };
+      return new Map(count === 0 ? [[id, own]] : [[id, own], [2, best]]);
+    });
+  }
+}
+
+/** A promise that a test settles by hand, and that an abort rejects. */
+export function door(): {
+  readonly open: () => void;
+  readonly wait: (signal: AbortSignal | undefined) => Promise<void>;
+} {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return {
+    open: resolve,
+    wait: (signal) =>
+      new Promise((pass, fail) => {
+        const leave = () => fail(signal?.reason);
+        if (signal?.aborted) leave();
+        signal?.addEventListener("abort", leave);
+        promise.then(() => {
+          signal?.removeEventListener("abort", leave);
+          pass();
+        });
+      }),
+  };
+}
