@@ -259,7 +259,7 @@ export class LLM implements AsyncDisposable {
       return await encodeConversation(messages, chatTemplate, tokenizer, options);
     }
     const own = new ChatTemplate(options.chatTemplate, {
-      tokens: tokenizer.templateTokens,
+      tokens: tokenizer.specialTokens,
       file: "chatTemplate",
     });
     try {

@@ -81,13 +81,13 @@ export function loadChatTemplate(
   given: string | undefined,
 ): ChatTemplate | undefined {
   if (given !== undefined) {
-    return new ChatTemplate(given, { tokens: tokenizer.templateTokens, file: "chatTemplate" });
+    return new ChatTemplate(given, { tokens: tokenizer.specialTokens, file: "chatTemplate" });
   }
   const [source, file] = text.kind === "gguf"
     ? [text.metadata.get("tokenizer.chat_template"), text.file]
     : [text.chatTemplate, text.files.chatTemplate ?? text.files.tokenizerConfig];
   return typeof source === "string"
-    ? new ChatTemplate(source, { tokens: tokenizer.templateTokens, file })
+    ? new ChatTemplate(source, { tokens: tokenizer.specialTokens, file })
     : undefined;
 }
 

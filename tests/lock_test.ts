@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 interface Lock {
   readonly specifiers: Readonly<Record<string, string>>;
   readonly jsr?: Readonly<Record<string, unknown>>;
+  readonly workspace: { readonly dependencies: readonly string[] };
   readonly npm?: Readonly<Record<string, { readonly dependencies?: readonly string[] }>>;
 }
 
@@ -26,11 +27,12 @@ function strangers(lock: Lock, roots: readonly string[]): string[] {
       if (entry.name === name) entry.dependencies.forEach((dependency) => needed.add(dependency));
     }
   }
-  const specifiers = Object.keys(lock.specifiers).filter((specifier) => {
-    const [, registry, rest] = /^(npm|jsr):(.*)$/.exec(specifier) ?? [];
-    const name = nameOf(rest ?? specifier);
-    return registry === "npm" ? !roots.includes(name) && !TYPES.test(name) : !/^@std\//.test(name);
-  });
+  // The lock repeats the ranges of the import map, written in a form of its own.
+  const declared = lock.workspace.dependencies.filter((specifier) =>
+    /^jsr:@std\//.test(specifier) || roots.includes(nameOf(specifier.replace(/^npm:/, "")))
+  );
+  const specifiers = [...Object.keys(lock.specifiers), ...lock.workspace.dependencies]
+    .filter((specifier) => !declared.includes(specifier) && !/^npm:@types\//.test(specifier));
   return [
     ...specifiers,
     ...packages.map(({ name }) => name).filter((name) => !needed.has(name)),
@@ -54,9 +56,11 @@ Deno.test("The lock check finds strangers, and lets dependencies of the roots th
   const lock = {
     specifiers: {
       "npm:ndarray@^1.1.1": "1.1.1",
+      "npm:ndarray@*": "1.1.1",
       "npm:openai@7": "7.1.0",
       "npm:@types/node@*": "24",
     },
+    workspace: { dependencies: ["jsr:@std/assert@1", "npm:ndarray@^1.1.1", "npm:left-pad@1"] },
     npm: {
       "ndarray@1.1.1": { dependencies: ["iota-array"] },
       "iota-array@1.0.0": { dependencies: ["deep@1"] },
@@ -67,5 +71,11 @@ Deno.test("The lock check finds strangers, and lets dependencies of the roots th
       "onnxruntime@1.0.0": {},
     },
   };
-  assertEquals(strangers(lock, ["ndarray"]), ["npm:openai@7", "openai", "onnxruntime"]);
+  assertEquals(strangers(lock, ["ndarray"]), [
+    "npm:ndarray@*", // beside the range of the import map: somebody wrote a specifier of their own
+    "npm:openai@7",
+    "npm:left-pad@1",
+    "openai",
+    "onnxruntime",
+  ]);
 });

@@ -2,16 +2,9 @@
 
 import { bf16ToF32, f16ToF32 } from "./dtype.ts";
 
-/** The formats a weight panel can have. */
-export type WeightFormat = "f32" | "bf16" | "f16" | "q8_0" | "q4_0" | "q4_1";
-
-/** Columns (checkpoint rows) of one panel. */
-export const PANEL_COLUMNS = 8;
-
-/** Elements along k of one quantised block. */
-export const QUANT_BLOCK = 32;
-
 /**
+ * The formats a weight panel can have.
+ *
  * A weight [n, k] is cut into ceil(n / 8) panels of 8 rows of the checkpoint, "columns" here since
  * they are columns of the product. The last panel is filled up with zero weights. Inside, k-major:
  *
@@ -30,6 +23,15 @@ export const QUANT_BLOCK = 32;
  *
  * Values: q8_0 is d·q, q4_0 is d·(q − 8), q4_1 is d·q + m rounded once to float32.
  */
+export type WeightFormat = "f32" | "bf16" | "f16" | "q8_0" | "q4_0" | "q4_1";
+
+/** Columns (checkpoint rows) of one panel. */
+export const PANEL_COLUMNS = 8;
+
+/** Elements along k of one quantised block. */
+export const QUANT_BLOCK = 32;
+
+/** How much of a row and of a panel is stored together. */
 interface FormatShape {
   /** Elements along k that are stored together. */
   readonly elements: number;
@@ -72,7 +74,7 @@ export function weightBytes(format: WeightFormat, n: number, k: number): number 
   return Math.ceil(n / PANEL_COLUMNS) * panelBytes(format, k);
 }
 
-/** Where column c stands among the eight halves of a 16-bit row: 0 4 1 5 2 6 3 7, read backwards. */
+/** The place that a column has in the order 0 4 1 5 2 6 3 7. */
 export function halfIndex(column: number): number {
   return column < 4 ? 2 * column : 2 * column - 7;
 }

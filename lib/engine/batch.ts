@@ -1,10 +1,12 @@
 /** The turns of a plan, packed into the flat int32 arrays that one device step takes. */
 
 import type { BucketKind } from "../device/bucket.ts";
+import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
+import type { Plan } from "./scheduler.ts";
 
 /** One step's input: `tokenIds.length` rows, the tokens of all turns one after another. */
 export interface Batch {
-  /** `prefill`: every turn starts at position 0. `decode`: one token a turn. `append`: the rest. */
+  /** `decode`: one token a turn. `prefill`: every turn starts at position 0. `append`: the rest. */
   readonly kind: BucketKind;
   /** [rows] */
   readonly tokenIds: Int32Array;
@@ -18,4 +20,34 @@ export interface Batch {
   readonly blockTables: readonly (readonly number[])[];
   /** Rows whose logits come back, ascending. May be empty. */
   readonly outputRows: Int32Array;
+}
+
+/** Lays the turns out one after another. */
+export function pack(plan: Plan): Batch {
+  const rowCount = plan.turns.reduce((sum, turn) => sum + turn.count, 0);
+  const tokenIds = new Int32Array(rowCount);
+  const positions = new Int32Array(rowCount);
+  const slots = new Int32Array(rowCount);
+  const sequences = new Int32Array(rowCount);
+  const outputRows: number[] = [];
+  let row = 0;
+  for (const [sequence, { request, start, count, rowPosition, blockIds }] of plan.turns.entries()) {
+    for (let position = start; position < start + count; position++, row++) {
+      const blockId = blockIds[Math.floor(position / KV_BLOCK_SIZE)]!;
+      tokenIds[row] = request.tokenIds[position]!;
+      positions[row] = position;
+      slots[row] = blockId * KV_BLOCK_SIZE + position % KV_BLOCK_SIZE;
+      sequences[row] = sequence;
+      if (position >= rowPosition) outputRows.push(row);
+    }
+  }
+  return {
+    kind: plan.kind,
+    tokenIds,
+    positions,
+    slots,
+    sequences,
+    blockTables: plan.turns.map((turn) => turn.blockIds),
+    outputRows: Int32Array.from(outputRows),
+  };
 }

@@ -22,13 +22,13 @@ interface BlockTable {
 export class KvCache {
   readonly #pool: BlockPool;
   readonly #prefixes: PrefixCache;
-  readonly #enablePrefixCaching: boolean;
+  readonly enablePrefixCaching: boolean;
   readonly #tables = new Map<Request, BlockTable>();
 
   constructor(blockCount: number, { enablePrefixCaching }: { enablePrefixCaching: boolean }) {
     this.#pool = new BlockPool(blockCount);
     this.#prefixes = new PrefixCache(this.#pool, KV_BLOCK_SIZE);
-    this.#enablePrefixCaching = enablePrefixCaching;
+    this.enablePrefixCaching = enablePrefixCaching;
   }
 
   get blockCount(): number {
@@ -57,7 +57,7 @@ export class KvCache {
    */
   reuse(request: Request, spareCount: number): number | undefined {
     invariant(!this.#tables.has(request), "A request is given blocks twice");
-    const path = this.#enablePrefixCaching
+    const path = this.enablePrefixCaching
       ? this.#prefixes.match(
         request.tokenIds,
         Math.floor(request.firstRowPosition / KV_BLOCK_SIZE),
@@ -89,7 +89,7 @@ export class KvCache {
    * same tokens meanwhile, the table goes on with that one's block: the contents are the same bits.
    */
   commit(request: Request): void {
-    if (!this.#enablePrefixCaching) return;
+    if (!this.enablePrefixCaching) return;
     const { blockIds, nodes } = this.#table(request);
     const fullCount = Math.floor(request.computedCount / KV_BLOCK_SIZE);
     for (let blockIndex = nodes.length; blockIndex < fullCount; blockIndex++) {

@@ -56,16 +56,14 @@ function readChatRequest(fields: Fields, context: RouteContext): ChatRequest {
   const messages = readMessages(fields, settings.servedModelNames[0]);
   const options = readChatOptions(fields, settings.trustRequestChatTemplate);
   const priority = fields.integer("priority");
-  const topCount = fields.integer("top_logprobs") ?? 0;
+  const params = chatParams(fields, { ...settings, vocabSize: llm.info.vocabSize });
   const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
   return {
     messages,
-    params: chatParams(fields, { ...settings, vocabSize: llm.info.vocabSize }),
+    params,
     options: { ...options, signal, ...(priority === undefined ? {} : { priority }) },
     delivery,
-    logprobs: fields.boolean("logprobs") === true
-      ? { topCount: topCount === -1 ? Infinity : topCount, asTokenIds }
-      : undefined,
+    logprobs: params.logprobs === undefined ? undefined : { topCount: params.logprobs, asTokenIds },
     returnTokenIds: fields.boolean("return_token_ids") ?? false,
     returnPromptText: fields.boolean("return_prompt_text") ?? false,
     role: options.addGenerationPrompt === false

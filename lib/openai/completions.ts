@@ -63,18 +63,18 @@ function readCompletionRequest(fields: Fields, context: RouteContext): Completio
   const delivery = readDelivery(fields);
   const prompts = readPrompts(fields, llm.info.vocabSize);
   const priority = fields.integer("priority");
-  const topCount = fields.integer("logprobs");
+  const params = completionParams(fields, { ...settings, vocabSize: llm.info.vocabSize });
   const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
   return {
     prompts,
-    params: completionParams(fields, { ...settings, vocabSize: llm.info.vocabSize }),
+    params,
     options: {
       signal,
       addSpecialTokens: fields.boolean("add_special_tokens") ?? true,
       ...(priority === undefined ? {} : { priority }),
     },
     delivery,
-    logprobs: topCount === undefined ? undefined : { topCount, asTokenIds },
+    logprobs: params.logprobs === undefined ? undefined : { topCount: params.logprobs, asTokenIds },
     returnTokenIds: fields.boolean("return_token_ids") ?? false,
     head: answerHead(context, "cmpl-", fields.string("request_id")),
   };

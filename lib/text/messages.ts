@@ -73,7 +73,9 @@ export function plainData(value: unknown, where: string, depth = 0): unknown {
 function normalizeMessage(value: unknown, where: string, rules: MessageRules): PlainMessage {
   if (!isRecord(value)) fail(where, value, "it must be an object");
   const message = plainData(value, where) as PlainMessage;
-  if (typeof message["role"] !== "string") fail(`${where}.role`, message["role"], "it must be text");
+  if (typeof message["role"] !== "string") {
+    fail(`${where}.role`, message["role"], "it must be text");
+  }
   message["content"] = normalizeContent(message, `${where}.content`, rules);
   normalizeToolCalls(message, where);
   const reasoning = message["reasoning_content"] ?? message["reasoning"];
@@ -171,5 +173,6 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function fail(where: string, value: unknown, problem: string): never {
   const shown = typeof value === "string" ? JSON.stringify(value.slice(0, 100)) : typeof value;
-  throw new InvalidParameterError("messages", value, `Cannot use ${where} (${shown}): ${problem}`);
+  const parameter = /^\w+/.exec(where)?.[0] ?? where;
+  throw new InvalidParameterError(parameter, value, `Cannot use ${where} (${shown}): ${problem}`);
 }

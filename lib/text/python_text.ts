@@ -7,20 +7,36 @@ export interface TemplateValue {
   toString(): string;
 }
 
-/** `str(value)`. `spend` is called with the length of every part and may refuse to go on. */
-export function pythonText(value: TemplateValue, spend: (length: number) => void): string {
+/** `str(value)` */
+export function pythonText(value: TemplateValue): string {
   if (value.type === "UndefinedValue") return "";
-  return value.type === "StringValue" ? value.value as string : represent(value, spend);
+  return value.type === "StringValue" ? value.value as string : represent(value);
+}
+
+/**
+ * Calls `spend` with the length of every part that writing `value` out takes, near enough. Lists
+ * that share entries can be far longer written out than they are in memory, so `spend` may throw.
+ */
+export function measureText(value: TemplateValue, spend: (length: number) => void): void {
+  const content = value.value;
+  if (typeof content === "string") {
+    spend(content.length + 2);
+  } else if (Array.isArray(content)) {
+    spend(2);
+    for (const item of content) measureText(item, spend);
+  } else if (content instanceof Map) {
+    spend(2);
+    for (const [key, item] of content) {
+      spend(key.length + 4);
+      measureText(item, spend);
+    }
+  } else {
+    spend(4);
+  }
 }
 
 /** `repr(value)` */
-function represent(value: TemplateValue, spend: (length: number) => void): string {
-  const text = representOne(value, spend);
-  spend(text.length);
-  return text;
-}
-
-function representOne(value: TemplateValue, spend: (length: number) => void): string {
+function represent(value: TemplateValue): string {
   switch (value.type) {
     case "NullValue":
       return "None";
@@ -31,26 +47,24 @@ function representOne(value: TemplateValue, spend: (length: number) => void): st
     case "StringValue":
       return quote(value.value as string);
     case "ArrayValue":
-      return `[${representAll(value, spend)}]`;
+      return `[${representAll(value)}]`;
     case "TupleValue": {
       const comma = (value.value as unknown[]).length === 1 ? "," : "";
-      return `(${representAll(value, spend)}${comma})`;
+      return `(${representAll(value)}${comma})`;
     }
     case "ObjectValue":
     case "NamespaceValue":
     case "KeywordArgumentsValue": {
       const entries = [...value.value as Map<string, TemplateValue>];
-      return `{${
-        entries.map(([key, item]) => `${quote(key)}: ${represent(item, spend)}`).join(", ")
-      }}`;
+      return `{${entries.map(([key, item]) => `${quote(key)}: ${represent(item)}`).join(", ")}}`;
     }
     default:
       return value.toString(); // numbers; functions have no spelling worth matching
   }
 }
 
-function representAll(value: TemplateValue, spend: (length: number) => void): string {
-  return (value.value as TemplateValue[]).map((item) => represent(item, spend)).join(", ");
+function representAll(value: TemplateValue): string {
+  return (value.value as TemplateValue[]).map(represent).join(", ");
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };

@@ -1,4 +1,10 @@
-/** How long a template may run, and how much it may write, hold and allocate meanwhile. */
+/**
+ * How long a template may run, and how much it may write, hold and allocate meanwhile.
+ *
+ * Counted is what each node of the template makes, so a single operation of the engine can go over
+ * once before it is stopped: replacing every character of the longest text by long texts takes up
+ * to a gigabyte for a moment.
+ */
 
 /** The bounds of one render. */
 export interface RenderLimits {
@@ -22,6 +28,8 @@ const TEXT_FACTOR = 64;
 const PRINT_FACTOR = 4;
 /** Python's sandbox has the same bound. */
 const RANGE_LENGTH_MAX = 100_000;
+/** Deeper recursion of macros is a mistake; the engine's own stack would hold twice as much. */
+const DEPTH_MAX = 1000;
 /** The clock is looked at once in so many steps. */
 const STEPS_PER_LOOK = 256;
 
@@ -30,6 +38,7 @@ export class RenderBudget {
   #limits: RenderLimits;
   #deadline: number;
   #steps = 0;
+  #depth = 0;
   #textLength = 0;
   #printedLength = 0;
   #listEntries = 0;
@@ -41,9 +50,18 @@ export class RenderBudget {
 
   /** One node of the template is looked at. */
   step(): void {
-    if (++this.#steps % STEPS_PER_LOOK === 0 && performance.now() > this.#deadline) {
-      throw timeoutError(this.#limits);
-    }
+    if (++this.#steps % STEPS_PER_LOOK === 0) this.#look();
+  }
+
+  /** Evaluating goes one node deeper. */
+  enter(): void {
+    this.step();
+    if (++this.#depth > DEPTH_MAX) throw new RenderLimitError("it nests too deeply");
+  }
+
+  /** And comes back. */
+  leave(): void {
+    this.#depth--;
   }
 
   /** A text exists. */
@@ -69,6 +87,7 @@ export class RenderBudget {
     if (length > LIST_LENGTH_MAX || this.#listEntries > LIST_ENTRIES_MAX) {
       throw new RenderLimitError("it builds lists of too many entries");
     }
+    if (length > STEPS_PER_LOOK) this.#look(); // what is done with a list may be a single step
   }
 
   /** Python's `range`, as a list. */
@@ -80,6 +99,10 @@ export class RenderBudget {
       throw new RenderLimitError(`range() makes at most ${RANGE_LENGTH_MAX} numbers`);
     }
     return Array.from({ length }, (_, index) => from + index * step);
+  }
+
+  #look(): void {
+    if (performance.now() > this.#deadline) throw timeoutError(this.#limits);
   }
 
   #tooLong(): RenderLimitError {

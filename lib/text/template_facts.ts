@@ -59,8 +59,7 @@ export function readFacts(program: TemplateNode, source: string): TemplateFacts 
   const nodes = allNodes(program);
   const isContent = contentTest(nodes);
   return {
-    loopsOverContent: nodes.some((node) =>
-      node.type === "For" && isContent(iterated(node)) // `for part in message.content`
+    loopsOverContent: nodes.some((node) => node.type === "For" && isContent(iterated(node)) // `for part in message.content`
     ),
     takesTextContent: nodes.some((node) =>
       node.type === "TestExpression" && nameOf(node["test"]) === "string" &&

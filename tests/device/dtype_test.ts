@@ -154,12 +154,16 @@ Deno.test("fusedMultiplyAdd is right at the ends of the range", () => {
     checkFma(sign * half * down, down, c, random);
     checkFma(sign * half * down, up, c, random);
     checkFma(sign * half * up, up, c, random);
+    // Short of the middle by less than a double shows: the largest number, not infinity.
+    checkFma(sign * half * (1 + 2 ** -16), 1 - 2 ** -16, c, random);
+    assert(fusedMultiplyAdd(sign * half * (1 + 2 ** -16), 1 - 2 ** -16, c) === c);
   }
   for (const c of [0, 2 ** -149, 3 * 2 ** -149, 2 ** -126]) {
     checkFma(2 ** -75, 2 ** -75, c, random);
     checkFma(-(2 ** -75), 2 ** -75, c, random);
     checkFma(2 ** -75 * up, 2 ** -75 * down, c, random);
     checkFma(2 ** -149, 2 ** -149, c, random);
+    checkFma(2 ** -75 * (1 + 2 ** -16), 2 ** -75 * (1 - 2 ** -16), c, random);
   }
   assert(Object.is(fusedMultiplyAdd(-0, 1, 0), 0));
   assert(Object.is(fusedMultiplyAdd(-0, 1, -0), -0));

@@ -61,7 +61,10 @@ export function writeTinyModel(
   else writeShards(dir, parts, shards);
 }
 
-/** Writes a golden case of arch llama as one GGUF file of F32, tokenizer and template inside. */
+/**
+ * Writes the golden case `llama` or `qwen3` as one GGUF file of F32, tokenizer and template inside.
+ * GGUF has no words for the window of `qwen2`, on one layer only.
+ */
 export function writeTinyGguf(path: string, golden: GoldenModel): void {
   Deno.writeFileSync(path, tinyGgufBytes(golden));
 }
@@ -73,6 +76,9 @@ export function tinyGgufBytes(
 ): Uint8Array<ArrayBuffer> {
   const { headCount, kvHeadCount, headDim } = readModelConfig("config.json", tinyConfig(golden));
   const tensors = tinyTensors(golden).map(({ name, shape, values }): GgufPart => {
+    if (golden.model_type !== "llama") {
+      return { name: ggufName(name), typeId: 0, shape, bytes: encode(values, "F32") };
+    }
     const heads = name.includes(".q_proj.")
       ? headCount
       : name.includes(".k_proj.")
@@ -201,6 +207,7 @@ function tinyMetadata({ config, model_type }: GoldenModel): Map<string, GgufEntr
   const text = (value: string): GgufEntry => ({ type: "string", value });
   const id = (value: number): GgufEntry => ({ type: "u32", value });
   const tokens = tinyTokens();
+  const headDims = config["head_dim"] === undefined ? [] : ["key_length", "value_length"];
   return new Map<string, GgufEntry>([
     ["general.architecture", text(model_type)],
     ["general.name", text("tiny")],
@@ -212,6 +219,7 @@ function tinyMetadata({ config, model_type }: GoldenModel): Map<string, GgufEntr
     [`${model_type}.attention.head_count_kv`, u32("num_key_value_heads")],
     [`${model_type}.attention.layer_norm_rms_epsilon`, f32("rms_norm_eps")],
     [`${model_type}.rope.freq_base`, f32("rope_theta")],
+    ...headDims.map((key) => [`${model_type}.attention.${key}`, u32("head_dim")] as const),
     ["tokenizer.ggml.model", text("gpt2")],
     ["tokenizer.ggml.pre", text("gpt-2")],
     ["tokenizer.ggml.tokens", { type: "strings", value: tokens }],

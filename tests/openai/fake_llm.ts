@@ -116,7 +116,10 @@ export class FakeLLM implements ServedModel {
   }
 
   // deno-lint-ignore require-await -- the interface's promise; what it throws must be a rejection
-  async tokenizeChat(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<number[]> {
+  async tokenizeChat(
+    messages: readonly ChatMessage[],
+    options: ChatOptions = {},
+  ): Promise<number[]> {
     if (messages.length === 0) throw new ChatTemplateError("Cannot render no messages at all");
     let text = "";
     for (const { role, content } of messages) {
@@ -149,7 +152,11 @@ export class FakeLLM implements ServedModel {
   #logprobs(id: number, text: string, count: number): LogprobMap {
     const map = new Map([[id, { logprob: -0.5, rank: 1, decodedToken: text }]]);
     for (let rank = 2; rank <= count; rank++) {
-      map.set(rank, { logprob: rank === 5 ? -Infinity : -rank, rank, decodedToken: String(9 - rank) });
+      map.set(rank, {
+        logprob: rank === 5 ? -Infinity : -rank,
+        rank,
+        decodedToken: String(9 - rank),
+      });
     }
     return map;
   }

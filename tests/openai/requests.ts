@@ -56,7 +56,9 @@ export async function refusal(
 /** The events of a stream, `[DONE]` included as text. */
 export async function events(response: Response): Promise<Json[]> {
   const text = await response.text();
-  if (!text.endsWith("\n\n")) throw new Error(`The stream ends inside an event: ${text.slice(-80)}`);
+  if (!text.endsWith("\n\n")) {
+    throw new Error(`The stream ends inside an event: ${text.slice(-80)}`);
+  }
   return text.slice(0, -2).split("\n\n").map((event) => {
     if (!event.startsWith("data: ")) throw new Error(`Not a data event: ${event}`);
     const data = event.slice(6);

@@ -27,7 +27,11 @@ async function runToEnd(example: string, argument: string): Promise<string | und
 }
 
 /** Starts the mounted server, runs the client against it, and stops it. */
-async function runServed(server: string, client: string, model: string): Promise<string | undefined> {
+async function runServed(
+  server: string,
+  client: string,
+  model: string,
+): Promise<string | undefined> {
   await using child = new Deno.Command(Deno.execPath(), {
     args: [...RUN, server, model],
     cwd: ROOT,

@@ -15,7 +15,6 @@ import {
   doWhile,
   type Expr,
   type FunctionRef,
-  type FunctionScope,
   increment,
   type Local,
   ModuleBuilder,
@@ -24,8 +23,9 @@ import {
   when,
 } from "./assembler.ts";
 import { PANEL_COLUMNS, panelBytes, type WeightFormat } from "../block_formats.ts";
+import { createEightLoader } from "./eight_loader.ts";
 import { CLASS_COUNT, defineExpand, EXPANDED_ROW_BYTES, expandedBytes } from "./expand.ts";
-import { f32x4, i32, i32x4, v128 } from "./instructions.ts";
+import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
 import { packedRowWidth, packedTileBytes } from "./pack.ts";
 
@@ -56,45 +56,24 @@ export function compileGemm(
   return module.link(memory).get(gemm);
 }
 
-/** Where the weights of one class are, and how they become two vectors. */
-interface ClassLayout {
-  /** From one class to the next. */
-  readonly classBytes: number;
-  /** From one k of a class to the next. */
-  readonly stepBytes: number;
-  setup: Body;
-  /** low and high = the weights at address + offset. */
-  load(low: Local<"v128">, high: Local<"v128">, address: Expr<"i32">, offset: number): Body;
+/** Which panels the tiles read as they are, and which they read expanded to float32. */
+function directType(format: WeightFormat): "f32" | "bf16" | undefined {
+  return format === "f32" || format === "bf16" ? format : undefined;
 }
 
-function isReadDirectly(format: WeightFormat): boolean {
-  return format === "f32" || format === "bf16";
-}
-
-function classLayout(format: WeightFormat, k: number, scope: FunctionScope): ClassLayout {
-  if (format === "bf16") {
-    const mask = scope.local("v128");
-    return {
-      classBytes: 2 * PANEL_COLUMNS,
-      stepBytes: CLASS_COUNT * 2 * PANEL_COLUMNS,
-      setup: [set(mask, v128.constI32(0xffff0000))],
-      load: (low, high, address, offset) => [
-        set(high, v128.load(address, offset)),
-        set(low, i32x4.shl(high, 16)),
-        set(high, v128.and(high, mask)),
-      ],
-    };
+/** Where the weights of one class are: in a panel every fourth k, expanded one after another. */
+function classDistances(
+  format: WeightFormat,
+  k: number,
+): { readonly classBytes: number; readonly stepBytes: number } {
+  switch (directType(format)) {
+    case "f32":
+      return { classBytes: 32, stepBytes: CLASS_COUNT * 32 };
+    case "bf16":
+      return { classBytes: 16, stepBytes: CLASS_COUNT * 16 };
+    case undefined:
+      return { classBytes: expandedBytes(k / CLASS_COUNT), stepBytes: EXPANDED_ROW_BYTES };
   }
-  const interleaved = format === "f32";
-  return {
-    classBytes: interleaved ? EXPANDED_ROW_BYTES : expandedBytes(k / CLASS_COUNT),
-    stepBytes: interleaved ? CLASS_COUNT * EXPANDED_ROW_BYTES : EXPANDED_ROW_BYTES,
-    setup: [],
-    load: (low, high, address, offset) => [
-      set(low, v128.load(address, offset)),
-      set(high, v128.load(address, offset + 16)),
-    ],
-  };
 }
 
 function defineGemm(
@@ -104,7 +83,7 @@ function defineGemm(
   tiles: { readonly smallRows: number; readonly largeRows: number },
 ): FunctionRef {
   const { smallRows, largeRows } = tiles;
-  const expand = isReadDirectly(format) ? undefined : defineExpand(module, format, k);
+  const expand = directType(format) ? undefined : defineExpand(module, format, k);
   const small = defineTiles(module, format, k, smallRows);
   const large = largeRows === smallRows ? undefined : defineTiles(module, format, k, largeRows);
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
@@ -122,7 +101,7 @@ function defineGemm(
     const weights = scope.local("i32");
     const smallPacked = scope.local("i32");
     const smallOut = scope.local("i32");
-    const { classBytes } = classLayout(format, k, scope);
+    const { classBytes } = classDistances(format, k);
     const smallClassBytes = packedTileBytes(smallRows, k) / CLASS_COUNT;
     const largeClassBytes = packedTileBytes(largeRows, k) / CLASS_COUNT;
     const runClass = (c: number): Body => {
@@ -189,7 +168,8 @@ function defineTiles(
     tileCount,
     first,
   ) => {
-    const layout = classLayout(format, k, scope);
+    const loader = createEightLoader(directType(format) ?? "f32", scope);
+    const { stepBytes } = classDistances(format, k);
     const sums = scope.locals("v128", 2 * rows);
     const low = scope.local("v128");
     const high = scope.local("v128");
@@ -209,7 +189,7 @@ function defineTiles(
       ];
     };
     const step = (u: number): Body => [
-      layout.load(low, high, weightsAt, u * layout.stepBytes),
+      loader.load(low, high, weightsAt, u * stepBytes),
       set(four, v128.load(packedAt, u * packedStep)),
       Array.from({ length: Math.min(rows, 4) }, (_, row) => multiplyRow(row, splatLane(four, row))),
       // The fifth row is one load, not one more vector: there is no register left for it.
@@ -219,11 +199,11 @@ function defineTiles(
     const classK = k / CLASS_COUNT;
     const rest = classK % UNROLL;
     const main = classK < UNROLL ? [] : [
-      setI32(weightsEnd, i32.add(weights, (classK - rest) * layout.stepBytes)),
+      setI32(weightsEnd, i32.add(weights, (classK - rest) * stepBytes)),
       doWhile(
         i32.ne(weightsAt, weightsEnd),
         steps(UNROLL),
-        increment(weightsAt, UNROLL * layout.stepBytes),
+        increment(weightsAt, UNROLL * stepBytes),
         increment(packedAt, UNROLL * packedStep),
       ),
     ];
@@ -235,7 +215,7 @@ function defineTiles(
         increment(out, outStride),
       ]);
     return [
-      layout.setup,
+      loader.setup,
       doWhile(
         tileCount,
         sums.map((sum) => set(sum, v128.zero)),

@@ -1,0 +1,233 @@
+/** The fast kernel table: WebAssembly SIMD, compiled for the shapes that turn up. */
+
+import type { WeightFormat } from "../block_formats.ts";
+import type {
+  AddArgs,
+  AddBiasArgs,
+  AttentionArgs,
+  EmbedArgs,
+  KernelLimits,
+  KernelTable,
+  KvDtype,
+  MatmulArgs,
+  RmsNormArgs,
+  RopeArgs,
+  SiluMultiplyArgs,
+  TakeRowsArgs,
+  WriteKvArgs,
+} from "../kernel_table.ts";
+import { type AttentionKernel, attentionScratchBytes, compileAttention } from "./attention.ts";
+import { compileElementwise, type ElementwiseKernels } from "./elementwise.ts";
+import {
+  compileEmbed,
+  compileTakeRows,
+  type Embed,
+  embedScratchBytes,
+  type TakeRows,
+} from "./gather.ts";
+import { KernelCache } from "./kernel_cache.ts";
+import { compileWriteKv, type WriteKv } from "./kv.ts";
+import { Matmul, matmulScratchBytes } from "./matmul.ts";
+import { compileRmsNorm, type RmsNorm } from "./norms.ts";
+import { compileRope, type Rope } from "./rope.ts";
+import { invariant } from "../../base/invariant.ts";
+
+/** Memory of a table's own, where its kernels keep what they work on; aligned to 16. */
+export interface SimdScratch {
+  readonly address: number;
+  readonly sizeBytes: number;
+}
+
+/** Bytes of scratch that suffice for shapes up to these limits. */
+export function simdScratchBytes(limits: KernelLimits): number {
+  return Math.max(
+    matmulScratchBytes(limits),
+    embedScratchBytes(limits.kMax),
+    attentionScratchBytes(limits.headDimMax),
+  );
+}
+
+/**
+ * Kernels over one memory. A thread makes its own table and gives it its own scratch.
+ *
+ * Arguments are trusted; what does not fit the scratch is refused when a kernel is compiled.
+ */
+export function createSimdKernels(
+  memory: WebAssembly.Memory,
+  scratch: SimdScratch,
+): KernelTable {
+  return new SimdKernels(memory, scratch);
+}
+
+class SimdKernels implements KernelTable {
+  readonly backend = "simd";
+  readonly #scratch: SimdScratch;
+  readonly #matmul: Matmul;
+  readonly #elementwise: ElementwiseKernels;
+  readonly #takeRows: TakeRows;
+  readonly #embed: KernelCache<[WeightFormat, number], Embed>;
+  readonly #rmsNorm: KernelCache<[number], RmsNorm>;
+  readonly #rope: KernelCache<[number], Rope>;
+  readonly #writeKv: KernelCache<[KvDtype, number], WriteKv>;
+  readonly #attention: KernelCache<[KvDtype, number, number], AttentionKernel>;
+
+  constructor(memory: WebAssembly.Memory, scratch: SimdScratch) {
+    this.#scratch = scratch;
+    this.#matmul = new Matmul(memory, scratch);
+    this.#elementwise = compileElementwise(memory);
+    this.#takeRows = compileTakeRows(memory);
+    this.#rmsNorm = new KernelCache((width) => compileRmsNorm(memory, width));
+    this.#rope = new KernelCache((rotaryDim) => compileRope(memory, rotaryDim));
+    this.#writeKv = new KernelCache((dtype, headDim) => compileWriteKv(memory, dtype, headDim));
+    this.#embed = new KernelCache((format, k) => {
+      this.#requireScratch(embedScratchBytes(k), `an embedding of ${k} floats`);
+      return compileEmbed(memory, format, k);
+    });
+    this.#attention = new KernelCache((dtype, headDim, group) => {
+      this.#requireScratch(attentionScratchBytes(headDim), `heads of ${headDim} floats`);
+      return compileAttention(memory, { dtype, headDim, group });
+    });
+  }
+
+  embed({ weight, ids, out, outStride, rowStart, rowEnd }: EmbedArgs): void {
+    if (rowStart >= rowEnd) return;
+    this.#embed.get(weight.format, weight.k)(
+      weight.address,
+      ids + 4 * rowStart,
+      out + 4 * rowStart * outStride,
+      4 * outStride,
+      rowEnd - rowStart,
+      this.#scratch.address,
+    );
+  }
+
+  takeRows(args: TakeRowsArgs): void {
+    const { x, xStride, indices, width, out, outStride, rowStart, rowEnd } = args;
+    if (rowStart >= rowEnd) return;
+    this.#takeRows(
+      x,
+      4 * xStride,
+      indices + 4 * rowStart,
+      4 * width,
+      out + 4 * rowStart * outStride,
+      4 * outStride,
+      rowEnd - rowStart,
+    );
+  }
+
+  rmsNorm(args: RmsNormArgs): void {
+    const { x, xStride, weight, epsilon, width, groups, out, outStride, rowStart, rowEnd } = args;
+    if (rowStart >= rowEnd || groups <= 0) return;
+    this.#rmsNorm.get(width)(
+      x + 4 * rowStart * xStride,
+      4 * xStride,
+      weight,
+      epsilon,
+      groups,
+      out + 4 * rowStart * outStride,
+      4 * outStride,
+      rowEnd - rowStart,
+    );
+  }
+
+  matmul(args: MatmulArgs): void {
+    this.#matmul.run(args);
+  }
+
+  addBias({ x, xStride, bias, rowCount, columnStart, columnEnd }: AddBiasArgs): void {
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    this.#elementwise.add(
+      x + 4 * columnStart,
+      4 * xStride,
+      bias + 4 * columnStart,
+      0,
+      rowCount,
+      columnEnd - columnStart,
+    );
+  }
+
+  add({ x, xStride, y, yStride, rowCount, columnStart, columnEnd }: AddArgs): void {
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    this.#elementwise.add(
+      x + 4 * columnStart,
+      4 * xStride,
+      y + 4 * columnStart,
+      4 * yStride,
+      rowCount,
+      columnEnd - columnStart,
+    );
+  }
+
+  siluMultiply(args: SiluMultiplyArgs): void {
+    const { gate, gateStride, up, upStride, rowCount, columnStart, columnEnd } = args;
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    this.#elementwise.siluMultiply(
+      gate + 4 * columnStart,
+      4 * gateStride,
+      up + 4 * columnStart,
+      4 * upStride,
+      rowCount,
+      columnEnd - columnStart,
+    );
+  }
+
+  rope(args: RopeArgs): void {
+    const { x, xStride, heads, headDim, rotaryDim, positions, table, rowStart, rowEnd } = args;
+    if (rowStart >= rowEnd || heads <= 0) return;
+    this.#rope.get(rotaryDim)(
+      x + 4 * rowStart * xStride,
+      4 * xStride,
+      heads,
+      4 * headDim,
+      positions + 4 * rowStart,
+      table,
+      rowEnd - rowStart,
+    );
+  }
+
+  writeKv({ k, kStride, v, vStride, slots, cache, rowStart, rowEnd }: WriteKvArgs): void {
+    if (rowStart >= rowEnd) return;
+    this.#writeKv.get(cache.dtype, cache.headDim)(
+      k + 4 * rowStart * kStride,
+      4 * kStride,
+      v + 4 * rowStart * vStride,
+      4 * vStride,
+      slots + 4 * rowStart,
+      cache.keys,
+      cache.values,
+      cache.kvHeads,
+      rowEnd - rowStart,
+    );
+  }
+
+  attention(args: AttentionArgs): void {
+    if (args.unitStart >= args.unitEnd) return;
+    const { dtype, kvHeads, headDim, keys, values } = args.cache;
+    this.#attention.get(dtype, headDim, args.heads / kvHeads)(
+      args.q,
+      4 * args.qStride,
+      args.out,
+      4 * args.outStride,
+      keys,
+      values,
+      kvHeads,
+      args.positions,
+      args.sequences,
+      args.blockTables,
+      4 * args.blockTableStride,
+      args.window,
+      args.unitStart,
+      args.unitEnd,
+      args.unitStep,
+      args.scale,
+      this.#scratch.address,
+    );
+  }
+
+  #requireScratch(bytes: number, what: string): void {
+    invariant(
+      bytes <= this.#scratch.sizeBytes,
+      `A scratch of ${this.#scratch.sizeBytes} bytes is too small for ${what}`,
+    );
+  }
+}

@@ -1,0 +1,318 @@
+/**
+ * Who runs in this step, how many tokens each, and who waits.
+ *
+ * A running request is either *decoding* (one token a step, the one chosen last) or *prefilling*
+ * (its prompt, or after a preemption its prompt and output, in chunks). A step is filled so:
+ *
+ * 1. every decoding request, the one that had no turn for longest first
+ * 2. prefilling requests, in order of priority and arrival, with what tokens and rows are left
+ * 3. waiting requests, in the same order, while sequences, tokens and blocks are left
+ *
+ * Where 1 leaves nothing for 2 and 3, they go first in the next step, with a quarter of the tokens,
+ * so that neither side can starve the other. A request is admitted only with blocks for all of its
+ * present tokens, so only decoding can run out of blocks; then the running request that comes last
+ * in order of priority and arrival is preempted: it gives its blocks back, waits again, and later
+ * recomputes what the prefix cache has lost of it. The first in order is never preempted by the
+ * others, hence somebody always gets on.
+ */
+
+import { invariant } from "../base/invariant.ts";
+import type { BucketKind, StepShape } from "../device/bucket.ts";
+import { blockCountOf, type KvCache } from "./kv_cache.ts";
+import { compareRequests, type Request } from "./request.ts";
+
+/** What the device can take. The fields are the runner's. */
+export interface StepLimits {
+  readonly maxBatchSize: number;
+  readonly maxTokensPerStep: number;
+  readonly maxOutputRows: number;
+  /** Steps with several tokens of one sequence reach no further; beyond, tokens go one by one. */
+  readonly maxPromptLength: number;
+  /** Most tokens of one sequence in one step. */
+  readonly prefillChunkSize: number;
+  /** Whether some bucket holds a step. Every turn fits by itself, one token at a time at least. */
+  readonly fits: (step: StepShape) => boolean;
+}
+
+/** One request's part of a step: its tokens from position `start` on. */
+export interface Turn {
+  readonly request: Request;
+  readonly start: number;
+  readonly count: number;
+  /** The position of the first token whose row of logits comes back; all after it follow. */
+  readonly rowPosition: number;
+  /** The index of that row among all rows of the step. */
+  readonly rowIndex: number;
+  /** The blocks of positions 0 … start + count − 1. */
+  readonly blockIds: readonly number[];
+}
+
+/** One step. */
+export interface Plan {
+  readonly kind: BucketKind;
+  readonly turns: readonly Turn[];
+}
+
+/** How much of a step prefilling may take when decoding would leave it nothing. */
+const HELD_BACK_SHARE = 1 / 4;
+
+/** The queues, and the planning of steps. */
+export class Scheduler {
+  readonly #kv: KvCache;
+  readonly #limits: StepLimits;
+  /** In order of priority and arrival. */
+  readonly #waiting: Request[] = [];
+  readonly #running: Request[] = [];
+  #stepIndex = 0;
+  /** Decoding left the last step no room for anything else. */
+  #prefillStarved = false;
+  #preemptionCount = 0;
+  #promptTokens = 0;
+  #prefixQueryTokens = 0;
+  #prefixHitTokens = 0;
+
+  constructor(kv: KvCache, limits: StepLimits) {
+    this.#kv = kv;
+    this.#limits = limits;
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.length;
+  }
+
+  get runningCount(): number {
+    return this.#running.length;
+  }
+
+  /** Counters since the start. */
+  get counts(): {
+    readonly preemptionCount: number;
+    readonly promptTokens: number;
+    readonly prefixQueryTokens: number;
+    readonly prefixHitTokens: number;
+  } {
+    return {
+      preemptionCount: this.#preemptionCount,
+      promptTokens: this.#promptTokens,
+      prefixQueryTokens: this.#prefixQueryTokens,
+      prefixHitTokens: this.#prefixHitTokens,
+    };
+  }
+
+  /** Lets a request wait for its turn. */
+  enqueue(request: Request): void {
+    request.state = "waiting";
+    const index = this.#waiting.findLastIndex((other) => compareRequests(other, request) < 0);
+    this.#waiting.splice(index + 1, 0, request);
+  }
+
+  /** Takes a request out for good. `forget`: the contents of its blocks are not to be trusted. */
+  remove(request: Request, options: { forget?: boolean } = {}): void {
+    if (request.state === "running") this.#kv.free(request, options);
+    const queue = request.state === "running" ? this.#running : this.#waiting;
+    const index = queue.indexOf(request);
+    invariant(index >= 0, "A request is removed from a queue that it is not in");
+    queue.splice(index, 1);
+    request.state = "finished";
+  }
+
+  /** The next step, or undefined when nobody is here. */
+  plan(): Plan | undefined {
+    if (this.#running.length + this.#waiting.length === 0) return undefined;
+    const draft = new Draft(this.#limits);
+    const preemptionCount = this.#preemptionCount;
+    const mayAdmit = () => this.#preemptionCount === preemptionCount;
+    if (this.#prefillStarved) {
+      const held = Math.ceil(this.#limits.maxTokensPerStep * HELD_BACK_SHARE);
+      this.#planPrefills(draft, held, mayAdmit);
+      this.#planDecodes(draft);
+      this.#prefillStarved = false;
+    } else {
+      this.#planDecodes(draft);
+      const decodeCount = draft.turns.length;
+      const wanted = this.#waiting.length > 0 || this.#running.some((it) => !isDecoding(it));
+      this.#planPrefills(draft, this.#limits.maxTokensPerStep, mayAdmit);
+      this.#prefillStarved = wanted && decodeCount > 0 && draft.turns.length === decodeCount;
+    }
+    invariant(draft.turns.length > 0, "Requests are here, but none of them can run");
+    return this.#finish(draft);
+  }
+
+  #planDecodes(draft: Draft): void {
+    const admitted = draft.turns.map((turn) => turn.request); // may be decoding at once
+    const decoding = this.#running
+      .filter((request) => isDecoding(request) && !admitted.includes(request))
+      .sort((a, b) => a.lastStep - b.lastStep || compareRequests(a, b));
+    for (const request of decoding) {
+      if (request.state !== "running") continue; // preempted by one before it
+      if (draft.countFor(request, 1) === 0) continue;
+      if (this.#growOrPreempt(request, draft)) draft.add(request, 1);
+    }
+  }
+
+  #planPrefills(draft: Draft, tokenCountMax: number, mayAdmit: () => boolean): void {
+    const tokenCountEnd = draft.tokenCount + tokenCountMax;
+    const add = (request: Request) => {
+      const count = draft.countFor(request, tokenCountEnd - draft.tokenCount);
+      if (count > 0) draft.add(request, count);
+      return count > 0;
+    };
+    const prefilling = this.#running.filter((request) => !isDecoding(request))
+      .sort(compareRequests);
+    for (const request of prefilling) add(request);
+    while (
+      mayAdmit() && this.#running.length < this.#limits.maxBatchSize &&
+      draft.hasRoom && draft.tokenCount < tokenCountEnd
+    ) {
+      const request = this.#waiting[0];
+      if (request === undefined || !this.#admit(request)) break;
+      if (!add(request)) break;
+    }
+  }
+
+  /** Gives a waiting request its blocks. Those behind it never overtake it. */
+  #admit(request: Request): boolean {
+    // One more block for each of the others, or they would soon take these back.
+    const reusedCount = this.#kv.reuse(request, this.#running.length);
+    if (reusedCount === undefined) return false;
+    this.#waiting.shift();
+    this.#running.push(request);
+    request.state = "running";
+    request.computedCount = reusedCount;
+    if (request.cachedCount === undefined) {
+      request.cachedCount = reusedCount;
+      this.#promptTokens += request.promptLength;
+      if (this.#kv.enablePrefixCaching) this.#prefixQueryTokens += request.promptLength;
+      this.#prefixHitTokens += reusedCount;
+    }
+    return true;
+  }
+
+  /** A block for the next token, at the cost of whoever comes last; false if that is the request. */
+  #growOrPreempt(request: Request, draft: Draft): boolean {
+    while (!this.#kv.grow(request, request.computedCount + 1)) {
+      const victim = this.#running.reduce((a, b) => compareRequests(a, b) > 0 ? a : b);
+      this.#preempt(victim);
+      draft.drop(victim);
+      if (victim === request) return false;
+    }
+    return true;
+  }
+
+  #preempt(request: Request): void {
+    this.#kv.free(request);
+    this.#running.splice(this.#running.indexOf(request), 1);
+    request.computedCount = 0;
+    this.enqueue(request);
+    this.#preemptionCount++;
+  }
+
+  #finish(draft: Draft): Plan {
+    let rowIndex = 0;
+    const turns = draft.turns.map(({ request, start, count }): Turn => {
+      request.lastStep = this.#stepIndex;
+      const rowPosition = Math.max(start, request.firstRowPosition);
+      const blockIds = this.#kv.blockIds(request).slice(0, blockCountOf(start + count));
+      const turn = { request, start, count, rowPosition, rowIndex, blockIds };
+      rowIndex += rowCountOf(request, count);
+      return turn;
+    });
+    this.#stepIndex++;
+    return { kind: draft.shape.kind, turns };
+  }
+}
+
+/** Whether only the token chosen last is missing. A prompt of one token counts: it costs the same. */
+function isDecoding(request: Request): boolean {
+  return request.pendingCount === 1;
+}
+
+/** Rows of logits that come back if the request's next `count` tokens are computed. */
+function rowCountOf(request: Request, count: number): number {
+  const end = request.computedCount + count;
+  return Math.max(0, end - Math.max(request.computedCount, request.firstRowPosition));
+}
+
+interface DraftTurn {
+  readonly request: Request;
+  readonly start: number;
+  readonly count: number;
+}
+
+/** A step while it is being filled. */
+class Draft {
+  turns: DraftTurn[] = [];
+  tokenCount = 0;
+  #rowCount = 0;
+  readonly #limits: StepLimits;
+
+  constructor(limits: StepLimits) {
+    this.#limits = limits;
+  }
+
+  get hasRoom(): boolean {
+    return this.turns.length < this.#limits.maxBatchSize &&
+      this.tokenCount < this.#limits.maxTokensPerStep;
+  }
+
+  get shape(): StepShape {
+    return shapeOf(this.turns);
+  }
+
+  /** How many of the request's next tokens, at most `countMax`, still fit. */
+  countFor(request: Request, countMax: number): number {
+    const limits = this.#limits;
+    if (!this.hasRoom) return 0;
+    const start = request.computedCount;
+    const rowsLeft = limits.maxOutputRows - this.#rowCount;
+    let count = Math.min(
+      request.pendingCount,
+      countMax,
+      limits.prefillChunkSize,
+      limits.maxTokensPerStep - this.tokenCount,
+      Math.max(1, limits.maxPromptLength - start),
+      Math.max(start, request.firstRowPosition) - start + rowsLeft,
+    );
+    while (count > 0 && !this.#fits({ request, start, count })) count = Math.floor(count / 2);
+    return Math.max(count, 0);
+  }
+
+  add(request: Request, count: number): void {
+    this.turns.push({ request, start: request.computedCount, count });
+    this.tokenCount += count;
+    this.#rowCount += rowCountOf(request, count);
+  }
+
+  /** Takes back the turn of a request that was preempted meanwhile, if it had one. */
+  drop(request: Request): void {
+    this.turns = this.turns.filter((turn) => turn.request !== request);
+    this.tokenCount = this.turns.reduce((sum, turn) => sum + turn.count, 0);
+    this.#rowCount = this.turns.reduce(
+      (sum, turn) => sum + rowCountOf(turn.request, turn.count),
+      0,
+    );
+  }
+
+  #fits(turn: DraftTurn): boolean {
+    const step = shapeOf([...this.turns, turn]);
+    return (step.kind === "decode" || step.attentionSize <= this.#limits.maxPromptLength) &&
+      this.#limits.fits(step);
+  }
+}
+
+function shapeOf(turns: readonly DraftTurn[]): StepShape {
+  let attentionSize = 0;
+  let inputSize = 0;
+  let tokenCount = 0;
+  for (const { start, count } of turns) {
+    attentionSize = Math.max(attentionSize, start + count);
+    inputSize = Math.max(inputSize, count);
+    tokenCount += count;
+  }
+  const kind = inputSize === 1
+    ? "decode"
+    : turns.every((turn) => turn.start === 0)
+    ? "prefill"
+    : "append";
+  return { kind, batchSize: turns.length, attentionSize, inputSize, tokenCount };
+}

@@ -1,0 +1,146 @@
+/**
+ * The main thread's side of the text worker: a queue in front of one thread.
+ *
+ * ```text
+ * render ─▶ queue ─▶ worker ─▶ reply
+ *                      │ no reply in time
+ *                      └▶ terminated; the next request starts another
+ * ```
+ *
+ * The thread starts with the first request and ends when it had nothing to do for a while, or by
+ * `close`. A running worker keeps a Deno process alive and cannot be unreferenced, so a process
+ * that forgets to close ends that much later.
+ */
+
+import { ChatTemplateError, ClosedError } from "../base/errors.ts";
+import { type RenderLimits, timeoutError } from "./render_budget.ts";
+
+/** One template with its variables: plain data, since it goes to another thread. */
+export interface RenderRequest extends RenderLimits {
+  readonly source: string;
+  readonly variables: Readonly<Record<string, unknown>>;
+  /** What `strftime_now` shows, as milliseconds since 1970. */
+  readonly nowMs: number;
+}
+
+/** What the worker says. */
+export type RenderReply =
+  | { readonly kind: "ready" }
+  | { readonly kind: "text"; readonly text: string }
+  /** A bound was hit; `message` says which. */
+  | { readonly kind: "limit"; readonly message: string }
+  /** `raised`: by the template's own raise_exception. */
+  | { readonly kind: "error"; readonly raised: boolean; readonly message: string };
+
+interface Job {
+  readonly request: RenderRequest;
+  resolve(text: string): void;
+  reject(error: Error): void;
+}
+
+/** The worker looks at the clock itself; this much later it is stuck inside a single operation. */
+const GRACE_MS = 500;
+const IDLE_MS = 10_000;
+
+/** A thread that renders chat templates one after another. */
+export class TextWorker {
+  #worker: Worker | undefined;
+  #ready = false;
+  #waiting: Job[] = [];
+  #current: Job | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #closed = false;
+
+  /**
+   * Renders a template.
+   *
+   * @throws {ChatTemplateError} if the template refuses, fails or goes over a bound.
+   */
+  render(request: RenderRequest): Promise<string> {
+    if (this.#closed) {
+      return Promise.reject(new ClosedError("Cannot render a chat template: it was closed"));
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ request, resolve, reject });
+      this.#next();
+    });
+  }
+
+  /** Ends the thread; what waits is rejected with a `ClosedError`. */
+  close(): void {
+    this.#closed = true;
+    this.#stop();
+    const jobs = this.#current === undefined ? this.#waiting : [this.#current, ...this.#waiting];
+    this.#current = undefined;
+    this.#waiting = [];
+    for (const job of jobs) {
+      job.reject(new ClosedError("Cannot render a chat template: it was closed meanwhile"));
+    }
+  }
+
+  #next(): void {
+    if (this.#current !== undefined) return;
+    this.#current = this.#waiting.shift();
+    clearTimeout(this.#timer);
+    if (this.#current === undefined) {
+      if (this.#worker === undefined) return;
+      const timer = setTimeout(() => this.#stop(), IDLE_MS);
+      Deno.unrefTimer(timer);
+      this.#timer = timer;
+      return;
+    }
+    this.#worker ??= this.#start();
+    this.#worker.postMessage(this.#current.request);
+    if (this.#ready) this.#watch(); // else the time begins when the thread does
+  }
+
+  #watch(): void {
+    const { timeoutMs, outputLengthMax } = (this.#current as Job).request;
+    this.#timer = setTimeout(() => {
+      this.#stop();
+      this.#settle({
+        kind: "limit",
+        message: timeoutError({ timeoutMs, outputLengthMax }).message,
+      });
+    }, timeoutMs + GRACE_MS);
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      type: "module",
+      name: "text",
+    });
+    worker.onmessage = ({ data }: MessageEvent<RenderReply>) => {
+      if (data.kind !== "ready") return this.#settle(data);
+      this.#ready = true;
+      if (this.#current !== undefined) this.#watch();
+    };
+    worker.onerror = (event) => {
+      event.preventDefault(); // else it would end the process
+      this.#stop();
+      this.#settle({ kind: "error", raised: false, message: `its thread ended: ${event.message}` });
+    };
+    return worker;
+  }
+
+  #stop(): void {
+    clearTimeout(this.#timer);
+    this.#worker?.terminate();
+    this.#worker = undefined;
+    this.#ready = false;
+  }
+
+  #settle(reply: Exclude<RenderReply, { kind: "ready" }>): void {
+    const job = this.#current;
+    this.#current = undefined;
+    if (reply.kind === "text") job?.resolve(reply.text);
+    else job?.reject(new ChatTemplateError(describe(reply)));
+    this.#next();
+  }
+}
+
+/** What the template raised itself is passed on as it is: it speaks to whoever wrote the messages. */
+function describe(reply: Extract<RenderReply, { kind: "limit" | "error" }>): string {
+  if (reply.kind === "error" && reply.raised) return reply.message;
+  return `Cannot render the chat template: ${reply.message}`;
+}

@@ -1,0 +1,269 @@
+import { assert, assertEquals } from "@std/assert";
+import { Engine, type EngineRequest, type TokenEvent } from "../../lib/engine/engine.ts";
+import { largestLogit, sample, SamplingState } from "../../lib/sampling/sampler.ts";
+import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
+import { resolveSamplingParams, SamplingParams } from "../../lib/sampling/params.ts";
+import { hashedRow, ScriptedRunner, seededRandom } from "../helpers/scripted_runner.ts";
+
+const VOCAB_SIZE = 50;
+const END_TOKEN_IDS = [49, 48];
+const SEED = Number(Deno.env.get("SIMULATION_SEED") ?? 20260301);
+/** A step of this simulation may at most wait so long for a request that is first in line. */
+const STEP_LIMIT = 60_000;
+
+interface Life {
+  readonly request: EngineRequest;
+  readonly arrivalStep: number;
+  readonly abortStep: number | undefined;
+  readonly events: TokenEvent[];
+  ended: boolean;
+  error: unknown;
+}
+
+interface World {
+  readonly blockCount: number;
+  readonly maxBatchSize: number;
+  readonly maxTokensPerStep: number;
+  readonly maxOutputRows?: number;
+  readonly maxPromptLength?: number;
+  readonly prefillChunkSize?: number;
+  readonly enablePrefixCaching: boolean;
+  readonly requestCount: number;
+  readonly aborts: boolean;
+  /** The device fails at every so many-th step. */
+  readonly failEvery?: number;
+}
+
+Deno.test("Simulation: in every world each request gets the tokens it gets alone", async () => {
+  const plain = { aborts: false, requestCount: 120 };
+  const worlds: World[] = [
+    { ...plain, blockCount: 12, maxBatchSize: 6, maxTokensPerStep: 40, enablePrefixCaching: true },
+    { ...plain, blockCount: 12, maxBatchSize: 6, maxTokensPerStep: 40, enablePrefixCaching: false },
+    { ...plain, blockCount: 64, maxBatchSize: 16, maxTokensPerStep: 7, enablePrefixCaching: true },
+    {
+      ...plain,
+      blockCount: 20,
+      maxBatchSize: 8,
+      maxTokensPerStep: 64,
+      prefillChunkSize: 5,
+      enablePrefixCaching: true,
+    },
+    {
+      ...plain,
+      blockCount: 14,
+      maxBatchSize: 5,
+      maxTokensPerStep: 1,
+      maxOutputRows: 1,
+      enablePrefixCaching: true,
+    },
+    {
+      ...plain,
+      blockCount: 12,
+      maxBatchSize: 9,
+      maxTokensPerStep: 30,
+      maxOutputRows: 3,
+      maxPromptLength: 70,
+      enablePrefixCaching: true,
+    },
+    {
+      ...plain,
+      blockCount: 300,
+      maxBatchSize: 32,
+      maxTokensPerStep: 512,
+      enablePrefixCaching: true,
+    },
+  ];
+  let preemptionCount = 0;
+  let hitTokens = 0;
+  for (const world of worlds) {
+    const { lives, stats } = await simulate(world, SEED);
+    for (const life of lives) assertAsAlone(life, world);
+    preemptionCount += stats.preemptionCount;
+    hitTokens += stats.prefixHitTokens;
+  }
+  assert(preemptionCount > 50, `only ${preemptionCount} preemptions: the pools are too large`);
+  assert(hitTokens > 500, `only ${hitTokens} tokens were found in the prefix cache`);
+});
+
+Deno.test("Simulation: a thousand requests with aborts and failures end, leak nothing and repeat", async () => {
+  const world: World = {
+    blockCount: 16,
+    maxBatchSize: 8,
+    maxTokensPerStep: 48,
+    enablePrefixCaching: true,
+    requestCount: 1000,
+    aborts: true,
+    failEvery: 97,
+  };
+  const first = await simulate(world, SEED);
+  const count = (test: (life: Life) => boolean) => first.lives.filter(test).length;
+  assert(count((life) => life.error !== undefined) > 20, "the device failed too rarely");
+  assert(count((life) => life.abortStep !== undefined) > 50, "too few aborts");
+  assert(count((life) => life.events.at(-1)?.finishReason != null) > 500, "too few finished");
+  assert(first.stats.preemptionCount > 50, "too few preemptions");
+  for (const life of first.lives) {
+    if (life.error === undefined && life.abortStep === undefined) assertAsAlone(life, world);
+    else assertBeginsAsAlone(life, world);
+  }
+  const second = await simulate(world, SEED);
+  assertEquals(second.trace, first.trace, `seed ${SEED}: the same seed gave another trace`);
+});
+
+/** Steps an engine by hand until everybody is gone. */
+async function simulate(world: World, seed: number) {
+  const random = seededRandom(seed);
+  let runCount = 0;
+  const runner = new ScriptedRunner({
+    ...world,
+    vocabSize: VOCAB_SIZE,
+    maxContextLength: 180,
+    onRun: () => {
+      if (++runCount % (world.failEvery ?? Infinity) === 0) throw new Error("The device failed");
+    },
+  });
+  const engine = new Engine(runner, {
+    enablePrefixCaching: world.enablePrefixCaching,
+    ...(world.prefillChunkSize === undefined ? {} : { prefillChunkSize: world.prefillChunkSize }),
+    maxWaitingRequests: world.requestCount,
+    endTokenIds: END_TOKEN_IDS,
+    selfDriven: false,
+  });
+  const lives = makeLives(world, random);
+  const readers: Promise<void>[] = [];
+  let step = 0;
+  for (; lives.some((life) => !life.ended); step++) {
+    assert(step < STEP_LIMIT, `seed ${seed}: somebody starves`);
+    for (const life of lives) {
+      if (life.arrivalStep === step) readers.push(read(engine.submit(life.request), life));
+      if (life.abortStep === step) engine.abort(life.request.id);
+    }
+    await engine.step();
+    await new Promise<void>((resolve) => queueMicrotask(resolve));
+    await flush();
+  }
+  await Promise.all(readers);
+  await engine.step();
+  const stats = engine.stats();
+  assertEquals([stats.runningCount, stats.waitingCount, stats.usedBlockCount], [0, 0, 0]);
+  await engine.close();
+  return { lives, stats, trace: runner.trace.join("\n") };
+}
+
+/** Lets the readers take what was pushed. */
+async function flush(): Promise<void> {
+  for (let turn = 0; turn < 8; turn++) await Promise.resolve();
+}
+
+async function read(channel: AsyncIterable<TokenEvent>, life: Life): Promise<void> {
+  try {
+    for await (const event of channel) life.events.push(event);
+  } catch (error) {
+    life.error = error;
+  } finally {
+    life.ended = true;
+  }
+}
+
+function makeLives(world: World, random: () => number): Life[] {
+  const int = (min: number, max: number) => min + Math.floor(random() * (max - min + 1));
+  const tokens = (count: number) => Array.from({ length: count }, () => int(0, VOCAB_SIZE - 3));
+  const prefixes = Array.from({ length: 4 }, () => tokens(48));
+  const capacity = Math.min(180, world.blockCount * 16);
+  let arrivalStep = 0;
+  return Array.from({ length: world.requestCount }, (_, index): Life => {
+    if (random() < 0.5) arrivalStep += int(0, 8);
+    const prefix = random() < 0.6 ? prefixes[int(0, 3)]!.slice(0, int(1, 48)) : [];
+    const prompt = [...prefix, ...tokens(int(1, 30))].slice(0, world.maxPromptLength ?? capacity);
+    const greedy = random() < 0.3;
+    const options = {
+      temperature: greedy ? 0 : 0.5 + random(),
+      maxTokens: random() < 0.1 ? null : int(1, Math.min(110, capacity - prompt.length)),
+      seed: index,
+      ...(random() < 0.3 ? { topK: int(1, 10) } : {}),
+      ...(random() < 0.3 ? { topP: 0.2 + 0.7 * random() } : {}),
+      ...(random() < 0.2 ? { minP: 0.1 * random() } : {}),
+      ...(random() < 0.2 ? { repetitionPenalty: 1.3 } : {}),
+      ...(random() < 0.2 ? { stopTokenIds: [int(0, 47)] } : {}),
+      ...(random() < 0.7 ? { ignoreEos: true } : {}),
+      ...(random() < 0.3 ? { logprobs: int(0, 4) } : {}),
+      ...(random() < 0.15 ? { promptLogprobs: int(-1, 2) } : {}),
+    };
+    return {
+      request: {
+        id: `request-${index}`,
+        promptTokenIds: prompt,
+        params: resolveSamplingParams(new SamplingParams(options)),
+        priority: random() < 0.2 ? int(-1, 1) : 0,
+      },
+      arrivalStep,
+      abortStep: world.aborts && random() < 0.15 ? arrivalStep + int(0, 30) : undefined,
+      events: [],
+      ended: false,
+      error: undefined,
+    };
+  });
+}
+
+function assertAsAlone(life: Life, world: World): void {
+  if (life.error !== undefined) throw new Error(describe(life), { cause: life.error });
+  assertEquals(strip(life.events), alone(life.request, world), describe(life));
+}
+
+/** What came before an abort or a failure is right as far as it goes. */
+function assertBeginsAsAlone(life: Life, world: World): void {
+  const expected = alone(life.request, world).slice(0, life.events.length);
+  assertEquals(strip(life.events), expected, describe(life));
+}
+
+function describe(life: Life): string {
+  return `seed ${SEED}, ${life.request.id}`;
+}
+
+/** Everything but what may depend on others: how much was cached. */
+function strip(events: readonly TokenEvent[]): unknown[] {
+  return events.map(({ prompt, ...event }) => ({
+    ...event,
+    ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
+  }));
+}
+
+/** The same request without an engine: one row after another. */
+function alone({ promptTokenIds, params }: EngineRequest, world: World): unknown[] {
+  const capacity = Math.min(180, world.blockCount * 16);
+  const maxTokens = Math.min(params.maxTokens ?? Infinity, capacity - promptTokenIds.length);
+  const state = new SamplingState(params, params.seed ?? 0, promptTokenIds, END_TOKEN_IDS);
+  const history = [...promptTokenIds];
+  const events: unknown[] = [];
+  const rowAfter = (tokenIds: readonly number[]) => {
+    const row = new Float32Array(VOCAB_SIZE);
+    hashedRow(tokenIds, row);
+    largestLogit(row);
+    return row;
+  };
+  const promptLogprobs = params.promptLogprobs === null
+    ? null
+    : promptTokenIds.map((id, index) =>
+      index === 0
+        ? null
+        : tokenLogprobs(rowAfter(promptTokenIds.slice(0, index)), id, params.promptLogprobs!)
+    );
+  while (true) {
+    const { tokenId, logprobs } = sample(rowAfter(history), state);
+    history.push(tokenId);
+    state.accept(tokenId);
+    let finishReason: string | null = null;
+    let stopReason: number | null = null;
+    if (tokenId === 49 && !params.ignoreEos) finishReason = "stop";
+    else if (params.stopTokenIds.includes(tokenId) || (tokenId === 48 && !params.ignoreEos)) {
+      [finishReason, stopReason] = ["stop", tokenId];
+    } else if (events.length + 1 === maxTokens) finishReason = "length";
+    events.push({
+      tokenId,
+      logprobs,
+      finishReason,
+      stopReason,
+      ...(events.length === 0 ? { promptLogprobs } : {}),
+    });
+    if (finishReason !== null) return events;
+  }
+}

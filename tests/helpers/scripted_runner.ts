@@ -1,0 +1,160 @@
+/**
+ * A `Runner` without a device: its KV memory holds token ids, and a row of logits is a function of
+ * the tokens that are read back through the block table.
+ *
+ * A wrong block table, a block that was given to somebody else, a lost preemption or a skipped
+ * chunk changes what is read back, hence the row, hence the tokens that come out.
+ */
+
+import type { StepShape } from "../../lib/device/bucket.ts";
+import type { Batch } from "../../lib/engine/batch.ts";
+import type { Rows, Runner } from "../../lib/engine/runner.ts";
+
+export interface ScriptedRunnerOptions {
+  readonly blockCount?: number;
+  readonly maxBatchSize?: number;
+  readonly maxTokensPerStep?: number;
+  readonly maxOutputRows?: number;
+  readonly maxContextLength?: number;
+  readonly maxPromptLength?: number;
+  readonly vocabSize?: number;
+  /** Writes the logits after a history. Default: {@linkcode hashedRow}. */
+  readonly script?: (history: readonly number[], row: Float32Array) => void;
+  /** Called before each step; what it throws is what the device fails with. */
+  readonly onRun?: (batch: Batch) => void | Promise<void>;
+}
+
+const BLOCK_SIZE = 16;
+
+export class ScriptedRunner implements Runner {
+  readonly blockCount: number;
+  readonly maxBatchSize: number;
+  readonly maxTokensPerStep: number;
+  readonly maxOutputRows: number;
+  readonly maxContextLength: number;
+  readonly maxPromptLength: number;
+  readonly vocabSize: number;
+  /** One line a step. */
+  readonly trace: string[] = [];
+  readonly #options: ScriptedRunnerOptions;
+  /** Token id by slot; −1 was never written. */
+  readonly #memory: Int32Array;
+
+  constructor(options: ScriptedRunnerOptions = {}) {
+    this.#options = options;
+    this.blockCount = options.blockCount ?? 64;
+    this.maxBatchSize = options.maxBatchSize ?? 8;
+    this.maxTokensPerStep = options.maxTokensPerStep ?? 64;
+    this.maxOutputRows = options.maxOutputRows ?? this.maxBatchSize;
+    this.maxContextLength = options.maxContextLength ?? 512;
+    this.maxPromptLength = options.maxPromptLength ?? this.maxContextLength;
+    this.vocabSize = options.vocabSize ?? 50;
+    this.#memory = new Int32Array(this.blockCount * BLOCK_SIZE).fill(-1);
+  }
+
+  async run(batch: Batch): Promise<Rows> {
+    await this.#options.onRun?.(batch);
+    this.#check(batch);
+    this.trace.push(
+      `${batch.kind} ${batch.blockTables.length}x${batch.tokenIds.length} ` +
+        `${batch.positions.join(",")} -> ${batch.slots.join(",")}`,
+    );
+    batch.slots.forEach((slot, row) => this.#memory[slot] = batch.tokenIds[row]!);
+    const script = this.#options.script ?? hashedRow;
+    const rows = [...batch.outputRows].map((index) => {
+      const row = new Float32Array(this.vocabSize);
+      script(this.#history(batch, index), row);
+      return row;
+    });
+    return { count: rows.length, row: (index) => rows[index]! };
+  }
+
+  /** The tokens at positions 0 … p of a row, read through its block table. */
+  #history(batch: Batch, row: number): number[] {
+    const table = batch.blockTables[batch.sequences[row]!]!;
+    return Array.from({ length: batch.positions[row]! + 1 }, (_, position) => {
+      const block = table[Math.floor(position / BLOCK_SIZE)];
+      const tokenId = block === undefined
+        ? -1
+        : this.#memory[block * BLOCK_SIZE + position % BLOCK_SIZE]!;
+      if (tokenId < 0) throw new Error(`Position ${position} is read but was never written`);
+      return tokenId;
+    });
+  }
+
+  /** What every batch must obey, whatever is in it. */
+  #check(batch: Batch): void {
+    const rowCount = batch.tokenIds.length;
+    expect(rowCount > 0 && rowCount <= this.maxTokensPerStep, `${rowCount} tokens in a step`);
+    expect(batch.blockTables.length <= this.maxBatchSize, "too many sequences");
+    expect(batch.outputRows.length <= this.maxOutputRows, "too many rows of logits");
+    expect(new Set(batch.slots).size === rowCount, "two tokens go to one slot");
+    const shape = shapeOf(batch);
+    expect(batch.kind === shape.kind, `a ${shape.kind} step is called ${batch.kind}`);
+    expect(shape.attentionSize <= this.maxContextLength, "beyond the context");
+    expect(
+      shape.kind === "decode" || shape.attentionSize <= this.maxPromptLength,
+      "several tokens of a sequence beyond the longest prompt",
+    );
+    for (let row = 0; row < rowCount; row++) {
+      const position = batch.positions[row]!;
+      const table = batch.blockTables[batch.sequences[row]!]!;
+      const slot = table[Math.floor(position / BLOCK_SIZE)]! * BLOCK_SIZE + position % BLOCK_SIZE;
+      expect(batch.slots[row] === slot, "a slot is not where the block table says");
+      const followsOn = row > 0 && batch.sequences[row] === batch.sequences[row - 1];
+      expect(!followsOn || position === batch.positions[row - 1]! + 1, "positions with a gap");
+    }
+    for (const [index, table] of batch.blockTables.entries()) {
+      const last = batch.sequences.lastIndexOf(index);
+      expect(last >= 0, "a sequence without tokens");
+      const context = batch.positions[last]! + 1;
+      expect(table.length === Math.ceil(context / BLOCK_SIZE), "a table of the wrong length");
+      expect(new Set(table).size === table.length, "a block twice in one table");
+      expect(table.every((id) => id >= 0 && id < this.blockCount), "a block outside the pool");
+    }
+  }
+}
+
+/** The shape of a batch, counted from its rows. */
+export function shapeOf(batch: Batch): StepShape {
+  const counts = batch.blockTables.map((_, index) =>
+    batch.sequences.filter((sequence) => sequence === index).length
+  );
+  const inputSize = Math.max(...counts);
+  const startsAtZero = batch.blockTables.every((_, index) =>
+    batch.positions[batch.sequences.indexOf(index)] === 0
+  );
+  return {
+    kind: inputSize === 1 ? "decode" : startsAtZero ? "prefill" : "append",
+    batchSize: counts.length,
+    attentionSize: Math.max(...batch.positions) + 1,
+    inputSize,
+    tokenCount: batch.tokenIds.length,
+  };
+}
+
+/** Pseudo-random logits from −4 to 4 that depend on every token of the history and its place. */
+export function hashedRow(history: readonly number[], row: Float32Array): void {
+  let hash = 0x811c9dc5;
+  for (const tokenId of history) hash = Math.imul(hash ^ (tokenId + 1), 0x01000193) ^ (hash >>> 15);
+  for (let id = 0; id < row.length; id++) {
+    let word = Math.imul(hash ^ Math.imul(id + 1, 0x9e3779b9), 0x85ebca6b);
+    word = Math.imul(word ^ (word >>> 13), 0xc2b2ae35);
+    row[id] = ((word ^ (word >>> 16)) >>> 0) / 2 ** 29 - 4;
+  }
+}
+
+/** A seeded generator for tests: numbers in [0, 1). */
+export function seededRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let word = Math.imul(state ^ (state >>> 15), state | 1);
+    word ^= word + Math.imul(word ^ (word >>> 7), word | 61);
+    return ((word ^ (word >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+function expect(condition: boolean, what: string): void {
+  if (!condition) throw new Error(`The batch breaks its contract: ${what}`);
+}

@@ -1,0 +1,227 @@
+/** config.json and generation_config.json: what is read, what is assumed, what is refused. */
+
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { CheckpointError } from "../../lib/base/errors.ts";
+import { type ModelConfig, readModelConfig } from "../../lib/models/config.ts";
+import { expectedTensors } from "../../lib/models/expected_tensors.ts";
+import { readGenerationConfig } from "../../lib/models/generation_config.ts";
+import { GOLDEN_MODEL_NAMES, goldenModel } from "../helpers/golden_models.ts";
+import { tinyConfig } from "../helpers/tiny_model.ts";
+
+const LLAMA = {
+  architectures: ["LlamaForCausalLM"],
+  model_type: "llama",
+  vocab_size: 1000,
+  hidden_size: 64,
+  intermediate_size: 128,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+};
+const QWEN2 = { ...LLAMA, architectures: ["Qwen2ForCausalLM"], model_type: "qwen2" };
+const QWEN3 = { ...LLAMA, architectures: ["Qwen3ForCausalLM"], model_type: "qwen3" };
+
+function read(json: unknown): ModelConfig {
+  return readModelConfig("folder/config.json", json);
+}
+
+for (const name of GOLDEN_MODEL_NAMES) {
+  Deno.test(`The config of ${name} calls for as many tensors and parameters as were counted`, () => {
+    const golden = goldenModel(name);
+    const config = read(tinyConfig(golden));
+    const tensors = expectedTensors(config);
+    const sizes = tensors.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
+    assertEquals(tensors.length, golden.expect.tensors);
+    assertEquals(sizes.reduce((sum, size) => sum + size, 0), golden.expect.params);
+  });
+
+  Deno.test(`The config of ${name} is the same in both spellings`, () => {
+    const golden = goldenModel(name);
+    assertEquals(read(tinyConfig(golden, "v5")), read(tinyConfig(golden, "v4")));
+  });
+}
+
+Deno.test("A Llama config gives every field its place", () => {
+  const config = read({
+    ...LLAMA,
+    rms_norm_eps: 1e-5,
+    max_position_embeddings: 512,
+    rope_theta: 5e5,
+    attention_bias: true,
+    mlp_bias: true,
+    bos_token_id: 7,
+    eos_token_id: [8, 9],
+    torch_dtype: "bfloat16",
+  });
+  assertEquals(config, {
+    architecture: "LlamaForCausalLM",
+    modelType: "llama",
+    vocabSize: 1000,
+    hiddenSize: 64,
+    intermediateSize: 128,
+    layerCount: 2,
+    headCount: 4,
+    kvHeadCount: 2,
+    headDim: 16,
+    rmsNormEpsilon: Math.fround(1e-5),
+    maxPositionEmbeddings: 512,
+    contextLength: 512,
+    tieWordEmbeddings: false,
+    attentionBias: true,
+    attentionOutputBias: true,
+    mlpBias: true,
+    qkNorm: false,
+    windows: [0, 0],
+    rope: { theta: 5e5, rotaryDim: 16, scaling: { kind: "none" } },
+    bosTokenId: 7,
+    endTokenIds: [8, 9],
+    dtype: "bfloat16",
+  });
+});
+
+Deno.test("What a config leaves out is what its architecture's classes assume", () => {
+  const llama = read({ architectures: ["LlamaForCausalLM"] });
+  assertEquals(
+    [llama.vocabSize, llama.hiddenSize, llama.intermediateSize, llama.layerCount],
+    [32_000, 4096, 11_008, 32],
+  );
+  assertEquals([llama.headCount, llama.kvHeadCount, llama.headDim], [32, 32, 128]);
+  assertEquals([llama.maxPositionEmbeddings, llama.rope.theta], [2048, 10_000]);
+  assertEquals([llama.bosTokenId, llama.endTokenIds], [1, [2]]);
+  assertEquals(llama.rmsNormEpsilon, Math.fround(1e-6));
+
+  const qwen2 = read({ architectures: ["Qwen2ForCausalLM"] });
+  assertEquals(
+    [qwen2.vocabSize, qwen2.intermediateSize, qwen2.maxPositionEmbeddings, qwen2.endTokenIds],
+    [151_936, 22_016, 32_768, []],
+  );
+  assertEquals(read({ ...QWEN3, num_key_value_heads: null }).kvHeadCount, 4);
+});
+
+Deno.test("Qwen2 has biases on queries, keys and values whatever the config says", () => {
+  const { attentionBias, attentionOutputBias, mlpBias } = read({ ...QWEN2, mlp_bias: true });
+  assertEquals([attentionBias, attentionOutputBias, mlpBias], [true, false, false]);
+});
+
+Deno.test("Qwen3 assumes heads of 128 and norms queries and keys", () => {
+  const config = read(QWEN3);
+  assertEquals([config.headDim, config.qkNorm, config.attentionBias], [128, true, false]);
+  const biased = read({ ...QWEN3, attention_bias: true });
+  assertEquals([biased.attentionBias, biased.attentionOutputBias], [true, true]);
+});
+
+Deno.test("A config without architectures goes by its model type", () => {
+  const { architectures: _, ...rest } = QWEN3;
+  assertEquals(read(rest).architecture, "Qwen3ForCausalLM");
+});
+
+Deno.test("Sliding windows follow the explicit list, else the first sliding layer", () => {
+  const sliding = { ...QWEN2, num_hidden_layers: 3, use_sliding_window: true, sliding_window: 5 };
+  assertEquals(read({ ...sliding, max_window_layers: 1 }).windows, [0, 5, 5]);
+  assertEquals(read({ ...sliding, sliding_window: null, max_window_layers: 0 }).windows, [0, 0, 0]);
+  assertEquals(read({ ...sliding, use_sliding_window: false }).windows, [0, 0, 0]);
+  const layer_types = ["sliding_attention", "full_attention", "sliding_attention"];
+  assertEquals(read({ ...sliding, layer_types }).windows, [5, 0, 5]);
+  assertEquals(read({ ...LLAMA, use_sliding_window: true, max_window_layers: 0 }).windows, [0, 0]);
+});
+
+Deno.test("A YaRN config reaches as far as it stretches", () => {
+  const rope_scaling = { type: "yarn", factor: 4, original_max_position_embeddings: 32_768 };
+  const config = read({ ...QWEN3, max_position_embeddings: 40_960, rope_scaling });
+  assertEquals([config.maxPositionEmbeddings, config.contextLength], [40_960, 131_072]);
+});
+
+const REFUSED: readonly [field: string, json: unknown, says: string][] = [
+  ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "LlamaForCausalLM, Qwen2"],
+  ["architectures", { model_type: "bert" }, "Qwen3ForCausalLM"],
+  ["architectures", { ...LLAMA, architectures: "LlamaForCausalLM" }, '"LlamaForCausalLM"'],
+  ["num_key_value_heads", { ...LLAMA, num_key_value_heads: 3 }, "divide num_attention_heads 4"],
+  ["num_key_value_heads", { ...QWEN2, num_key_value_heads: undefined }, "the default is 32"],
+  ["hidden_size", { ...LLAMA, hidden_size: 60 }, "multiple of 8"],
+  ["hidden_size", { ...LLAMA, hidden_size: 2 ** 40 }, "at most"],
+  ["hidden_size", { ...LLAMA, hidden_size: "64" }, '"64"'],
+  ["intermediate_size", { ...LLAMA, intermediate_size: 12.5 }, "12.5"],
+  ["num_hidden_layers", { ...LLAMA, num_hidden_layers: 0 }, "at least 1"],
+  ["num_hidden_layers", { ...LLAMA, num_hidden_layers: 1e6 }, "at most 1024"],
+  ["num_attention_heads", { ...LLAMA, num_attention_heads: 16 }, "= 4"],
+  ["head_dim", { ...LLAMA, head_dim: 20 }, "multiple of 8"],
+  ["vocab_size", { ...LLAMA, vocab_size: -1 }, "-1"],
+  ["rms_norm_eps", { ...LLAMA, rms_norm_eps: 0 }, "above 0"],
+  ["max_position_embeddings", { ...LLAMA, max_position_embeddings: 1e9 }, "1000000000"],
+  ["tie_word_embeddings", { ...LLAMA, tie_word_embeddings: "yes" }, "true or false"],
+  ["hidden_act", { ...LLAMA, hidden_act: "gelu" }, '"silu"'],
+  ["eos_token_id", { ...LLAMA, eos_token_id: ["</s>"] }, "token id"],
+  ["bos_token_id", { ...LLAMA, bos_token_id: -5 }, "at least 0"],
+  ["torch_dtype", { ...LLAMA, torch_dtype: 16 }, "string"],
+  ["quantization_config", { ...LLAMA, quantization_config: { quant_method: "awq" } }, '"awq"'],
+  ["layer_types", { ...QWEN2, layer_types: ["full_attention"] }, "num_hidden_layers 2"],
+  ["layer_types", { ...QWEN2, layer_types: ["full_attention", "spiral"] }, "sliding_attention"],
+  [
+    "layer_types",
+    { ...QWEN2, layer_types: ["full_attention", "sliding_attention"] },
+    "use_sliding_window",
+  ],
+  ["sliding_window", { ...QWEN3, use_sliding_window: true, sliding_window: 0 }, "at least 1"],
+];
+
+for (const [field, json, says] of REFUSED) {
+  Deno.test(`A config with a bad ${field} is refused: ${says}`, () => {
+    const error = assertThrows(() => read(json), CheckpointError, field);
+    assertStringIncludes(error.message, says);
+    assertStringIncludes(error.message, "folder/config.json");
+    assertEquals(error.file, "folder/config.json");
+  });
+}
+
+Deno.test("A config that is no object is refused", () => {
+  for (const json of [null, [], "llama", 3]) {
+    assertThrows(() => read(json), CheckpointError, "object");
+  }
+});
+
+Deno.test("Names that every object inherits are not taken for fields or architectures", () => {
+  assertThrows(() => read({ architectures: ["constructor"] }), CheckpointError, "supported");
+});
+
+Deno.test("Generation defaults are the six keys and the end tokens, where they are given", () => {
+  const json = {
+    temperature: 0.6,
+    top_p: 0.95,
+    top_k: 20,
+    min_p: 0,
+    repetition_penalty: 1.05,
+    max_new_tokens: 100,
+    eos_token_id: [151_645, 151_643],
+    do_sample: true,
+    max_length: 20,
+  };
+  assertEquals(readGenerationConfig("generation_config.json", json), {
+    temperature: 0.6,
+    topP: 0.95,
+    topK: 20,
+    minP: 0,
+    repetitionPenalty: 1.05,
+    maxNewTokens: 100,
+    endTokenIds: [151_645, 151_643],
+  });
+  const sparse = { eos_token_id: 2, temperature: null };
+  assertEquals(readGenerationConfig("generation_config.json", sparse), { endTokenIds: [2] });
+});
+
+Deno.test("Generation defaults of a wrong kind are refused by name", () => {
+  const bad: readonly [string, unknown][] = [
+    ["temperature", "warm"],
+    ["temperature", -1],
+    ["top_p", 1.5],
+    ["top_k", 2.5],
+    ["min_p", true],
+    ["repetition_penalty", 0],
+    ["max_new_tokens", 0],
+    ["eos_token_id", "</s>"],
+  ];
+  for (const [field, value] of bad) {
+    const read = () => readGenerationConfig("dir/generation_config.json", { [field]: value });
+    const error = assertThrows(read, CheckpointError, field);
+    assertStringIncludes(error.message, "dir/generation_config.json");
+  }
+});

@@ -1,0 +1,350 @@
+/** Requests that must be refused: status, type, the field, and the words clients look for. */
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  ChatTemplateError,
+  ClosedError,
+  ContextLengthError,
+  InvalidParameterError,
+  QueueFullError,
+} from "../../lib/base/errors.ts";
+import { FakeLLM } from "./fake_llm.ts";
+import { ask, CHAT, COMPLETIONS, events, HELLO, post, refusal, send } from "./requests.ts";
+
+/** Fields of both endpoints: what is sent, the param named, a part of the message. */
+const BOTH: readonly [Record<string, unknown>, string, string][] = [
+  [{ temperature: -1 }, "temperature", "temperature must be non-negative, got -1"],
+  [{ temperature: 2.5 }, "temperature", "temperature must be in [0, 2], got 2.5"],
+  [{ temperature: "hot" }, "body.temperature", "float_parsing"],
+  [{ temperature: [1] }, "body.temperature", "float_type"],
+  [{ top_p: 0 }, "top_p", "top_p must be in (0, 1], got 0"],
+  [{ top_k: -2 }, "top_k", "top_k must be 0 (disable), or at least 1, got -2"],
+  [{ top_k: 5.5 }, "body.top_k", "int_from_float"],
+  [{ top_k: "many" }, "body.top_k", "int_parsing"],
+  [{ min_p: 1.5 }, "min_p", "min_p must be in [0, 1], got 1.5"],
+  [{ repetition_penalty: 0 }, "repetition_penalty", "must be greater than zero, got 0"],
+  [{ presence_penalty: 3 }, "presence_penalty", "presence_penalty must be in [-2, 2], got 3"],
+  [{ frequency_penalty: -3 }, "frequency_penalty", "must be in [-2, 2], got -3"],
+  [{ max_tokens: 0 }, "max_tokens", "max_tokens must be at least 1, got 0"],
+  [{ min_tokens: -1 }, "min_tokens", "min_tokens must be greater than or equal to 0, got -1"],
+  [{ min_tokens: 5, max_tokens: 4 }, "min_tokens", "less than or equal to max_tokens=4, got 5"],
+  [{ prompt_logprobs: 21 }, "prompt_logprobs", "greater than max allowed: 20"],
+  [{ prompt_logprobs: -1 }, "prompt_logprobs", "Requested prompt logprobs of 512"],
+  [{ prompt_logprobs: -2 }, "prompt_logprobs", "`prompt_logprobs`"],
+  [{ prompt_logprobs: "x" }, "body.prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: 1, stream: true }, "prompt_logprobs", "not available when `stream=True`"],
+  [{ stream_options: { include_usage: true } }, "stream_options", "when `stream=True`"],
+  [{ stream_options: { include_usage: null } }, "stream_options", "when `stream=True`"],
+  [{ stream_options: 1 }, "body.stream_options", "dict_type"],
+  [{ stream: "maybe" }, "body.stream", "bool_parsing"],
+  [{ seed: 2 ** 63 }, "body.seed", "less_than_equal"],
+  [{ seed: -(2 ** 63) * 1.1 }, "body.seed", "greater_than_equal"],
+  [{ stop_token_ids: [1, "b"] }, "body.stop_token_ids.1", "int_parsing"],
+  [{ stop_token_ids: 7 }, "body.stop_token_ids", "list_type"],
+  [{ n: 0 }, "n", "n must be at least 1, got 0"],
+  [{ n: 2 }, "n", "n is not supported yet"],
+  [{ best_of: 0 }, "best_of", "best_of must be greater than or equal to n"],
+  [{ best_of: 2 }, "best_of", "not supported yet"],
+  [{ stop: "x" }, "stop", "not supported yet"],
+  [{ stop: [""] }, "stop", "stop cannot contain an empty string."],
+  [{ stop: Array(17).fill("x") }, "body.stop", "too_long"],
+  [{ presence_penalty: 1 }, "presence_penalty", "not supported yet"],
+  [{ frequency_penalty: 0.5 }, "frequency_penalty", "not supported yet"],
+  [{ logit_bias: { 5: 1 } }, "logit_bias", "not supported yet"],
+  [{ allowed_token_ids: [1] }, "allowed_token_ids", "not supported yet"],
+  [{ allowed_token_ids: [] }, "allowed_token_ids", "is not None and empty"],
+  [{ bad_words: ["x"] }, "bad_words", "not supported yet"],
+  [{ use_beam_search: true }, "use_beam_search", "not supported yet"],
+  [{ use_beam_search: true, stream: true }, "stream", "Streaming is not currently supported"],
+  [{ response_format: { type: "json_object" } }, "response_format", "not supported yet"],
+  [{ response_format: { type: "json_schema" } }, "response_format", "'json_schema' field must be"],
+  [{ response_format: { type: "yaml" } }, "body.response_format.type", "literal_error"],
+  [{ structured_outputs: { regex: "a" } }, "structured_outputs", "not supported yet"],
+  [{ guided_json: {} }, "guided_json", "not supported yet"],
+  [{ guided_choice: ["a"] }, "guided_choice", "not supported yet"],
+  [{ echo: true }, "echo", "not supported yet"],
+  [{ suffix: "x" }, "suffix", "suffix is not currently supported"],
+  [{ include_stop_str_in_output: true }, "include_stop_str_in_output", "not supported yet"],
+  [{ truncate_prompt_tokens: 5 }, "truncate_prompt_tokens", "not supported yet"],
+  [{ cache_salt: "" }, "body.cache_salt", "string_too_short"],
+];
+
+const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
+  [{ messages: null }, "body.messages", "Field required"],
+  [{ messages: "Hi" }, "body.messages", "list_type"],
+  [{ messages: [1] }, "body.messages.0", "dict_type"],
+  [{ messages: [{ content: "Hi" }] }, "body.messages.0.role", "missing"],
+  [{ messages: [{ role: 3 }] }, "body.messages.0.role", "string_type"],
+  [{ messages: [{ role: "user", content: 3 }] }, "body.messages.0.content", "a string"],
+  [{ messages: [{ role: "user", content: [{}] }] }, "type", "Missing 'type' field"],
+  [{ messages: [{ role: "user", content: [{ type: "x" }] }] }, "type", "Unsupported chat content"],
+  [
+    { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "u" } }] }] },
+    "messages.0.content.0",
+    "fake/model is not a multimodal model",
+  ],
+  [
+    { messages: [{ role: "assistant", tool_calls: ["x"] }] },
+    "tool_calls",
+    "entries must be objects",
+  ],
+  [
+    { messages: [{ role: "assistant", tool_calls: [{ function: { arguments: "{" } }] }] },
+    "messages.0.tool_calls.0.function.arguments",
+    "must be JSON",
+  ],
+  [
+    { max_completion_tokens: 0 },
+    "max_completion_tokens",
+    "max_completion_tokens must be at least 1",
+  ],
+  [{ top_logprobs: 2 }, "top_logprobs", "`logprobs` must be set to true"],
+  [{ logprobs: true, top_logprobs: -2 }, "top_logprobs", "must be a positive value or -1"],
+  [{ logprobs: true, top_logprobs: 21 }, "logprobs", "Requested sample logprobs of 21, which is"],
+  [{ logprobs: true, top_logprobs: 30, stream: true }, "logprobs", "greater than max allowed: 20"],
+  [{ logprobs: true, top_logprobs: "x" }, "body.top_logprobs", "must be an integer"],
+  [{ tools: [{ type: "function" }] }, "tools", "not supported yet"],
+  [{ tool_choice: "required" }, "tool_choice", "When using `tool_choice`, `tools` must be set."],
+  [{ tool_choice: "sometimes" }, "tool_choice", "Invalid value for `tool_choice`"],
+  [{ functions: [{}] }, "functions", "not supported yet"],
+  [
+    { continue_final_message: true, add_generation_prompt: true },
+    "continue_final_message",
+    "Cannot set both `continue_final_message` and `add_generation_prompt` to True.",
+  ],
+  [{ continue_final_message: true }, "continue_final_message", "Cannot set both"],
+  [{ chat_template: "x" }, "chat_template", "--trust-request-chat-template is not set"],
+  [{ chat_template_kwargs: { tokenize: 1 } }, "chat_template_kwargs", "{'tokenize'}"],
+  [{ reasoning_effort: "huge" }, "body.reasoning_effort", "Input should be 'none', 'minimal'"],
+];
+
+const COMPLETIONS_ONLY: readonly [Record<string, unknown>, string, string][] = [
+  [{ prompt: null }, "prompt", "Either prompt or prompt_embeds must be provided and non-empty."],
+  [{ prompt: [] }, "prompt", "must be provided and non-empty"],
+  [{ prompt: 5 }, "body.prompt", "string_type"],
+  [{ prompt: ["a", 1] }, "body.prompt.1", "string_type"],
+  [{ prompt: [1, "a"] }, "body.prompt.1", "int_type"],
+  [{ prompt: [[1], 2] }, "body.prompt.1", "list_type"],
+  [{ prompt: [[]] }, "prompt.0", "The decoder prompt cannot be empty"],
+  [{ prompt: [-1] }, "body.prompt.0", "greater_than_equal"],
+  [{ prompt: [512] }, "prompt.0", "Token id 512 is out of vocabulary"],
+  [{ prompt: [[5], [9, 512]] }, "prompt.1.1", "out of vocabulary"],
+  [{ prompt: Array(1025).fill("a") }, "prompt", "exceeds the maximum allowed count of 1024"],
+  [{ logprobs: 21 }, "logprobs", "Requested sample logprobs of 21, which is greater"],
+  [{ logprobs: -1 }, "logprobs", "`logprobs` must be a positive value."],
+  [{ logprobs: "x" }, "body.logprobs", "`logprobs` must be an integer."],
+];
+
+for (
+  const [path, base, rows] of [
+    [CHAT, HELLO, [...BOTH, ...CHAT_ONLY]],
+    [COMPLETIONS, { prompt: "Hi" }, [...BOTH, ...COMPLETIONS_ONLY]],
+  ] as const
+) {
+  for (const [extra, param, words] of rows) {
+    Deno.test(`${path} refuses ${JSON.stringify(extra).slice(0, 80)}`, async () => {
+      const llm = new FakeLLM();
+      const error = await refusal(path, { ...base, ...extra }, llm);
+      assertStringIncludes(error.message, words);
+      assertEquals([error.param, error.code], [param, 400]);
+      assertEquals(error.type, param.startsWith("body") ? "Bad Request" : "BadRequestError");
+      assertEquals(llm.calls.length, 0);
+    });
+  }
+}
+
+Deno.test("Neutral values of fields that are not supported yet are accepted", async () => {
+  const neutral = {
+    n: 1,
+    best_of: 1,
+    stop: [],
+    presence_penalty: 0,
+    frequency_penalty: "0",
+    logit_bias: {},
+    bad_words: [],
+    use_beam_search: false,
+    length_penalty: 1.0,
+    early_stopping: false,
+    response_format: { type: "text" },
+    tools: [],
+    tool_choice: "none",
+    functions: [],
+    echo: false,
+    suffix: null,
+    truncate_prompt_tokens: null,
+    spaces_between_special_tokens: true,
+    user: "u",
+    store: true,
+    metadata: {},
+    service_tier: "auto",
+    parallel_tool_calls: true,
+    stream_options: {},
+    some_unknown_field: { a: 1 },
+  };
+  assertEquals((await ask(CHAT, { ...HELLO, ...neutral })).status, 200);
+  const { tools: _t, tool_choice: _c, functions: _f, ...rest } = neutral;
+  assertEquals((await ask(COMPLETIONS, { prompt: "a", ...rest })).status, 200);
+});
+
+Deno.test("Seeds of 64 bits are accepted", async () => {
+  const llm = new FakeLLM();
+  const seeds = [-(2 ** 63), 2 ** 62, 12345, -1];
+  for (const seed of seeds) assertEquals((await ask(CHAT, { ...HELLO, seed }, llm)).status, 200);
+  assertEquals(llm.calls.map((call) => call.params?.seed).slice(2), [12345, -1]);
+});
+
+Deno.test("A body that is no object, no JSON, no UTF-8 or nests without end is refused", async () => {
+  for (
+    const [text, words] of [
+      ['"text"', "model_attributes_type"],
+      ["[1]", "model_attributes_type"],
+      ["null", "model_attributes_type"],
+      ["5", "model_attributes_type"],
+      ["", "json_invalid"],
+      ['{"a":', "ends too early: line 1 column 6 (char 5)"],
+      ['{"a":1,\n "b":x}', 'unexpected "x": line 2 column 6 (char 13)'],
+      ['{"a" 1}', 'unexpected "1": line 1 column 6 (char 5)'],
+      ["[".repeat(5000), "nests deeper"],
+    ] as const
+  ) {
+    const { status, body } = await ask(CHAT, text);
+    assertEquals(status, 400);
+    assertStringIncludes(body.error.message, words);
+    assertEquals(body.error.type, "Bad Request");
+  }
+  const bytes = new Uint8Array([0x7b, 0x22, 0xff, 0x22, 0x7d]);
+  const response = await send(post(CHAT, "", { body: bytes }));
+  assertEquals(response.status, 400);
+  assertStringIncludes((await response.json()).error.message, "not UTF-8");
+});
+
+Deno.test("Only JSON is read, whatever its letter case and parameters", async () => {
+  for (const type of ["text/plain", "application/x-json", ""]) {
+    const response = await send(post(CHAT, HELLO, { headers: { "content-type": type } }));
+    assertEquals(response.status, 415);
+    assertStringIncludes((await response.json()).error.message, "Only 'application/json'");
+  }
+  const type = "Application/JSON; charset=utf-8";
+  const response = await send(post(CHAT, HELLO, { headers: { "content-type": type } }));
+  assertEquals(response.status, 200);
+  await response.body?.cancel();
+});
+
+Deno.test("A body beyond the limit is refused, announced or not", async () => {
+  const options = { bodySizeLimit: 100 };
+  const long = JSON.stringify({ ...HELLO, user: "x".repeat(200) });
+  const announced = post(CHAT, long, { headers: { "content-length": String(long.length) } });
+  const unannounced = post(CHAT, "", {
+    body: new ReadableStream({
+      pull(controller) {
+        controller.enqueue(new TextEncoder().encode(long));
+      },
+    }),
+  });
+  for (const request of [announced, unannounced]) {
+    const response = await send(request, new FakeLLM(), options);
+    assertEquals(response.status, 413);
+    assertStringIncludes((await response.json()).error.message, "more than 100 bytes");
+  }
+});
+
+/** A model whose every request fails before its first delta. */
+function failing(error: unknown): FakeLLM {
+  return new FakeLLM({
+    before() {
+      throw error;
+    },
+  });
+}
+
+Deno.test("What the model throws becomes the right status, streamed or not", async () => {
+  for (
+    const [thrown, status, type, words] of [
+      [
+        new ContextLengthError(5000, 4096, "Cannot run 5000 tokens"),
+        400,
+        "BadRequestError",
+        "This model's maximum context length is 4096 tokens.",
+      ],
+      [
+        new InvalidParameterError("promptTokenIds", [], "Cannot use promptTokenIds []: none"),
+        400,
+        "BadRequestError",
+        "Cannot use prompt_token_ids []: none",
+      ],
+      [new ChatTemplateError("Roles must alternate"), 400, "BadRequestError", "must alternate"],
+      [new QueueFullError(9, 2.5), 503, "ServiceUnavailableError", "9 requests are waiting"],
+      [new ClosedError("closed"), 503, "ServiceUnavailableError", "shutting down"],
+      [new Error("secret"), 500, "InternalServerError", "Internal server error"],
+      [new TypeError("x is not a function"), 500, "InternalServerError", "Internal server error"],
+      ["a string", 500, "InternalServerError", "Internal server error"],
+    ] as const
+  ) {
+    for (const stream of [false, true]) {
+      const seen: unknown[] = [];
+      const options = { onError: (error: unknown) => seen.push(error) };
+      const response = await send(post(CHAT, { ...HELLO, stream }), failing(thrown), options);
+      const { error } = await response.json();
+      assertEquals([response.status, error.code, error.type], [status, status, type]);
+      assertStringIncludes(error.message, words);
+      assertEquals(
+        response.headers.get("retry-after"),
+        thrown instanceof QueueFullError ? "3" : null,
+      );
+      assertEquals(seen, status === 500 ? [thrown] : []);
+    }
+  }
+});
+
+Deno.test("Paths of the server's disk never reach a client", async () => {
+  for (const path of ["/home/me/models/x.gguf", "file:///srv/m/x.json", "C:\\models\\x.gguf"]) {
+    const error = await refusal(
+      CHAT,
+      HELLO,
+      failing(new ChatTemplateError(`Bad file "${path}": no`)),
+    );
+    assertEquals(error.message, 'Bad file "<path>": no');
+  }
+});
+
+Deno.test("A failure after the first event is an error event, then [DONE]", async () => {
+  for (const [path, body] of [[CHAT, HELLO], [COMPLETIONS, { prompt: ["a", "b"] }]] as const) {
+    const seen: unknown[] = [];
+    const llm = new FakeLLM({
+      before(step) {
+        if (step === 2) throw new Error("the engine broke at /var/lib/x");
+      },
+    });
+    const options = { onError: (error: unknown) => seen.push(error) };
+    const response = await send(post(path, { ...body, stream: true }), llm, options);
+    assertEquals(response.status, 200);
+    const all = await events(response);
+    assertEquals(all.slice(-2), [
+      {
+        error: {
+          message: "Internal server error",
+          type: "InternalServerError",
+          param: null,
+          code: 500,
+        },
+      },
+      "[DONE]",
+    ]);
+    assertEquals(seen.length, 1);
+    assertEquals(llm.running, 0);
+    assert(all.length > 3, "the text so far was sent");
+  }
+});
+
+Deno.test("One refused prompt refuses its whole batch before anything is streamed", async () => {
+  let count = 0;
+  const llm = new FakeLLM({
+    before(step) {
+      if (step === 0 && ++count === 2) throw new ContextLengthError(200, 128, "too long");
+    },
+  });
+  const response = await send(post(COMPLETIONS, { prompt: ["a", "b", "c"], stream: true }), llm);
+  assertEquals(response.status, 400);
+  await response.body?.cancel();
+  assertEquals(llm.running, 0);
+});
