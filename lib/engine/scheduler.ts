@@ -8,8 +8,8 @@
  * 2. prefilling requests, in order of priority and arrival, with what tokens and rows are left
  * 3. waiting requests, in the same order, while sequences, tokens and blocks are left
  *
- * Where 1 leaves nothing for 2 and 3, they go first in the next step, with a quarter of the tokens,
- * so that neither side can starve the other. A request is admitted only with blocks for all of its
+ * Where 1 leaves nothing for 2 and 3, they go first in the next step, with what 1 does not need or
+ * a quarter of the tokens, so that neither side can starve the other. A request is admitted only with blocks for all of its
  * present tokens, so only decoding can run out of blocks; then the running request that comes last
  * in order of priority and arrival is preempted: it gives its blocks back, waits again, and later
  * recomputes what the prefix cache has lost of it. The first in order is never preempted by the
@@ -123,7 +123,9 @@ export class Scheduler {
     const preemptionCount = this.#preemptionCount;
     const mayAdmit = () => this.#preemptionCount === preemptionCount;
     if (this.#prefillStarved) {
-      const held = Math.ceil(this.#limits.maxTokensPerStep * HELD_BACK_SHARE);
+      const tokenCount = this.#limits.maxTokensPerStep;
+      const decodeCount = this.#running.filter(isDecoding).length;
+      const held = Math.max(Math.ceil(tokenCount * HELD_BACK_SHARE), tokenCount - decodeCount);
       this.#planPrefills(draft, held, mayAdmit);
       this.#planDecodes(draft);
       this.#prefillStarved = false;

@@ -43,13 +43,26 @@ export interface ModelConfig {
   readonly dtype: string | undefined;
 }
 
+interface SizeRule extends NumberRule {
+  readonly min: number;
+  readonly max: number;
+}
+
+type SizedField =
+  | "vocabSize"
+  | "hiddenSize"
+  | "intermediateSize"
+  | "layerCount"
+  | "headCount"
+  | "headDim"
+  | "positions"
+  | "epsilon";
+
 /**
  * Sizes past which a config is taken for damaged. Each is several times the largest in use; eights
  * are what the device's panels and lanes come in.
  */
-export const SIZE_RULES: Readonly<
-  Record<SizedField, Required<Pick<NumberRule, "min" | "max">> & NumberRule>
-> = {
+export const SIZE_RULES: Readonly<Record<SizedField, SizeRule>> = {
   vocabSize: { min: 1, max: 2 ** 22 },
   hiddenSize: { min: 8, max: 2 ** 16, multipleOf: 8 },
   intermediateSize: { min: 8, max: 2 ** 19, multipleOf: 8 },
@@ -61,16 +74,6 @@ export const SIZE_RULES: Readonly<
   /** An epsilon of 0 would divide by zero on a row of zeros. */
   epsilon: { min: 0, max: 1, aboveMin: true },
 };
-
-type SizedField =
-  | "vocabSize"
-  | "hiddenSize"
-  | "intermediateSize"
-  | "layerCount"
-  | "headCount"
-  | "headDim"
-  | "positions"
-  | "epsilon";
 
 /** What the classes of one architecture assume where config.json is silent, and what they always do. */
 interface Family {

@@ -48,10 +48,8 @@ function represent(value: TemplateValue): string {
       return quote(value.value as string);
     case "ArrayValue":
       return `[${representAll(value)}]`;
-    case "TupleValue": {
-      const comma = (value.value as unknown[]).length === 1 ? "," : "";
-      return `(${representAll(value)}${comma})`;
-    }
+    case "TupleValue": // of two or more: the engine cannot make shorter ones
+      return `(${representAll(value)})`;
     case "ObjectValue":
     case "NamespaceValue":
     case "KeywordArgumentsValue": {

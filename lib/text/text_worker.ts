@@ -43,7 +43,7 @@ const GRACE_MS = 500;
 const IDLE_MS = 10_000;
 
 /** A thread that renders chat templates one after another. */
-export class TextWorker {
+export class TextWorker implements Disposable {
   #worker: Worker | undefined;
   #ready = false;
   #waiting: Job[] = [];
@@ -76,6 +76,10 @@ export class TextWorker {
     for (const job of jobs) {
       job.reject(new ClosedError("Cannot render a chat template: it was closed meanwhile"));
     }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   #next(): void {

@@ -216,6 +216,9 @@ const ABSENT = {
   added_tokens: [],
 } as const;
 
+/** Old files leave the type out; the package tells them by their parts. */
+const MODEL_TYPES: readonly string[] = ["BPE", "WordPiece", "Unigram", "WordLevel"];
+
 /** Checks what the package takes on trust. */
 function checkJson(value: unknown, file: string): TokenizerJson {
   if (!isRecord(value)) fail(file, "it must hold a JSON object");
@@ -238,15 +241,31 @@ function checkJson(value: unknown, file: string): TokenizerJson {
   return json as unknown as TokenizerJson;
 }
 
+/** Where a component of type "Sequence" keeps its parts. */
+const SEQUENCE_KEYS: Readonly<Record<string, string>> = {
+  normalizer: "normalizers",
+  pre_tokenizer: "pretokenizers",
+  post_processor: "processors",
+  decoder: "decoders",
+};
+
 function checkComponent(value: unknown, key: string, file: string): void {
   if (value === null) return;
   if (!isRecord(value) || typeof value["type"] !== "string") {
     fail(file, `"${key}" must be null or an object with a "type"`);
   }
+  if (value["type"] !== "Sequence") return;
+  const partsKey = SEQUENCE_KEYS[key] as string;
+  const parts = value[partsKey];
+  if (!Array.isArray(parts)) fail(file, `"${key}.${partsKey}" must be a list`);
+  for (const part of parts) checkComponent(part, key, file);
 }
 
 function checkModel(model: Record<string, unknown>, file: string): void {
-  const { vocab, merges } = model;
+  const { type, vocab, merges } = model;
+  if (type !== undefined && !MODEL_TYPES.includes(type as string)) {
+    fail(file, `"model.type" is ${JSON.stringify(type)}: known are ${MODEL_TYPES.join(", ")}`);
+  }
   if (Array.isArray(vocab)) { // Unigram: [token, score], the id is the index
     const wrong = vocab.findIndex((entry) =>
       !Array.isArray(entry) || typeof entry[0] !== "string" || typeof entry[1] !== "number"
@@ -259,7 +278,7 @@ function checkModel(model: Record<string, unknown>, file: string): void {
   } else {
     fail(file, `"model.vocab" must be an object of ids, or a list of tokens and scores`);
   }
-  if (model["type"] !== "BPE" && merges === undefined) return;
+  if (type !== "BPE" && merges === undefined) return;
   if (!Array.isArray(merges)) fail(file, `"model.merges" must be a list`);
   const wrong = merges.findIndex((merge) =>
     typeof merge === "string"
@@ -288,7 +307,10 @@ function checkId(id: unknown, where: string, file: string): void {
 
 function createEngine(json: TokenizerJson, config: Record<string, unknown>, file: string): Engine {
   try {
-    return new Engine(json, { ...config, clean_up_tokenization_spaces: false });
+    const engine = new Engine(json, { ...config, clean_up_tokenization_spaces: false });
+    const { ids } = engine.encode("a b"); // a part that lacks something fails when it is first used
+    if (ids[0] !== undefined) engine.decode(ids.slice(0, 1));
+    return engine;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new CheckpointError(file, `Cannot build the tokenizer of "${file}": ${reason}`, {

@@ -34,7 +34,9 @@ function fuzz(seed: number, roundCount: number): void {
     const path = cache.match(tokenIds, int(6));
     cache.acquire(path);
     seen.hits += path.length;
-    path.forEach((node, index) => assertEquals(contents.get(node.blockId), spell(tokenIds, index)));
+    path.forEach((node, index) =>
+      assertEquals(contents.get(node.blockId), spell(tokenIds, index), `seed ${seed}`)
+    );
     users.push({ tokenIds, path, own: [] });
   };
   const grow = (user: User) => {
@@ -74,7 +76,7 @@ function fuzz(seed: number, roundCount: number): void {
     else leave(user);
     check(`seed ${seed}, round ${round}`);
   }
-  assert(seen.hits > 100 && seen.evictions > 100 && seen.duplicates > 10, JSON.stringify(seen));
+  assert(seen.hits > 50 && seen.evictions > 100 && seen.duplicates > 10, JSON.stringify(seen));
   for (const user of [...users]) leave(user);
   while (cache.idleCount > 0) cache.evict();
   assertEquals([pool.freeCount, cache.nodeCount], [BLOCK_COUNT, 0], `seed ${seed}`);

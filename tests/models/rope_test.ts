@@ -208,6 +208,28 @@ Deno.test("YaRN takes its missing settings from the config around it", () => {
   assertEquals(magnitude.kind === "yarn" && magnitude.attentionFactor, 1);
 });
 
+Deno.test("YaRN's ramp begins and ends within the frequencies, however long the context was", () => {
+  const rope: RopeConfig = {
+    theta: 10,
+    rotaryDim: 16,
+    scaling: {
+      kind: "yarn",
+      factor: 4,
+      attentionFactor: 1,
+      betaFast: 1e6,
+      betaSlow: 1,
+      truncate: true,
+      originalMaxPositions: 1e6,
+    },
+  };
+  ropeFrequencies(rope).forEach((frequency, i) => {
+    const plain = 10 ** (-2 * i / 16);
+    const ramp = i / 15; // from max(…, 0) to min(…, rotaryDim − 1)
+    const expected = plain * (1 - ramp) + plain / 4 * ramp;
+    assertAlmostEquals(frequency, expected, expected * 1e-6, `frequency ${i}`);
+  });
+});
+
 const REFUSED: readonly [what: string, config: Record<string, unknown>, says: string][] = [
   ["dynamic scaling", { rope_scaling: { type: "dynamic", factor: 2 } }, "rope_scaling.type"],
   ["longrope", { rope_scaling: { rope_type: "longrope" } }, '"longrope"'],

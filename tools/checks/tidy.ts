@@ -85,6 +85,7 @@ const SNAKE_PLACES: readonly string[] = [
   "lib/models/formats/",
   "lib/models/hub.ts",
   "lib/models/generation_config.ts",
+  "serve/banner.ts", // the curl line that it shows
 ];
 
 /** Keys of OpenAI-shaped messages and tools, which keep their names everywhere. */

@@ -1,0 +1,54 @@
+/**
+ * Large language models on an emulated RNGD card, in process: load a model, generate, chat, stream.
+ *
+ * ```ts ignore
+ * import { LLM, SamplingParams } from "@rngd/llm";
+ *
+ * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+ * const params = new SamplingParams({ temperature: 0, maxTokens: 64 });
+ *
+ * const messages = [{ role: "user", content: "Why is the sky blue?" }];
+ * for await (const delta of llm.stream(messages, params)) console.log(delta.text);
+ * ```
+ *
+ * The OpenAI-compatible server is at `@rngd/llm/openai`, the device alone at `@rngd/llm/device`.
+ *
+ * @module
+ */
+
+export { LLM } from "./lib/llm.ts";
+export type {
+  ChatMessage,
+  ChatOptions,
+  ModelInfo,
+  ModelStats,
+  Prompt,
+  RequestOptions,
+} from "./lib/llm.ts";
+export type { LLMOptions, LoadProgress } from "./lib/options.ts";
+export type {
+  CompletionOutput,
+  FinishReason,
+  GenerationDelta,
+  Logprob,
+  LogprobMap,
+  PromptInfo,
+  RequestOutput,
+} from "./lib/outputs.ts";
+export {
+  type SamplingDefaults,
+  SamplingParams,
+  type SamplingParamsOptions,
+} from "./lib/sampling/params.ts";
+export {
+  ChatTemplateError,
+  CheckpointError,
+  ClosedError,
+  ContextLengthError,
+  DeviceError,
+  DeviceMemoryError,
+  InvalidLogitsError,
+  InvalidParameterError,
+  ModelNotFoundError,
+  QueueFullError,
+} from "./lib/base/errors.ts";

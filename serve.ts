@@ -1,0 +1,86 @@
+/**
+ * The command: loads a model and serves it over HTTP with the OpenAI API.
+ *
+ * ```sh
+ * deno run -A jsr:@rngd/llm/serve MODEL --port 8000
+ * ```
+ *
+ * @module
+ */
+
+import { handler, type ServedModel, VERSION } from "./lib/openai/handler.ts";
+import { LLM, type LLMOptions } from "./mod.ts";
+import { banner } from "./serve/banner.ts";
+import { drain, listenProblem, watchSignals } from "./serve/lifecycle.ts";
+import type { ServeSettings } from "./serve/settings.ts";
+import { explain, IMPOSSIBLE, prepare } from "./serve/start.ts";
+import { showLoading, Terminal } from "./serve/terminal.ts";
+
+/** Loads what is served. A test gives one that needs no weights. */
+export type Load = (
+  model: string,
+  options: LLMOptions,
+) => Promise<ServedModel & AsyncDisposable>;
+
+/**
+ * Runs the command until a signal ends it.
+ *
+ * @param args the words after the command's name
+ * @param load how MODEL becomes a model; by default {@linkcode LLM.load}
+ * @returns the exit code: 0 after a quiet end, 1 if serving is not possible, 2 for a wrong flag
+ */
+export async function main(
+  args: readonly string[],
+  load: Load = (model, options) => LLM.load(model, options),
+): Promise<number> {
+  const terminal = Terminal.stderr();
+  const job = await prepare(args, VERSION, terminal);
+  if (typeof job === "number") return job;
+  const stop = new AbortController();
+  using _signals = watchSignals(() => stop.abort(), () => Deno.exit(0));
+  try {
+    const loading = { onProgress: showLoading(terminal), signal: stop.signal };
+    await using llm = await load(job.model, { ...job.settings.llm, ...loading });
+    return await serve(llm, job.settings, terminal, stop.signal);
+  } catch (error) {
+    return stop.signal.aborted ? 0 : explain(error, terminal);
+  }
+}
+
+async function serve(
+  llm: ServedModel,
+  settings: ServeSettings,
+  terminal: Terminal,
+  stop: AbortSignal,
+): Promise<number> {
+  const { hostname, port, requests } = settings;
+  const onError = (error: unknown) =>
+    terminal.fail(error instanceof Error ? error.stack ?? error.message : String(error));
+  const connections = new AbortController();
+  let server: Deno.HttpServer<Deno.NetAddr>;
+  try {
+    const options = { hostname, port, signal: connections.signal, onListen() {} };
+    server = Deno.serve(options, handler(llm, { ...requests, onError }));
+  } catch (error) {
+    terminal.fail(listenProblem(error, hostname, port));
+    return IMPOSSIBLE;
+  }
+  const name = requests.servedModelNames?.[0] ?? llm.info.id;
+  const needsKey = requests.apiKeys.some((key) => key !== "");
+  const facts = {
+    info: llm.info,
+    name,
+    version: VERSION,
+    hostname,
+    port: server.addr.port,
+    needsKey,
+  };
+  terminal.say(banner(facts, (text) => terminal.bold(text)));
+
+  if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve));
+  terminal.say("Stopping: open requests may finish; Ctrl-C again ends at once");
+  await drain(server, settings.shutdownTimeoutSeconds, () => connections.abort());
+  return 0;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

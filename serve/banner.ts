@@ -1,0 +1,50 @@
+/** What the command says once it is ready. */
+
+import type { LLM } from "../mod.ts";
+
+/** Facts for the banner. */
+export interface BannerFacts {
+  readonly info: Pick<
+    LLM["info"],
+    "architecture" | "parameterCount" | "maxContextLength" | "maxPromptLength" | "hasChatTemplate"
+  >;
+  readonly name: string;
+  readonly version: string;
+  readonly hostname: string;
+  readonly port: number;
+  readonly needsKey: boolean;
+}
+
+/** Name, address, model, context, and a line to copy. */
+export function banner(facts: BannerFacts, bold: (text: string) => string): string {
+  const { info } = facts;
+  // A browser or curl cannot connect to "any address", and an IPv6 address needs brackets.
+  const any = ["0.0.0.0", "::", "[::]"].includes(facts.hostname);
+  const name = facts.hostname.includes(":") ? `[${facts.hostname}]` : facts.hostname;
+  const url = `http://${any ? "localhost" : name}:${facts.port}`;
+  const millions = Math.round(info.parameterCount / 1e6).toLocaleString("en");
+  const count = (tokens: number) => tokens.toLocaleString("en");
+  return [
+    "",
+    `  ${bold(facts.name)} is ready at ${bold(url)}`,
+    "",
+    `  Model    ${info.architecture}, ${millions} M parameters`,
+    `  Context  ${count(info.maxContextLength)} tokens, prompts up to ${
+      count(info.maxPromptLength)
+    }`,
+    `  Server   rngd-llm ${facts.version}; Ctrl-C ends it`,
+    "",
+    `  ${curlLine(url, facts)}`,
+    "",
+  ].join("\n");
+}
+
+function curlLine(url: string, facts: BannerFacts): string {
+  const key = facts.needsKey ? ` -H "Authorization: Bearer YOUR_KEY"` : "";
+  const [route, body] = facts.info.hasChatTemplate
+    ? ["/v1/chat/completions", { messages: [{ role: "user", content: "Why is the sky blue?" }] }]
+    : ["/v1/completions", { prompt: "The sky is", max_tokens: 32 }];
+  return `curl ${url}${route} -H "Content-Type: application/json"${key} -d '${
+    JSON.stringify(body)
+  }'`;
+}

@@ -1,0 +1,67 @@
+/** From the words of a command line to a checked job, or to an exit code. */
+
+import { InvalidParameterError } from "../mod.ts";
+import { flagOfOption, readCommand } from "./flags.ts";
+import { helpText } from "./help.ts";
+import { portProblem } from "./lifecycle.ts";
+import { type ServeSettings, toSettings } from "./settings.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** What is to be served, and how. */
+export interface Job {
+  readonly model: string;
+  readonly settings: ServeSettings;
+}
+
+/** Exit code for what cannot be done. */
+export const IMPOSSIBLE = 1;
+/** Exit code for a wrong flag. */
+export const WRONG_FLAG = 2;
+
+/** Reads the command line. Whatever ends the command here is told, and an exit code comes back. */
+export async function prepare(
+  args: readonly string[],
+  version: string,
+  terminal: Terminal,
+): Promise<Job | number> {
+  const command = readCommand(args);
+  if (command.kind === "help" || command.kind === "version") {
+    console.log(command.kind === "help" ? helpText() : version);
+    return 0;
+  }
+  if (command.kind === "wrong") {
+    terminal.fail(command.message);
+    return WRONG_FLAG;
+  }
+  if (command.model === undefined) {
+    terminal.fail("Name a MODEL to serve: a GGUF file, a model's folder, or a cached hub id");
+    return IMPOSSIBLE;
+  }
+  let settings: ServeSettings;
+  try {
+    settings = await toSettings(command.values);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    terminal.fail(error.message);
+    return WRONG_FLAG;
+  }
+  // Asked before the model loads: nobody should wait for that to be told of a taken port.
+  const problem = portProblem(settings.hostname, settings.port);
+  if (problem !== undefined) {
+    terminal.fail(problem);
+    return IMPOSSIBLE;
+  }
+  return { model: command.model, settings };
+}
+
+/** Tells why the model could not be loaded or served, and gives the exit code. */
+export function explain(error: unknown, terminal: Terminal): number {
+  const message = error instanceof Error ? error.message : String(error);
+  const flag = error instanceof InvalidParameterError ? flagOfOption(error.parameter) : undefined;
+  if (flag === undefined) {
+    terminal.fail(message);
+    return IMPOSSIBLE;
+  }
+  terminal.fail(message.replaceAll(flag.option as string, `--${flag.name}`));
+  return WRONG_FLAG;
+}

@@ -1,0 +1,110 @@
+/** What the command writes: lines, and progress that redraws itself on a terminal. */
+
+import type { LoadProgress } from "../mod.ts";
+
+/** Where to write, and how. */
+export interface TerminalOptions {
+  readonly write: (text: string) => void;
+  /** Lines may be redrawn. */
+  readonly isTerminal: boolean;
+  readonly color: boolean;
+  /** Milliseconds, for not drawing too often. Default: the real clock. */
+  readonly now?: () => number;
+}
+
+const DRAW_INTERVAL_MS = 50;
+const BAR_WIDTH = 24;
+
+/** See the file's header. */
+export class Terminal {
+  readonly #options: TerminalOptions;
+  #label = "";
+  #drawnAt = -Infinity;
+  #lineOpen = false;
+
+  constructor(options: TerminalOptions) {
+    this.#options = options;
+  }
+
+  /** The process's standard error; colours only where they are wanted. */
+  static stderr(): Terminal {
+    const isTerminal = Deno.stderr.isTerminal();
+    const encoder = new TextEncoder();
+    return new Terminal({
+      write: (text) => void Deno.stderr.writeSync(encoder.encode(text)),
+      isTerminal,
+      color: isTerminal && !Deno.noColor,
+    });
+  }
+
+  /** Writes a line. */
+  say(text: string): void {
+    this.#closeLine();
+    this.#options.write(`${text}\n`);
+  }
+
+  /** Writes a line that tells of a failure. */
+  fail(text: string): void {
+    this.say(`${this.#styled("31", "error")}: ${text}`);
+  }
+
+  bold(text: string): string {
+    return this.#styled("1", text);
+  }
+
+  /**
+   * Shows how far something is. On a terminal one line is redrawn; elsewhere each label gets a
+   * line when it begins and one when it is done.
+   */
+  progress(label: string, done: number, total: number, unit: "bytes" | "count"): void {
+    const isNew = label !== this.#label;
+    const isDone = done >= total;
+    const now = (this.#options.now ?? (() => performance.now()))();
+    if (isNew) {
+      this.#closeLine();
+      this.#label = label;
+    } else if (!isDone && (!this.#options.isTerminal || now - this.#drawnAt < DRAW_INTERVAL_MS)) {
+      return;
+    } else if (isDone && !this.#lineOpen && this.#drawnAt === Infinity) {
+      return; // said already
+    }
+    this.#drawnAt = isDone ? Infinity : now;
+    const text = `${label} ${amount(done, total, unit)}`;
+    if (!this.#options.isTerminal) return this.#options.write(`${text}\n`);
+    this.#options.write(`\r\x1b[2K${bar(done, total)} ${text}`);
+    this.#lineOpen = true;
+    if (isDone) this.#closeLine();
+  }
+
+  #closeLine(): void {
+    if (this.#lineOpen) this.#options.write("\n");
+    this.#lineOpen = false;
+  }
+
+  #styled(code: string, text: string): string {
+    return this.#options.color ? `\x1b[${code}m${text}\x1b[0m` : text;
+  }
+}
+
+/** Shows how far the loading of a model is. */
+export function showLoading(terminal: Terminal): (progress: LoadProgress) => void {
+  return ({ stage, done, total }) => {
+    if (stage === "read") terminal.progress("Reading weights", done, total, "bytes");
+    else terminal.progress("Compiling", done, total, "count");
+  };
+}
+
+function bar(done: number, total: number): string {
+  const filled = Math.round(BAR_WIDTH * Math.min(1, total > 0 ? done / total : 1));
+  return `[${"#".repeat(filled)}${"-".repeat(BAR_WIDTH - filled)}]`;
+}
+
+function amount(done: number, total: number, unit: "bytes" | "count"): string {
+  const percent = total > 0 ? Math.floor(100 * Math.min(1, done / total)) : 100;
+  if (unit === "count") return `${done} of ${total} (${percent} %)`;
+  return `${megabytes(done)} of ${megabytes(total)} MB (${percent} %)`;
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}

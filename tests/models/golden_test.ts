@@ -1,0 +1,94 @@
+/** The tiny golden models through loading, device and engine: logits and greedy tokens of the reference. */
+
+import { assert, assertEquals } from "@std/assert";
+import { DeviceRunner } from "../../lib/engine/runner.ts";
+import { loadModel } from "../../lib/loading.ts";
+import { LLM, SamplingParams } from "../../mod.ts";
+import { type GoldenModel, goldenModel, goldenPrompt } from "../helpers/golden_models.ts";
+import { type TinyModelOptions, writeTinyGguf, writeTinyModel } from "../helpers/tiny_model.ts";
+
+/** As the reference states it: 2e-5 absolute or 1e-5 relative, whichever is larger. */
+function assertLogit(actual: number, expected: number, what: string): void {
+  const tolerance = Math.max(2e-5, 1e-5 * Math.abs(expected));
+  assert(Math.abs(actual - expected) <= tolerance, `${what}: ${actual}, not ${expected}`);
+}
+
+/** Logits of every position, read from the rows of the engine's own runner. */
+async function checkLogits(path: string, { expect, config }: GoldenModel, ids: number[]): Promise<void> {
+  const loaded = await loadModel(path, { kvCacheDtype: "float32" });
+  try {
+    const positions = Int32Array.from(ids, (_, i) => i);
+    const rows = await new DeviceRunner(loaded.model).run({
+      kind: "prefill",
+      tokenIds: Int32Array.from(ids),
+      positions,
+      slots: positions,
+      sequences: new Int32Array(ids.length),
+      blockTables: [Array.from({ length: Math.ceil(ids.length / 16) }, (_, i) => i)],
+      outputRows: positions,
+    });
+    for (let position = 0; position < ids.length; position++) {
+      const row = rows.row(position);
+      assertEquals(row.length, config.vocab_size);
+      const mean = row.reduce((sum, logit) => sum + logit, 0) / row.length;
+      assertLogit(mean, expect.mean[position] as number, `mean at position ${position}`);
+      assertEquals(row.indexOf(Math.max(...row)), expect.argmax[position], `argmax at ${position}`);
+    }
+    const last = rows.row(ids.length - 1);
+    for (const [i, logit] of expect.last8.entries()) assertLogit(last[i] as number, logit, `logit ${i}`);
+    const kernels = (await loaded.model.device.trace()).map((entry) => entry.kernel);
+    assert(kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")), kernels.join(" "));
+  } finally {
+    await loaded.engine.close();
+    await loaded.model.close();
+    loaded.chatTemplate?.close();
+  }
+}
+
+async function checkGreedy(path: string, { expect }: GoldenModel, ids: number[]): Promise<void> {
+  await using llm = await LLM.load(path, { kvCacheDtype: "float32" });
+  const params = new SamplingParams({
+    temperature: 0,
+    maxTokens: expect.greedy12.length,
+    ignoreEos: true,
+  });
+  const { outputs } = await llm.generate({ promptTokenIds: ids }, params);
+  assertEquals(outputs[0]?.tokenIds, expect.greedy12);
+}
+
+async function check(path: string, golden: GoldenModel): Promise<void> {
+  const ids = goldenPrompt(golden);
+  await checkLogits(path, golden, ids);
+  await checkGreedy(path, golden, ids);
+}
+
+const variants: readonly (readonly [string, TinyModelOptions])[] = [
+  ["F32", { dtype: "F32" }],
+  ["F16 in three shards", { dtype: "F16", shards: 3 }],
+  ["BF16", { dtype: "BF16" }],
+  ["BF16 in two shards, rope as version 5 spells it", { dtype: "BF16", shards: 2, ropeSpelling: "v5" }],
+];
+
+for (const name of ["llama", "qwen2", "qwen3", "qwen3-yarn"] as const) {
+  for (const [variant, options] of variants) {
+    Deno.test(`Golden model ${name} as ${variant} gives the reference's logits and greedy tokens`, async () => {
+      const dir = await Deno.makeTempDir();
+      try {
+        writeTinyModel(dir, goldenModel(name), options);
+        await check(dir, goldenModel(name));
+      } finally {
+        await Deno.remove(dir, { recursive: true });
+      }
+    });
+  }
+}
+
+Deno.test("Golden model llama as GGUF F32 gives the reference's logits and greedy tokens", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  try {
+    writeTinyGguf(path, goldenModel("llama"));
+    await check(path, goldenModel("llama"));
+  } finally {
+    await Deno.remove(path);
+  }
+});
