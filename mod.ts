@@ -35,11 +35,7 @@ export type {
   PromptInfo,
   RequestOutput,
 } from "./lib/outputs.ts";
-export {
-  type SamplingDefaults,
-  SamplingParams,
-  type SamplingParamsOptions,
-} from "./lib/sampling/params.ts";
+export { SamplingParams, type SamplingParamsOptions } from "./lib/sampling/params.ts";
 export {
   ChatTemplateError,
   CheckpointError,

@@ -17,10 +17,7 @@ import { explain, IMPOSSIBLE, prepare } from "./serve/start.ts";
 import { showLoading, Terminal } from "./serve/terminal.ts";
 
 /** Loads what is served. A test gives one that needs no weights. */
-export type Load = (
-  model: string,
-  options: LLMOptions,
-) => Promise<ServedModel & AsyncDisposable>;
+export type Load = (model: string, options: LLMOptions) => Promise<ServedModel & AsyncDisposable>;
 
 /**
  * Runs the command until a signal ends it.
@@ -48,38 +45,36 @@ export async function main(
 }
 
 async function serve(
-  llm: ServedModel,
+  llm: ServedModel & AsyncDisposable,
   settings: ServeSettings,
   terminal: Terminal,
   stop: AbortSignal,
 ): Promise<number> {
   const { hostname, port, requests } = settings;
-  const onError = (error: unknown) =>
-    terminal.fail(error instanceof Error ? error.stack ?? error.message : String(error));
-  const connections = new AbortController();
   let server: Deno.HttpServer<Deno.NetAddr>;
   try {
-    const options = { hostname, port, signal: connections.signal, onListen() {} };
-    server = Deno.serve(options, handler(llm, { ...requests, onError }));
+    const answer = handler(llm, { ...requests, onError: (error) => terminal.report(error) });
+    server = Deno.serve({ hostname, port, onListen() {} }, answer);
   } catch (error) {
     terminal.fail(listenProblem(error, hostname, port));
     return IMPOSSIBLE;
   }
-  const name = requests.servedModelNames?.[0] ?? llm.info.id;
-  const needsKey = requests.apiKeys.some((key) => key !== "");
   const facts = {
     info: llm.info,
-    name,
+    name: requests.servedModelNames?.[0] ?? llm.info.id,
     version: VERSION,
-    hostname,
-    port: server.addr.port,
-    needsKey,
+    address: { hostname, port: server.addr.port },
+    needsKey: requests.apiKeys.some((key) => key !== ""),
   };
   terminal.say(banner(facts, (text) => terminal.bold(text)));
 
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve));
   terminal.say("Stopping: open requests may finish; Ctrl-C again ends at once");
-  await drain(server, settings.shutdownTimeoutSeconds, () => connections.abort());
+  await drain(
+    server,
+    settings.shutdownTimeoutSeconds,
+    async () => await llm[Symbol.asyncDispose](),
+  );
   return 0;
 }
 

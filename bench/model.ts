@@ -70,7 +70,9 @@ const path = Deno.args[0] ?? await fetchSmolLM2({ cacheDir: defaultCacheDir() })
 await using llm = await LLM.load(path);
 const { threads, weightBytes, parameterCount } = llm.info;
 console.log(
-  `${parameterCount} parameters, ${(weightBytes / 1e6).toFixed(1)} MB of weights, ${threads} threads`,
+  `${parameterCount} parameters, ${
+    (weightBytes / 1e6).toFixed(1)
+  } MB of weights, ${threads} threads`,
 );
 
 using reader = await ReadSpeed.start(threads);

@@ -15,8 +15,10 @@ export class ReadSpeed implements Disposable {
 
   /** Starts the threads and touches their memory. */
   static async start(threads: number): Promise<ReadSpeed> {
-    const workers = Array.from({ length: Math.max(1, threads) }, () =>
-      new Worker(new URL("./read_worker.ts", import.meta.url), { type: "module" }));
+    const workers = Array.from(
+      { length: Math.max(1, threads) },
+      () => new Worker(new URL("./read_worker.ts", import.meta.url), { type: "module" }),
+    );
     const speed = new ReadSpeed(workers);
     await speed.#all({ bytes: BYTES_PER_THREAD, passes: 1 });
     return speed;

@@ -25,8 +25,10 @@ function readModule(): ModuleBuilder {
     return [
       doWhile(
         i32.ltU(from, to),
-        ...Array.from({ length: LOADS }, (_, i) =>
-          set(sum(i), v128.or(sum(i), v128.load(from, i * 16)))),
+        ...Array.from(
+          { length: LOADS },
+          (_, i) => set(sum(i), v128.or(sum(i), v128.load(from, i * 16))),
+        ),
         increment(from, LOADS * 16),
       ),
       result(i32x4.extractLane(

@@ -24,11 +24,32 @@ export interface Generation {
   readonly signal: AbortSignal | undefined;
 }
 
-function logprobMap(entries: readonly TokenLogprob[], tokenizer: Tokenizer): LogprobMap {
+/** Tokens before a piece of a character that may hold its other pieces. */
+const CONTEXT_TOKENS = 4;
+
+/** A token's text; a piece that completes a character begun by the tokens before has it whole. */
+function textAfter(previous: readonly number[], tokenId: number, tokenizer: Tokenizer): string {
+  const alone = tokenizer.tokenText(tokenId);
+  if (alone !== "") return alone;
+  for (let count = 1; count <= Math.min(CONTEXT_TOKENS, previous.length); count++) {
+    const before = previous.slice(-count);
+    const text = tokenizer.decode([...before, tokenId], { skipSpecialTokens: false });
+    if (text.includes("\uFFFD")) continue;
+    const begun = tokenizer.decode(before, { skipSpecialTokens: false }).replace(/\uFFFD+$/, "");
+    return text.slice(begun.length);
+  }
+  return "";
+}
+
+function logprobMap(
+  entries: readonly TokenLogprob[],
+  previous: readonly number[],
+  tokenizer: Tokenizer,
+): LogprobMap {
   const map = new Map<number, Logprob>();
   for (const { tokenId, logprob, rank } of entries) {
-    if (map.has(tokenId)) continue;
-    map.set(tokenId, { logprob, rank, decodedToken: tokenizer.tokenText(tokenId) });
+    const decodedToken = textAfter(previous, tokenId, tokenizer);
+    map.set(tokenId, { logprob, rank, decodedToken });
   }
   return map;
 }
@@ -41,7 +62,10 @@ function promptInfo(
   return {
     text: prompt.text,
     tokenIds: prompt.tokenIds,
-    logprobs: event.logprobs?.map((entries) => entries && logprobMap(entries, tokenizer)) ?? null,
+    logprobs: event.logprobs?.map((entries, i) =>
+      entries &&
+      logprobMap(entries, prompt.tokenIds.slice(Math.max(0, i - CONTEXT_TOKENS), i), tokenizer)
+    ) ?? null,
     cachedTokens: event.cachedTokens,
   };
 }
@@ -76,6 +100,7 @@ export async function* generateDeltas(
     promptIds: prompt.tokenIds,
     skipSpecialTokens: params.skipSpecialTokens,
   });
+  const recent = prompt.tokenIds.slice(-CONTEXT_TOKENS);
   try {
     for await (const event of channel) {
       // The token that stops an answer is counted, not shown.
@@ -86,11 +111,13 @@ export async function* generateDeltas(
         index: 0,
         text: event.finishReason === null ? text : text + detokenizer.finish(),
         tokenIds: [event.tokenId],
-        logprobs: event.logprobs && [logprobMap(event.logprobs, tokenizer)],
+        logprobs: event.logprobs && [logprobMap(event.logprobs, recent, tokenizer)],
         finishReason: event.finishReason,
         stopReason: event.stopReason,
         ...(event.prompt && { prompt: promptInfo(prompt, event.prompt, tokenizer) }),
       };
+      recent.push(event.tokenId);
+      if (recent.length > CONTEXT_TOKENS) recent.shift();
     }
   } finally {
     forget();

@@ -17,11 +17,7 @@ import {
   type Prompt,
   type RequestOptions,
 } from "./prompts.ts";
-import {
-  resolveSamplingParams,
-  type SamplingDefaults,
-  SamplingParams,
-} from "./sampling/params.ts";
+import { resolveSamplingParams, type SamplingDefaults, SamplingParams } from "./sampling/params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 
 export type { ModelInfo, ModelStats } from "./model_info.ts";
@@ -86,7 +82,11 @@ export class LLM implements AsyncDisposable {
    * @throws {ContextLengthError} A prompt, or prompt and `maxTokens`, exceed the context.
    * @throws {QueueFullError} Too many requests are waiting.
    */
-  generate(prompt: Prompt, params?: SamplingParams, options?: RequestOptions): Promise<RequestOutput>;
+  generate(
+    prompt: Prompt,
+    params?: SamplingParams,
+    options?: RequestOptions,
+  ): Promise<RequestOutput>;
   generate(
     prompts: readonly Prompt[],
     params?: Params,
@@ -278,7 +278,9 @@ function single(params: Params | undefined): SamplingParams | undefined {
 function paramsOfEach(params: Params | undefined, count: number): (SamplingParams | undefined)[] {
   if (params === undefined || params instanceof SamplingParams) return Array(count).fill(params);
   if (params.length !== count) {
-    throw new TypeError(`${count} prompts take one SamplingParams or ${count}, not ${params.length}`);
+    throw new TypeError(
+      `${count} prompts take one SamplingParams or ${count}, not ${params.length}`,
+    );
   }
   return [...params];
 }

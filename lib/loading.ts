@@ -51,7 +51,9 @@ function oneOf<const T extends string>(
     throw new InvalidParameterError(
       name,
       value,
-      `Cannot use ${name} "${value}": it must be ${allowed.map((name) => `"${name}"`).join(" or ")}`,
+      `Cannot use ${name} "${value}": it must be ${
+        allowed.map((name) => `"${name}"`).join(" or ")
+      }`,
     );
   }
   return found;
@@ -94,7 +96,9 @@ export function loadChatTemplate(
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
 function endTokens(checkpoint: Checkpoint, tokenizer: Tokenizer): number[] {
   const { generation, config } = checkpoint;
-  const configured = generation.endTokenIds.length > 0 ? generation.endTokenIds : config.endTokenIds;
+  const configured = generation.endTokenIds.length > 0
+    ? generation.endTokenIds
+    : config.endTokenIds;
   const primary = tokenizer.eosTokenId === undefined ? [] : [tokenizer.eosTokenId];
   return [...new Set([...primary, ...configured, ...tokenizer.endTokenIds])];
 }
@@ -113,7 +117,10 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   const report = (stage: LoadProgress["stage"]) => (done: number, total: number) =>
     options.onProgress?.({ stage, done, total });
   options.signal?.throwIfAborted();
-  const path = resolveModel(id, options.revision === undefined ? {} : { revision: options.revision });
+  const path = resolveModel(
+    id,
+    options.revision === undefined ? {} : { revision: options.revision },
+  );
   using checkpoint = await openCheckpoint(path);
   // Text first: it is quick, and a broken tokenizer should not wait for the weights.
   const tokenizer = loadTokenizer(checkpoint);

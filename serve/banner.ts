@@ -10,18 +10,17 @@ export interface BannerFacts {
   >;
   readonly name: string;
   readonly version: string;
-  readonly hostname: string;
-  readonly port: number;
+  readonly address: { readonly hostname: string; readonly port: number };
   readonly needsKey: boolean;
 }
 
 /** Name, address, model, context, and a line to copy. */
 export function banner(facts: BannerFacts, bold: (text: string) => string): string {
-  const { info } = facts;
+  const { info, address: { hostname, port } } = facts;
   // A browser or curl cannot connect to "any address", and an IPv6 address needs brackets.
-  const any = ["0.0.0.0", "::", "[::]"].includes(facts.hostname);
-  const name = facts.hostname.includes(":") ? `[${facts.hostname}]` : facts.hostname;
-  const url = `http://${any ? "localhost" : name}:${facts.port}`;
+  const any = ["0.0.0.0", "::", "[::]"].includes(hostname);
+  const name = hostname.includes(":") ? `[${hostname}]` : hostname;
+  const url = `http://${any ? "localhost" : name}:${port}`;
   const millions = Math.round(info.parameterCount / 1e6).toLocaleString("en");
   const count = (tokens: number) => tokens.toLocaleString("en");
   return [

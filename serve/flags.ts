@@ -279,7 +279,8 @@ function unknownFlag(word: string): FlagError {
     ...(alias !== undefined && alias.length > 1 ? [`--${alias}`] : []),
     ...(negatable ? [`--no-${name}`] : []),
   ]);
-  const guess = nearest(flag, known);
+  const negative = flag.startsWith("--no-") ? known.filter((name) => name.startsWith("--no-")) : [];
+  const guess = nearest(flag, negative) ?? nearest(flag, known);
   const hint = guess === undefined ? "--help lists the flags" : `did you mean ${guess}?`;
   return new FlagError(`Unknown flag ${flag}: ${hint}`);
 }

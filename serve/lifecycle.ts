@@ -2,7 +2,6 @@
 
 /** The part of `Deno.HttpServer` that ending needs. */
 export interface Drainable {
-  readonly finished: Promise<void>;
   shutdown(): Promise<void>;
 }
 
@@ -44,28 +43,40 @@ export function watchSignals(first: () => void, second: () => void): Disposable 
   };
 }
 
+/** How long answers that were cut may take to be told so. */
+const CUT_TIMEOUT_MS = 1000;
+
 /**
  * Ends a server: no new connections, open requests may finish for a while, then they are cut.
  *
- * @param abort closes what is still open
+ * Aborting the signal of `Deno.serve` would cut connections without a word, and throws once
+ * `shutdown` was called (Deno 2.9). Closing the model instead lets every open answer end with an
+ * error that its client can read.
+ *
+ * @param cut ends what is being generated
  * @returns whether all requests finished by themselves
  */
 export async function drain(
   server: Drainable,
   timeoutSeconds: number,
-  abort: () => void,
+  cut: () => Promise<void>,
 ): Promise<boolean> {
-  const stopped = server.shutdown().then(() => true);
-  if (timeoutSeconds > 0) {
-    let timer: number | undefined;
-    const late = new Promise<boolean>((resolve) => {
-      timer = setTimeout(() => resolve(false), timeoutSeconds * 1000);
-    });
-    const inTime = await Promise.race([stopped, late]);
-    clearTimeout(timer);
-    if (inTime) return true;
-  }
-  abort();
-  await server.finished;
+  const stopped = server.shutdown();
+  if (timeoutSeconds > 0 && await settles(stopped, timeoutSeconds * 1000)) return true;
+  await cut();
+  await settles(stopped, CUT_TIMEOUT_MS);
   return false;
+}
+
+/** Whether a promise settles within a time. */
+async function settles(promise: Promise<void>, timeoutMs: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -48,6 +48,11 @@ export class Terminal {
     this.say(`${this.#styled("31", "error")}: ${text}`);
   }
 
+  /** Writes what is known of a failure that nobody expected. */
+  report(error: unknown): void {
+    this.fail(error instanceof Error ? error.stack ?? error.message : String(error));
+  }
+
   bold(text: string): string {
     return this.#styled("1", text);
   }

@@ -4,7 +4,8 @@ import { assert, assertEquals } from "@std/assert";
 import { LLM, type LLMOptions, type RequestOutput, SamplingParams } from "../mod.ts";
 import { modelTest } from "./helpers/smollm2.ts";
 
-const PROMPT = "Once upon a time, in a village by the river, there lived a baker who rose before the sun. " +
+const PROMPT =
+  "Once upon a time, in a village by the river, there lived a baker who rose before the sun. " +
   "Every morning she lit the oven, and every morning the same cat came to sit by the door. One day";
 const GREEDY = new SamplingParams({ temperature: 0, maxTokens: 24, logprobs: 3, ignoreEos: true });
 const SEEDED = new SamplingParams({
@@ -25,7 +26,9 @@ function bits({ promptTokenIds, outputs }: RequestOutput): string {
     outputs: outputs.map(({ text, tokenIds, logprobs }) => ({
       text,
       tokenIds,
-      logprobs: logprobs?.map((map) => [...map].map(([id, { logprob, rank }]) => [id, logprob, rank])),
+      logprobs: logprobs?.map((map) =>
+        [...map].map(([id, { logprob, rank }]) => [id, logprob, rank])
+      ),
     })),
   });
 }
@@ -51,30 +54,37 @@ async function ask(llm: LLM, crowd: boolean): Promise<string[]> {
   return answers;
 }
 
-modelTest("SmolLM2 answers to the bit: alone, in a crowd, chunked, cached, preempted, on 0 to 3 threads", async (path) => {
-  let expected: string[] | undefined;
-  const check = (answers: string[], what: string) => {
-    expected ??= answers;
-    assertEquals(answers, expected, what);
-  };
-  const load = (options: LLMOptions) => LLM.load(path, { maxModelLength: 1024, ...options });
-  for (const threads of [2, 1, 3, 0]) {
-    await using llm = await load({ threads });
-    check(await ask(llm, false), `${threads} threads, alone`);
-    check(await ask(llm, false), `${threads} threads, with a cached prefix`);
-    assert(llm.stats().engine.prefixHitTokens > 0, "no prefix was reused");
-    if (threads > 0) check(await ask(llm, true), `${threads} threads, in a crowd`);
-  }
-  {
-    await using llm = await load({ enablePrefixCaching: false, maxTokensPerStep: 16, maxBatchSize: 4 });
-    check(await ask(llm, true), "in chunks of 16 tokens, without prefix cache");
-    assertEquals(llm.stats().engine.prefixHitTokens, 0);
-  }
-  {
-    // 24 blocks hold the crowd only by sending some of it back to the queue.
-    const kvCacheBytes = 24 * 30 * 2 * 3 * 64 * 16 * 2;
-    await using llm = await LLM.load(path, { kvCacheBytes, enablePrefixCaching: false });
-    check(await ask(llm, true), "after preemption");
-    assert(llm.stats().engine.preemptionCount > 0, "nothing was preempted");
-  }
-});
+modelTest(
+  "SmolLM2 answers to the bit: alone, in a crowd, chunked, cached, preempted, on 0 to 3 threads",
+  async (path) => {
+    let expected: string[] | undefined;
+    const check = (answers: string[], what: string) => {
+      expected ??= answers;
+      assertEquals(answers, expected, what);
+    };
+    const load = (options: LLMOptions) => LLM.load(path, { maxModelLength: 1024, ...options });
+    for (const threads of [2, 1, 3, 0]) {
+      await using llm = await load({ threads });
+      check(await ask(llm, false), `${threads} threads, alone`);
+      check(await ask(llm, false), `${threads} threads, with a cached prefix`);
+      assert(llm.stats().engine.prefixHitTokens > 0, "no prefix was reused");
+      if (threads > 0) check(await ask(llm, true), `${threads} threads, in a crowd`);
+    }
+    {
+      await using llm = await load({
+        enablePrefixCaching: false,
+        maxTokensPerStep: 16,
+        maxBatchSize: 4,
+      });
+      check(await ask(llm, true), "in chunks of 16 tokens, without prefix cache");
+      assertEquals(llm.stats().engine.prefixHitTokens, 0);
+    }
+    {
+      // 24 blocks hold the crowd only by sending some of it back to the queue.
+      const kvCacheBytes = 24 * 30 * 2 * 3 * 64 * 16 * 2;
+      await using llm = await LLM.load(path, { kvCacheBytes, enablePrefixCaching: false });
+      check(await ask(llm, true), "after preemption");
+      assert(llm.stats().engine.preemptionCount > 0, "nothing was preempted");
+    }
+  },
+);

@@ -18,21 +18,27 @@ const peakKib = Number(/VmHWM:\\s*(\\d+)/.exec(status)?.[1]);
 Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify({ peakKib, weightBytes: llm.info.weightBytes })));
 `;
 
-modelTest("Peak memory is weights, KV pool and activations plus 350 MB and 20 MB a worker", async (path) => {
-  if (Deno.build.os !== "linux") return;
-  const program = await Deno.makeTempFile({ suffix: ".ts" });
-  try {
-    await Deno.writeTextFile(program, PROGRAM);
-    const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", program, path],
-    }).output();
-    assert(success, new TextDecoder().decode(stderr));
-    const { peakKib, weightBytes } = JSON.parse(new TextDecoder().decode(stdout));
-    const limit = weightBytes + KV_BYTES + ACTIVATION_BYTES + (350 + 20 * THREADS) * MB;
-    const peak = peakKib * 1024;
-    assert(peak > weightBytes, `a peak of ${peak} bytes cannot be right`);
-    assert(peak <= limit, `peak of ${(peak / MB).toFixed(0)} MB, limit ${(limit / MB).toFixed(0)} MB`);
-  } finally {
-    await Deno.remove(program);
-  }
-});
+modelTest(
+  "Peak memory is weights, KV pool and activations plus 350 MB and 20 MB a worker",
+  async (path) => {
+    if (Deno.build.os !== "linux") return;
+    const program = await Deno.makeTempFile({ suffix: ".ts" });
+    try {
+      await Deno.writeTextFile(program, PROGRAM);
+      const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "-A", "--no-check", program, path],
+      }).output();
+      assert(success, new TextDecoder().decode(stderr));
+      const { peakKib, weightBytes } = JSON.parse(new TextDecoder().decode(stdout));
+      const limit = weightBytes + KV_BYTES + ACTIVATION_BYTES + (350 + 20 * THREADS) * MB;
+      const peak = peakKib * 1024;
+      assert(peak > weightBytes, `a peak of ${peak} bytes cannot be right`);
+      assert(
+        peak <= limit,
+        `peak of ${(peak / MB).toFixed(0)} MB, limit ${(limit / MB).toFixed(0)} MB`,
+      );
+    } finally {
+      await Deno.remove(program);
+    }
+  },
+);

@@ -31,7 +31,8 @@ interface Golden {
 }
 
 const url = (name: string) => new URL(`./golden/smollm2/${name}`, import.meta.url);
-const readGolden = async (): Promise<Golden> => JSON.parse(await Deno.readTextFile(url("golden.json")));
+const readGolden = async (): Promise<Golden> =>
+  JSON.parse(await Deno.readTextFile(url("golden.json")));
 
 /** Float32 arithmetic and float32 KV meet the reference far closer than its stated 2e-3. */
 const LOGPROB_TOLERANCE = 1e-4;
@@ -44,7 +45,9 @@ function logprobOf(map: LogprobMap | null | undefined, id: number): number {
 
 /** Negative log-likelihoods of a prompt's tokens, from the second on. */
 function nlls(output: RequestOutput): number[] {
-  return output.promptTokenIds.slice(1).map((id, i) => -logprobOf(output.promptLogprobs?.[i + 1], id));
+  return output.promptTokenIds.slice(1).map((id, i) =>
+    -logprobOf(output.promptLogprobs?.[i + 1], id)
+  );
 }
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -55,50 +58,69 @@ async function perplexityNlls(llm: LLM): Promise<number[]> {
   return nlls(await llm.generate(text, params, { addSpecialTokens: false }));
 }
 
-modelTest("SmolLM2 with float32 KV gives the reference's tokens, texts and log-probabilities", async (path) => {
-  const golden = await readGolden();
-  await using llm = await LLM.load(path, { kvCacheDtype: "float32" });
-  let worst = 0;
-  const close = (actual: number, expected: number, what: string) => {
-    worst = Math.max(worst, Math.abs(actual - expected));
-    assert(Math.abs(actual - expected) <= LOGPROB_TOLERANCE, `${what}: ${actual}, not ${expected}`);
-  };
-  await Promise.all(golden.greedy.map(async (item) => {
-    const params = new SamplingParams({ temperature: 0, maxTokens: item.max_tokens, logprobs: 5 });
-    const result = item.messages === undefined
-      ? await llm.generate(item.prompt as string, params, { addSpecialTokens: false })
-      : await llm.chat(item.messages, params);
-    const [output] = result.outputs;
-    assertEquals(result.promptTokenIds, item.prompt_ids);
-    assertEquals(output?.tokenIds, item.ids);
-    assertEquals([output?.text, output?.finishReason], [item.text, item.finish]);
-    for (const [i, step] of item.steps.entries()) {
-      const map = output?.logprobs?.[i];
-      close(logprobOf(map, step.id), step.logprob, `step ${i} of ${JSON.stringify(item.text)}`);
-      for (const [id, logprob] of step.top5) close(logprobOf(map, id), logprob, `top 5 of step ${i}`);
-      assertEquals(map?.get(step.id)?.rank, 1);
+modelTest(
+  "SmolLM2 with float32 KV gives the reference's tokens, texts and log-probabilities",
+  async (path) => {
+    const golden = await readGolden();
+    await using llm = await LLM.load(path, { kvCacheDtype: "float32" });
+    let worst = 0;
+    const close = (actual: number, expected: number, what: string) => {
+      worst = Math.max(worst, Math.abs(actual - expected));
+      assert(
+        Math.abs(actual - expected) <= LOGPROB_TOLERANCE,
+        `${what}: ${actual}, not ${expected}`,
+      );
+    };
+    await Promise.all(golden.greedy.map(async (item) => {
+      const params = new SamplingParams({
+        temperature: 0,
+        maxTokens: item.max_tokens,
+        logprobs: 5,
+      });
+      const result = item.messages === undefined
+        ? await llm.generate(item.prompt as string, params, { addSpecialTokens: false })
+        : await llm.chat(item.messages, params);
+      const [output] = result.outputs;
+      assertEquals(result.promptTokenIds, item.prompt_ids);
+      assertEquals(output?.tokenIds, item.ids);
+      assertEquals([output?.text, output?.finishReason], [item.text, item.finish]);
+      for (const [i, step] of item.steps.entries()) {
+        const map = output?.logprobs?.[i];
+        close(logprobOf(map, step.id), step.logprob, `step ${i} of ${JSON.stringify(item.text)}`);
+        for (const [id, logprob] of step.top5) {
+          close(logprobOf(map, id), logprob, `top 5 of step ${i}`);
+        }
+        assertEquals(map?.get(step.id)?.rank, 1);
+      }
+    }));
+    for (const item of golden.prompt_logprobs) {
+      const params = new SamplingParams({ temperature: 0, maxTokens: 1, promptLogprobs: 1 });
+      const result = await llm.generate(item.text, params, { addSpecialTokens: false });
+      assertEquals(result.promptTokenIds, item.ids);
+      assertEquals(result.promptLogprobs?.[0], null);
+      for (const [i, id] of item.ids.entries()) {
+        if (i === 0) continue;
+        const map = result.promptLogprobs?.[i];
+        close(logprobOf(map, id), item.logprobs[i] as number, `token ${i} of "${item.text}"`);
+        assertEquals(map?.get(id)?.rank, item.ranks[i]);
+      }
     }
-  }));
-  for (const item of golden.prompt_logprobs) {
-    const params = new SamplingParams({ temperature: 0, maxTokens: 1, promptLogprobs: 1 });
-    const result = await llm.generate(item.text, params, { addSpecialTokens: false });
-    assertEquals(result.promptTokenIds, item.ids);
-    assertEquals(result.promptLogprobs?.[0], null);
-    for (const [i, id] of item.ids.entries()) {
-      if (i === 0) continue;
-      const map = result.promptLogprobs?.[i];
-      close(logprobOf(map, id), item.logprobs[i] as number, `token ${i} of "${item.text}"`);
-      assertEquals(map?.get(id)?.rank, item.ranks[i]);
-    }
-  }
-  const nll = await perplexityNlls(llm);
-  assertEquals(nll.length + 1, golden.perplexity.tokens);
-  close(mean(nll), golden.perplexity.nll_mean, "mean NLL");
-  close(mean(nll.slice(0, 511)), golden.perplexity.first_512_nll_mean, "mean NLL of the first 512");
-  const kernels = (await llm.trace()).map((entry) => entry.kernel);
-  assert(kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")), kernels.join(" "));
-  console.log(`largest difference ${worst.toExponential(1)}`);
-});
+    const nll = await perplexityNlls(llm);
+    assertEquals(nll.length + 1, golden.perplexity.tokens);
+    close(mean(nll), golden.perplexity.nll_mean, "mean NLL");
+    close(
+      mean(nll.slice(0, 511)),
+      golden.perplexity.first_512_nll_mean,
+      "mean NLL of the first 512",
+    );
+    const kernels = (await llm.trace()).map((entry) => entry.kernel);
+    assert(
+      kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")),
+      kernels.join(" "),
+    );
+    console.log(`largest difference ${worst.toExponential(1)}`);
+  },
+);
 
 modelTest("SmolLM2 with bfloat16 KV keeps perplexity and clear decisions", async (path) => {
   const golden = await readGolden();

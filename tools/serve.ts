@@ -3,7 +3,7 @@
 import { main } from "../serve.ts";
 import { readCommand } from "../serve/flags.ts";
 import { Terminal } from "../serve/terminal.ts";
-import { cachedPath, defaultCacheDir, FetchError, fetchSmolLM2 } from "./models/fetch.ts";
+import { defaultCacheDir, FetchError, fetchSmolLM2 } from "./models/fetch.ts";
 
 /** What the default model answers to where no `--served-model-name` is given. */
 const DEFAULT_NAME = "SmolLM2-135M-Instruct";
@@ -11,6 +11,7 @@ const DEFAULT_NAME = "SmolLM2-135M-Instruct";
 /** How the default model is got. A test gives its own. */
 export interface DefaultModel {
   readonly cacheDir: string;
+  /** Gives the path of the model's file, at once if it is in the cache. */
   readonly fetch: typeof fetchSmolLM2;
 }
 
@@ -25,9 +26,8 @@ export async function withModel(
 ): Promise<readonly string[] | number> {
   const command = readCommand(args);
   if (command.kind !== "serve" || command.model !== undefined) return args;
-  const cached = cachedPath(cacheDir);
   try {
-    const path = await isFile(cached) ? cached : await fetch({
+    const path = await fetch({
       cacheDir,
       onProgress: (done, total, what) => terminal.progress(what, done, total, "bytes"),
     });
@@ -39,15 +39,6 @@ export async function withModel(
     if (!(error instanceof FetchError)) throw error;
     terminal.fail(error.message);
     return 1;
-  }
-}
-
-async function isFile(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
   }
 }
 

@@ -78,7 +78,8 @@ export function defaultBuckets(limits: BucketLimits): BucketTables {
   };
 }
 
-const isSize = (value: unknown): value is number => Number.isInteger(value) && (value as number) > 0;
+const isSize = (value: unknown): value is number =>
+  Number.isInteger(value) && (value as number) > 0;
 
 function checkAttentionTable(
   parameter: string,
@@ -92,7 +93,11 @@ function checkAttentionTable(
   for (const bucket of table) {
     const text = JSON.stringify(bucket);
     const fail = (what: string) => {
-      throw new InvalidParameterError(parameter, bucket, `Cannot use ${text} in ${parameter}: ${what}`);
+      throw new InvalidParameterError(
+        parameter,
+        bucket,
+        `Cannot use ${text} in ${parameter}: ${what}`,
+      );
     };
     if (!isSize(bucket.batchSize)) fail("batchSize must be a positive integer");
     if (!isSize(bucket.attentionSize)) fail("attentionSize must be a positive integer");

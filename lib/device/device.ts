@@ -46,8 +46,8 @@ import type { Graph } from "./compiler/graph.ts";
 import type { Wire } from "./compiler/wire.ts";
 import { WireCache, type WireStats } from "./compiler/wire_cache.ts";
 import {
-  KV_BLOCK_SIZE,
   type KernelLimits,
+  KV_BLOCK_SIZE,
   type KvCacheLayer,
   type KvDtype,
   type PanelWeight,
@@ -194,8 +194,14 @@ class EmulatedDevice implements Device {
 
   uploadRows(name: string, rowStart: number, rowCount: number, source: Uint8Array): void {
     const { address, format, k, n } = this.#matrix(name);
-    invariant(rowStart % 8 === 0, `Rows of "${name}" are uploaded from ${rowStart}, not a panel's start`);
-    invariant(rowStart + rowCount <= n, `Matrix "${name}" has ${n} rows, not ${rowStart + rowCount}`);
+    invariant(
+      rowStart % 8 === 0,
+      `Rows of "${name}" are uploaded from ${rowStart}, not a panel's start`,
+    );
+    invariant(
+      rowStart + rowCount <= n,
+      `Matrix "${name}" has ${n} rows, not ${rowStart + rowCount}`,
+    );
     const rowBytes = sourceRowBytes(format, k);
     const bytes = panelBytes(format, k);
     for (let row = 0; row < rowCount; row += 8) {

@@ -45,7 +45,10 @@ export class Hbm {
 
   /** Takes `sizeBytes` and returns their address, a multiple of {@linkcode HBM_ALIGNMENT}. */
   allocate(sizeBytes: number, what: string): number {
-    invariant(Number.isSafeInteger(sizeBytes) && sizeBytes > 0, `Cannot allocate ${sizeBytes} bytes`);
+    invariant(
+      Number.isSafeInteger(sizeBytes) && sizeBytes > 0,
+      `Cannot allocate ${sizeBytes} bytes`,
+    );
     const size = Math.ceil(sizeBytes / HBM_ALIGNMENT) * HBM_ALIGNMENT;
     const address = this.#takeFree(size) ?? this.#extend(size, what);
     this.#live.set(address, size);
@@ -90,9 +93,12 @@ export class Hbm {
       try {
         this.memory.grow(missing);
       } catch (cause) {
-        throw new DeviceMemoryError(`Cannot allocate ${sizeBytes} bytes for ${what}: the host refused`, {
-          cause,
-        });
+        throw new DeviceMemoryError(
+          `Cannot allocate ${sizeBytes} bytes for ${what}: the host refused`,
+          {
+            cause,
+          },
+        );
       }
     }
     this.#top = end;

@@ -13,7 +13,8 @@
  * present tokens, so only decoding can run out of blocks; then the running request that comes last
  * in order of priority and arrival is preempted: it gives its blocks back, waits again, and later
  * recomputes what the prefix cache has lost of it. The first in order is never preempted by the
- * others, hence somebody always gets on.
+ * others, hence somebody always gets on. Priority is strict: while more urgent requests keep coming,
+ * less urgent ones wait.
  */
 
 import { invariant } from "../base/invariant.ts";

@@ -2,8 +2,8 @@
  * Which tokens may be drawn: min-p, then top-k, then top-p, on logits divided by a temperature.
  *
  * All three keep the most likely tokens and drop the rest, so that what remains is described by
- * one number, the smallest logit that stays. The row is read, never written, and never sorted
- * as a whole unless the distribution is flat.
+ * one number, the smallest logit that stays. The row is read, never written, and never sorted as
+ * a whole.
  */
 
 import { kthLargest } from "./top_values.ts";
@@ -43,49 +43,46 @@ function minPValue(max: number, { minP, temperature }: FilterParams): number {
   return minP === 0 ? -Infinity : max + temperature * Math.log(minP);
 }
 
+/** Bins of {@linkcode topPCut}, and how many make up a factor of e. */
+const BIN_COUNT = 4096;
+const BINS_PER_E = 64;
+
 /**
  * The fewest most likely tokens whose mass reaches topP of the mass that is left; of equal ones
- * the lower ids stay. Only the head of the distribution is sorted: first what is within a factor
- * e of the most likely token, then e², e⁴, … until there is enough.
+ * the lower ids stay. A histogram over the logits finds the bin in which the mass is reached; only
+ * the values in that bin are sorted.
  */
-function topPCut(row: Float32Array, max: number, cut: Cut, params: FilterParams): Cut {
-  const { temperature, topP } = params;
-  let total = 0;
+function topPCut(
+  row: Float32Array,
+  max: number,
+  cut: Cut,
+  { temperature, topP }: FilterParams,
+): Cut {
+  const bins = new Float64Array(BIN_COUNT);
   for (let id = 0; id < row.length; id++) {
     const value = row[id]!;
-    if (value >= cut.value) total += Math.exp((value - max) / temperature);
+    if (value < cut.value) continue;
+    const depth = (max - value) / temperature;
+    bins[binOf(depth)]! += Math.exp(-depth);
   }
-  for (let depth = 1;; depth *= 2) {
-    // Beyond exp(−745) everything is 0 in double precision.
-    const bound = depth > 745 ? cut.value : Math.max(cut.value, max - depth * temperature);
-    const head = valuesFrom(row, bound).sort();
-    const found = massCut(head, { max, temperature, mass: topP * total });
-    if (found !== undefined) return found;
-    if (bound === cut.value) return cut; // rounding: the whole just misses its own share
-  }
-}
-
-/** Walks down from the largest value of an ascending list until the mass is reached. */
-function massCut(
-  head: Float32Array,
-  { max, temperature, mass }: { max: number; temperature: number; mass: number },
-): Cut | undefined {
+  const mass = topP * bins.reduce((sum, binMass) => sum + binMass, 0);
   let sum = 0;
+  let bin = 0;
+  while (bin < BIN_COUNT - 1 && sum + bins[bin]! < mass) sum += bins[bin++]!;
+  const inBin = row.filter((value) =>
+    value >= cut.value && binOf((max - value) / temperature) === bin
+  );
   let equalCount = 0;
-  for (let index = head.length - 1; index >= 0; index--) {
-    const value = head[index]!;
-    equalCount = value === head[index + 1] ? equalCount + 1 : 1;
+  for (const [index, value] of inBin.sort().reverse().entries()) {
+    equalCount = value === inBin[index - 1] ? equalCount + 1 : 1;
     sum += Math.exp((value - max) / temperature);
     if (sum >= mass) return { value, equalCount };
   }
-  return undefined;
+  // Added up in another order, the bin may miss the mass by a rounding: all of it stays.
+  return { value: inBin.at(-1) ?? cut.value, equalCount: Infinity };
 }
 
-function valuesFrom(row: Float32Array, bound: number): Float32Array {
-  const values = new Float32Array(row.length);
-  let count = 0;
-  for (let id = 0; id < row.length; id++) {
-    if (row[id]! >= bound) values[count++] = row[id]!;
-  }
-  return values.subarray(0, count);
+/** Less likely tokens are in later bins; the last one takes all that are too unlikely to matter. */
+function binOf(depth: number): number {
+  return Math.min(Math.floor(depth * BINS_PER_E), BIN_COUNT - 1);
 }

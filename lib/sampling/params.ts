@@ -60,10 +60,15 @@ export interface SamplingParamsOptions {
 
 /** The middle tier of defaults: what the model or the kind of call prefers where a request is silent. */
 export interface SamplingDefaults {
+  /** Used where a request names no temperature. */
   readonly temperature?: number;
+  /** Used where a request names no topP. */
   readonly topP?: number;
+  /** Used where a request names no topK. */
   readonly topK?: number;
+  /** Used where a request names no minP. */
   readonly minP?: number;
+  /** Used where a request names no repetitionPenalty. */
   readonly repetitionPenalty?: number;
   /** Cut to the room left in the context, unlike a `maxTokens` that a request names itself. */
   readonly maxTokens?: number | null;
@@ -73,24 +78,31 @@ export interface SamplingDefaults {
 export interface ResolvedSamplingParams {
   /** 0 is greedy, then the filters below are off; otherwise at least 0.01. */
   readonly temperature: number;
+  /** 1: off. */
   readonly topP: number;
   /** 0: off. */
   readonly topK: number;
+  /** 0: off. */
   readonly minP: number;
+  /** 1: off. */
   readonly repetitionPenalty: number;
   /** null: none was asked for. */
   readonly seed: number | null;
+  /** Each once; may be empty. */
   readonly stopTokenIds: readonly number[];
+  /** The model's end tokens do not end the output. */
   readonly ignoreEos: boolean;
   /** null: the room left in the context. */
   readonly maxTokens: number | null;
   /** `maxTokens` is a default: cut it to the room left instead of refusing the request. */
   readonly cutMaxTokens: boolean;
+  /** 0: off. */
   readonly minTokens: number;
   /** null: none; 0: the chosen token only. */
   readonly logprobs: number | null;
   /** null: none; −1: the whole vocabulary. */
   readonly promptLogprobs: number | null;
+  /** For whoever turns the tokens into text. */
   readonly skipSpecialTokens: boolean;
 }
 

@@ -14,6 +14,8 @@
  *   last entry of an empty list is undefined instead of breaking the engine
  * - *dates*: `strftime_now` writes English names, whatever the machine's language
  * - *tools*: a template that loops over `tools` without asking gets an empty list, not null
+ * - *arguments*: an object that is added to a text by `+` is written as JSON, for templates that
+ *   expect the arguments of tool calls as text; Python refuses
  * - *content*: never null; a list of parts or text, whichever the template reads (messages.ts)
  *
  * Not met: the tags raw, with, block, import, include and `{%+`; recursive loops, `loop.cycle`;
@@ -157,6 +159,7 @@ export class ChatTemplate implements Disposable {
     if (this.#ownsWorker) this.#worker.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -326,6 +329,10 @@ class GuardedInterpreter extends Interpreter {
       case "serialized":
         this.#measure(value);
         return value;
+      case "added":
+        if (!(value.value instanceof Map)) return value;
+        this.#measure(value);
+        return toValue(value.toString()); // which is JSON
       default:
         return role satisfies never;
     }

@@ -14,8 +14,9 @@ export interface TemplateNode {
  * - `iterated`: it is gone through one by one
  * - `counted`: its length is taken
  * - `serialized`: it is written as JSON
+ * - `added`: it is an operand of `+`
  */
-export type NodeRole = "printed" | "text" | "iterated" | "counted" | "serialized";
+export type NodeRole = "printed" | "text" | "iterated" | "counted" | "serialized" | "added";
 
 /** How a template wants its conversation. */
 export interface TemplateFacts {
@@ -84,9 +85,10 @@ function readRoles(nodes: readonly TemplateNode[]): Map<object, NodeRole> {
         if (isNode(child) && !STATEMENTS.has(child.type)) assign(child, "printed");
       }
     }
-    if (node.type === "BinaryExpression" && nameOf(node["operator"]) === "~") {
-      assign(node["left"], "text");
-      assign(node["right"], "text");
+    const operator = node.type === "BinaryExpression" ? nameOf(node["operator"]) : "";
+    if (operator === "~" || operator === "+") {
+      assign(node["left"], operator === "~" ? "text" : "added");
+      assign(node["right"], operator === "~" ? "text" : "added");
     } else if (node.type === "FilterExpression") {
       const role = FILTER_ROLES.get(filterName(node));
       if (role !== undefined) assign(node["operand"], role);

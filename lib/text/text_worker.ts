@@ -17,7 +17,9 @@ import { type RenderLimits, timeoutError } from "./render_budget.ts";
 
 /** One template with its variables: plain data, since it goes to another thread. */
 export interface RenderRequest extends RenderLimits {
+  /** The template. */
   readonly source: string;
+  /** The template's variables. */
   readonly variables: Readonly<Record<string, unknown>>;
   /** What `strftime_now` shows, as milliseconds since 1970. */
   readonly nowMs: number;
@@ -78,6 +80,7 @@ export class TextWorker implements Disposable {
     }
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -30,7 +30,9 @@ export class Tokenizer {
 
   /** One more than the largest id. Ids below it may have no token. */
   readonly vocabSize: number;
+  /** The id of the beginning-of-sequence token. */
   readonly bosTokenId: number | undefined;
+  /** The id of the end-of-sequence token. */
   readonly eosTokenId: number | undefined;
   /** The ids that end an answer as far as the tokenizer knows; the checkpoint may name more. */
   readonly endTokenIds: readonly number[];

@@ -40,7 +40,13 @@ Deno.test("Every step within the limits finds a bucket that holds it", () => {
 });
 
 Deno.test("The smallest bucket that fits is chosen", () => {
-  const step = { kind: "decode", batchSize: 3, attentionSize: 513, inputSize: 1, tokenCount: 3 } as const;
+  const step = {
+    kind: "decode",
+    batchSize: 3,
+    attentionSize: 513,
+    inputSize: 1,
+    tokenCount: 3,
+  } as const;
   assertEquals(chooseBucket(bucketTables({}, limits), step), {
     kind: "decode",
     batchSize: 4,
@@ -51,12 +57,24 @@ Deno.test("The smallest bucket that fits is chosen", () => {
 
 Deno.test("A decode that no decode bucket holds runs as an append", () => {
   const tables = bucketTables({ decode: [{ batchSize: 1, attentionSize: 64 }] }, limits);
-  const step = { kind: "decode", batchSize: 2, attentionSize: 65, inputSize: 1, tokenCount: 2 } as const;
+  const step = {
+    kind: "decode",
+    batchSize: 2,
+    attentionSize: 65,
+    inputSize: 1,
+    tokenCount: 2,
+  } as const;
   assertEquals(chooseBucket(tables, step).kind, "append");
 });
 
 Deno.test("A step beyond every bucket is our own mistake", () => {
-  const step = { kind: "append", batchSize: 1, attentionSize: 3001, inputSize: 1, tokenCount: 1 } as const;
+  const step = {
+    kind: "append",
+    batchSize: 1,
+    attentionSize: 3001,
+    inputSize: 1,
+    tokenCount: 1,
+  } as const;
   assertThrows(() => chooseBucket(bucketTables({}, limits), step), InvariantError);
 });
 
@@ -71,8 +89,14 @@ Deno.test("User tables limit prompt and context, and are checked", () => {
     assertThrows(() => bucketTables(given, limits), InvalidParameterError, text);
   refuse({ decode: [] }, "decodeBuckets must name at least one bucket");
   refuse({ decode: [{ batchSize: 0, attentionSize: 64 }] }, "batchSize must be a positive integer");
-  refuse({ decode: [{ batchSize: 13, attentionSize: 64 }] }, "batchSize must be at most maxBatchSize, 12");
-  refuse({ prefill: [{ batchSize: 1, attentionSize: 4000 }] }, "attentionSize must be at most 3000");
+  refuse(
+    { decode: [{ batchSize: 13, attentionSize: 64 }] },
+    "batchSize must be at most maxBatchSize, 12",
+  );
+  refuse(
+    { prefill: [{ batchSize: 1, attentionSize: 4000 }] },
+    "attentionSize must be at most 3000",
+  );
   refuse({ append: [{ batchSize: 1, attentionSize: 64 }] }, "inputSize must be a positive integer");
   refuse({ prefill: [{ batchSize: 1, attentionSize: 64, inputSize: 2 }] }, "only append buckets");
   refuse({ tokenwise: [1, 8] }, "must hold one token for each of 12 sequences");

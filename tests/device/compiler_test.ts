@@ -69,7 +69,11 @@ Deno.test("No two operations of a phase touch one value in ways that need a barr
       for (const read of a.reads) {
         for (const write of b.writes) {
           if (read.resource !== write.resource) continue;
-          assertEquals(read.split, write.split, `${second.op.op} overwrites what ${first.op.op} reads`);
+          assertEquals(
+            read.split,
+            write.split,
+            `${second.op.op} overwrites what ${first.op.op} reads`,
+          );
         }
       }
     }
@@ -77,7 +81,8 @@ Deno.test("No two operations of a phase touch one value in ways that need a barr
 });
 
 Deno.test("A layer takes six barriers", () => {
-  const phases = (layers: number) => Math.max(...partition(tinyGraph(64, layers)).map((s) => s.phase));
+  const phases = (layers: number) =>
+    Math.max(...partition(tinyGraph(64, layers)).map((s) => s.phase));
   assertEquals(phases(3) - phases(2), 6);
 });
 

@@ -11,7 +11,9 @@ const SEED = 77;
 const BLOCKS = 8;
 
 /** Weights from a seed; the same for every device. */
-async function openTiny(options: { threads: number; kernels: "simd" | "reference" }): Promise<Device> {
+async function openTiny(
+  options: { threads: number; kernels: "simd" | "reference" },
+): Promise<Device> {
   const device = await openDevice({
     ...options,
     limits: { kMax: 24, headDimMax: 8, headGroupMax: 2 },
@@ -62,7 +64,8 @@ function piece(start: number, end: number, blocks: readonly number[], offset = 1
 }
 
 function together(a: StepInputs, b: StepInputs): StepInputs {
-  const join = (x: Int32Array, y: Int32Array, add = 0) => Int32Array.from([...x, ...y.map((v) => v + add)]);
+  const join = (x: Int32Array, y: Int32Array, add = 0) =>
+    Int32Array.from([...x, ...y.map((v) => v + add)]);
   return {
     tokenIds: join(a.tokenIds, b.tokenIds),
     positions: join(a.positions, b.positions),
@@ -120,7 +123,10 @@ Deno.test("SIMD kernels agree with the plain ones on a whole graph", async () =>
   const b = await run(fast, piece(0, 40, [0, 1, 2]));
   for (const [i, row] of a.entries()) {
     for (const [j, value] of row.entries()) {
-      assert(Math.abs(value - (b[i]?.[j] as number)) <= 2e-5 * Math.max(1, Math.abs(value)), `row ${i}`);
+      assert(
+        Math.abs(value - (b[i]?.[j] as number)) <= 2e-5 * Math.max(1, Math.abs(value)),
+        `row ${i}`,
+      );
     }
   }
 });
@@ -144,7 +150,12 @@ Deno.test("Steps posted together run one after another", async () => {
 
 Deno.test("A step that does not fit its wire is our own mistake, and the device goes on", async () => {
   await using device = await openTiny({ threads: 1, kernels: "simd" });
-  const wire = device.prepare(graph, { kind: "decode", batchSize: 1, attentionSize: 16, tokenCount: 1 });
+  const wire = device.prepare(graph, {
+    kind: "decode",
+    batchSize: 1,
+    attentionSize: 16,
+    tokenCount: 1,
+  });
   await assertRejects(() => device.run(wire, piece(0, 2, [0])), InvariantError, "does not fit");
   assertEquals((await run(device, piece(0, 2, [0]))).length, 2);
 });

@@ -9,5 +9,9 @@ export async function assertGolden(path: string, actual: string): Promise<void> 
     await Deno.writeTextFile(url, actual);
     return;
   }
-  assertEquals(actual, await Deno.readTextFile(url), `tests/golden/${path} (deno task golden rewrites it)`);
+  assertEquals(
+    actual,
+    await Deno.readTextFile(url),
+    `tests/golden/${path} (deno task golden rewrites it)`,
+  );
 }

@@ -14,7 +14,11 @@ function assertLogit(actual: number, expected: number, what: string): void {
 }
 
 /** Logits of every position, read from the rows of the engine's own runner. */
-async function checkLogits(path: string, { expect, config }: GoldenModel, ids: number[]): Promise<void> {
+async function checkLogits(
+  path: string,
+  { expect, config }: GoldenModel,
+  ids: number[],
+): Promise<void> {
   const loaded = await loadModel(path, { kvCacheDtype: "float32" });
   try {
     const positions = Int32Array.from(ids, (_, i) => i);
@@ -35,9 +39,14 @@ async function checkLogits(path: string, { expect, config }: GoldenModel, ids: n
       assertEquals(row.indexOf(Math.max(...row)), expect.argmax[position], `argmax at ${position}`);
     }
     const last = rows.row(ids.length - 1);
-    for (const [i, logit] of expect.last8.entries()) assertLogit(last[i] as number, logit, `logit ${i}`);
+    for (const [i, logit] of expect.last8.entries()) {
+      assertLogit(last[i] as number, logit, `logit ${i}`);
+    }
     const kernels = (await loaded.model.device.trace()).map((entry) => entry.kernel);
-    assert(kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")), kernels.join(" "));
+    assert(
+      kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")),
+      kernels.join(" "),
+    );
   } finally {
     await loaded.engine.close();
     await loaded.model.close();
@@ -66,7 +75,11 @@ const variants: readonly (readonly [string, TinyModelOptions])[] = [
   ["F32", { dtype: "F32" }],
   ["F16 in three shards", { dtype: "F16", shards: 3 }],
   ["BF16", { dtype: "BF16" }],
-  ["BF16 in two shards, rope as version 5 spells it", { dtype: "BF16", shards: 2, ropeSpelling: "v5" }],
+  ["BF16 in two shards, rope as version 5 spells it", {
+    dtype: "BF16",
+    shards: 2,
+    ropeSpelling: "v5",
+  }],
 ];
 
 for (const name of ["llama", "qwen2", "qwen3", "qwen3-yarn"] as const) {

@@ -177,6 +177,13 @@ Deno.test("ChatTemplate gives tool calls with arguments as objects", async () =>
   assertStringIncludes(error.message, "messages[0].tool_calls[0].function.arguments");
 });
 
+Deno.test("ChatTemplate writes arguments that a template adds to a text as JSON", async () => {
+  const source = "{{ '<' + messages[0].tool_calls[0].function.arguments + '>' }}";
+  const calls = [{ function: { name: "f", arguments: '{"a":[1,null]}' } }];
+  const prompt = await render(source, [{ role: "assistant", tool_calls: calls }]);
+  assertEquals(prompt, '<{"a": [1, null]}>');
+});
+
 Deno.test("ChatTemplate shows reasoning under both of its names", async () => {
   const source = "{% for m in messages %}{{ m.reasoning }}={{ m.reasoning_content }};{% endfor %}";
   const messages = [

@@ -34,7 +34,10 @@ export function wireKey(graph: Graph, bucket: Bucket): string {
 }
 
 /** Offsets of the step's inputs from the start of the arena, and the bytes they take. */
-function placeInputs(bucket: Bucket, outputCount: number): { inputs: WireInputs; sizeBytes: number } {
+function placeInputs(
+  bucket: Bucket,
+  outputCount: number,
+): { inputs: WireInputs; sizeBytes: number } {
   const blockTableStride = Math.ceil(bucket.attentionSize / KV_BLOCK_SIZE);
   let sizeBytes = 0;
   const take = (count: number): number => {

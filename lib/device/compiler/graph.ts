@@ -78,7 +78,10 @@ export class GraphBuilder {
 
   /** The rows whose logits are wanted: [outputs, width]. */
   takeOutputRows(x: Value): Value {
-    this.#expect(x.rows === "tokens", `takeOutputRows of value ${x.id}: its rows are outputs already`);
+    this.#expect(
+      x.rows === "tokens",
+      `takeOutputRows of value ${x.id}: its rows are outputs already`,
+    );
     const out = this.#value("outputs", x.width);
     this.#ops.push({ op: "takeRows", x: x.id, out: out.id });
     return out;

@@ -139,7 +139,11 @@ export function opShape(op: Op): OpShape {
       return { split, reads: [access(op.x, read)], writes: [access(op.out, split)] };
     }
     case "matmul":
-      return { split: "columns", reads: [access(op.x, "all")], writes: [access(op.out, "columns")] };
+      return {
+        split: "columns",
+        reads: [access(op.x, "all")],
+        writes: [access(op.out, "columns")],
+      };
     case "addBias":
       return { split: "columns", reads: [], writes: [access(op.x, "columns")] };
     case "add":

@@ -94,7 +94,8 @@ const hex = (address: number) => `0x${address.toString(16)}`;
 const operand = (x: Operand) =>
   `${hex(x.address)}[${x.width}/${x.stride}${x.copyBytes > 0 ? `+${x.copyBytes}` : ""}]`;
 const matrix = (w: PanelWeight) => `${w.format}${hex(w.address)}[${w.n}x${w.k}]`;
-const cache = (c: KvCacheLayer) => `${c.dtype}${hex(c.keys)},${hex(c.values)}[${c.kvHeads}x${c.headDim}]`;
+const cache = (c: KvCacheLayer) =>
+  `${c.dtype}${hex(c.keys)},${hex(c.values)}[${c.kvHeads}x${c.headDim}]`;
 
 function commandText(command: Command): string {
   switch (command.op) {

@@ -119,7 +119,10 @@ export class ThreadedPes implements PeGroup {
 
   async load(wire: Wire): Promise<number> {
     const bytes = new TextEncoder().encode(JSON.stringify(wire));
-    const address = this.#hbm.allocate(bytes.length, "a wire on its way to the processing elements");
+    const address = this.#hbm.allocate(
+      bytes.length,
+      "a wire on its way to the processing elements",
+    );
     try {
       new Uint8Array(this.#hbm.buffer).set(bytes, address);
       await this.#command(COMMAND.loadWire, address, bytes.length);

@@ -61,7 +61,10 @@ function serve(start: WorkerStart): void {
       }
     } catch (error) {
       if (!(error instanceof InterruptedCommand)) {
-        queue.fail(peIndex, error instanceof Error ? `${error.name}: ${error.message}` : `${error}`);
+        queue.fail(
+          peIndex,
+          error instanceof Error ? `${error.name}: ${error.message}` : `${error}`,
+        );
       }
     }
     queue.arrive(seen);

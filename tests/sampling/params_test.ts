@@ -1,0 +1,151 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { InvalidParameterError } from "../../lib/base/errors.ts";
+import {
+  resolveSamplingParams,
+  SamplingParams,
+  type SamplingParamsOptions,
+} from "../../lib/sampling/params.ts";
+
+Deno.test("SamplingParams keeps what is given and nothing else", () => {
+  assertEquals(Object.keys(new SamplingParams()), []);
+  const params = new SamplingParams({ temperature: 0.7, maxTokens: null, stopTokenIds: [5, 2, 5] });
+  assertEquals({ ...params }, { temperature: 0.7, maxTokens: null, stopTokenIds: [5, 2] });
+  assertEquals(Object.keys(SamplingParams.from({ topP: null, topK: undefined as never })), []);
+});
+
+Deno.test("SamplingParams accepts the edges of every range", () => {
+  const edges: SamplingParamsOptions[] = [
+    { temperature: 0 },
+    { temperature: 2 },
+    { topP: 1e-9 },
+    { topP: 1 },
+    { topK: -1 },
+    { topK: 0 },
+    { topK: 1 },
+    { minP: 0 },
+    { minP: 1 },
+    { repetitionPenalty: 0.01 },
+    { repetitionPenalty: 5 },
+    { seed: -1 },
+    { seed: -(2 ** 53 - 1) },
+    { maxTokens: 1, minTokens: 1 },
+    { maxTokens: null, minTokens: 5 },
+    { logprobs: 0 },
+    { promptLogprobs: -1 },
+    { stopTokenIds: [0] },
+  ];
+  for (const options of edges) assertEquals({ ...new SamplingParams(options) }, options);
+});
+
+Deno.test("SamplingParams names the field, the value and the range of what it refuses", () => {
+  const refused: [SamplingParamsOptions, string, string][] = [
+    [
+      { temperature: -0.1 },
+      "temperature",
+      "Cannot use temperature -0.1: it must be a number from 0 to 2",
+    ],
+    [{ temperature: 2.1 }, "temperature", "from 0 to 2"],
+    [{ temperature: NaN }, "temperature", "Cannot use temperature NaN"],
+    [{ temperature: "0.5" as never }, "temperature", 'Cannot use temperature "0.5"'],
+    [{ topP: 0 }, "topP", "greater than 0 and at most 1"],
+    [{ topP: 1.01 }, "topP", "greater than 0 and at most 1"],
+    [{ topK: -2 }, "topK", "a positive integer, or 0 or -1"],
+    [{ topK: 1.5 }, "topK", "a positive integer, or 0 or -1"],
+    [{ minP: -0.1 }, "minP", "from 0 to 1"],
+    [{ minP: 1.1 }, "minP", "from 0 to 1"],
+    [{ repetitionPenalty: 0 }, "repetitionPenalty", "greater than 0"],
+    [{ repetitionPenalty: Infinity }, "repetitionPenalty", "greater than 0"],
+    [{ seed: 0.5 }, "seed", "an integer"],
+    [{ seed: 2 ** 53 }, "seed", "an integer"],
+    [{ maxTokens: 0 }, "maxTokens", "at least 1"],
+    [{ minTokens: -1 }, "minTokens", "at least 0"],
+    [{ minTokens: 5, maxTokens: 4 }, "minTokens", "at most maxTokens, which is 4"],
+    [{ logprobs: -1 }, "logprobs", "at least 0"],
+    [{ promptLogprobs: -2 }, "promptLogprobs", "-1 for the whole vocabulary"],
+    [{ stopTokenIds: [-1] }, "stopTokenIds", "Cannot use stopTokenIds -1"],
+    [{ stopTokenIds: 3 as never }, "stopTokenIds", "a list of token ids"],
+    [{ ignoreEos: 1 as never }, "ignoreEos", "true or false"],
+    [{ temperature: null as never }, "temperature", "Cannot use temperature null"],
+  ];
+  for (const [options, field, words] of refused) {
+    const error = assertThrows(() => new SamplingParams(options), InvalidParameterError, words);
+    assertEquals(error.parameter, field);
+  }
+});
+
+Deno.test("SamplingParams says of an unknown field whether it is misspelt or only not there yet", () => {
+  const refuse = (options: object, words: string) =>
+    assertThrows(() => new SamplingParams(options), InvalidParameterError, words);
+  refuse({ stop: ["x"] }, '"stop": it is not supported yet');
+  refuse({ n: 2 }, '"n": it is not supported yet');
+  refuse({ top_p: 0.5 }, 'write "topP"');
+  assertEquals(
+    refuse({ tempreature: 1 }, "the fields are temperature, topP").parameter,
+    "tempreature",
+  );
+});
+
+Deno.test("SamplingParams takes small temperatures for greedy or for 0.01", () => {
+  assertEquals(new SamplingParams({ temperature: 9e-6 }).temperature, 0);
+  assertEquals(new SamplingParams({ temperature: 1e-5 }).temperature, 0.01);
+  assertEquals(new SamplingParams({ temperature: 0.02 }).temperature, 0.02);
+});
+
+Deno.test("SamplingParams reads logprobs true as 1 and false as none", () => {
+  assertEquals(new SamplingParams({ logprobs: true }).logprobs, 1);
+  assertEquals("logprobs" in new SamplingParams({ logprobs: false }), false);
+});
+
+Deno.test("SamplingParams can be copied, changed in the copy, and printed", () => {
+  const params = new SamplingParams({ temperature: 0.5, maxTokens: 4, logprobs: 2 });
+  assertEquals({ ...params.clone() }, { ...params });
+  const other = params.clone({ temperature: undefined, seed: 3 });
+  assertEquals({ ...other }, { maxTokens: 4, logprobs: 2, seed: 3 });
+  assertEquals(`${params}`, "SamplingParams(temperature=0.5, maxTokens=4, logprobs=2)");
+  assert(SamplingParams.from(params) === params);
+  assertThrows(() => Object.assign(params, { temperature: 1 }), TypeError);
+});
+
+Deno.test("resolveSamplingParams takes the request, then the defaults, then the neutral values", () => {
+  const defaults = { temperature: 0.6, topP: 0.9, topK: 20, repetitionPenalty: 1.1, maxTokens: 7 };
+  assertEquals(resolveSamplingParams(new SamplingParams({ topP: 0.5, minTokens: 2 }), defaults), {
+    temperature: 0.6,
+    topP: 0.5,
+    topK: 20,
+    minP: 0,
+    repetitionPenalty: 1.1,
+    seed: null,
+    stopTokenIds: [],
+    ignoreEos: false,
+    maxTokens: 7,
+    cutMaxTokens: true,
+    minTokens: 2,
+    logprobs: null,
+    promptLogprobs: null,
+    skipSpecialTokens: true,
+  });
+  const neutral = resolveSamplingParams(new SamplingParams({ topK: -1, seed: -1 }));
+  assertEquals(
+    [neutral.temperature, neutral.topP, neutral.topK, neutral.seed, neutral.maxTokens],
+    [1, 1, 0, null, null],
+  );
+});
+
+Deno.test("resolveSamplingParams tells a maxTokens that was asked for from a default", () => {
+  const resolve = (options: SamplingParamsOptions) =>
+    resolveSamplingParams(new SamplingParams(options), { maxTokens: 16 });
+  assertEquals([resolve({ maxTokens: 3 }).maxTokens, resolve({ maxTokens: 3 }).cutMaxTokens], [
+    3,
+    false,
+  ]);
+  assertEquals(resolve({ maxTokens: null }).maxTokens, null);
+  assertThrows(() => resolve({ minTokens: 17 }), InvalidParameterError, "which is 16");
+});
+
+Deno.test("resolveSamplingParams switches the filters off where the choice is greedy", () => {
+  const resolved = resolveSamplingParams(new SamplingParams({ temperature: 0, topK: 5 }), {
+    topP: 0.9,
+    minP: 0.1,
+  });
+  assertEquals([resolved.topP, resolved.topK, resolved.minP], [1, 0, 0]);
+});

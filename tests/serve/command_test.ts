@@ -1,0 +1,164 @@
+/** The command as a process: banner, answers, ports, and how it ends. */
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+
+const SERVER = new URL("./fake_server.ts", import.meta.url).pathname;
+
+/** A running command, its output as it comes. */
+class Running implements AsyncDisposable {
+  readonly process: Deno.ChildProcess;
+  #text = "";
+  readonly #reading: Promise<void>;
+
+  constructor(args: readonly string[], env: Record<string, string> = {}) {
+    this.process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-check", "-A", SERVER, ...args],
+      env,
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    this.#reading = this.#read();
+  }
+
+  get text(): string {
+    return this.#text;
+  }
+
+  /** Waits for a text in the output. */
+  async said(text: string): Promise<void> {
+    const deadline = Date.now() + 20_000;
+    while (!this.#text.includes(text)) {
+      if (Date.now() > deadline) throw new Error(`No "${text}" in: ${this.#text}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  /** The address in the banner. */
+  async url(): Promise<string> {
+    await this.said("curl http");
+    return /http:\/\/[^\s/]+/.exec(this.#text)?.[0] ?? "";
+  }
+
+  async code(): Promise<number> {
+    const { code } = await this.process.status;
+    await this.#reading;
+    return code;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.process.kill("SIGKILL");
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // it has ended already
+    }
+    await this.code();
+  }
+
+  async #read(): Promise<void> {
+    for await (const chunk of this.process.stderr.pipeThrough(new TextDecoderStream())) {
+      this.#text += chunk;
+    }
+  }
+}
+
+const HELLO = JSON.stringify({ messages: [{ role: "user", content: "Hi" }], stream: true });
+
+function ask(url: string): Promise<Response> {
+  const headers = { "content-type": "application/json" };
+  return fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body: HELLO });
+}
+
+Deno.test("The command shows progress and a banner, answers, and ends quietly at SIGTERM", async () => {
+  await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"]);
+  const url = await running.url();
+  assertStringIncludes(running.text, "Reading weights 2.0 of 2.0 MB (100 %)");
+  assertStringIncludes(running.text, "128 tokens, prompts up to 96");
+  assert(!running.text.includes("\x1b"), "no colours where nobody sees them");
+  const answer = await (await ask(url)).text();
+  assertStringIncludes(answer, "data: [DONE]");
+  running.process.kill("SIGTERM");
+  assertEquals(await running.code(), 0);
+  assertStringIncludes(running.text, "closed");
+});
+
+Deno.test("At Ctrl-C an open answer is finished before the command ends", async () => {
+  const env = { FAKE_TOKEN_MS: "60" };
+  await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"], env);
+  const response = await ask(await running.url());
+  running.process.kill("SIGINT");
+  await running.said("Stopping");
+  const late = await ask(await running.url()).then(
+    (other) => other.body?.cancel(),
+    () => "refused",
+  );
+  assertEquals(late, "refused");
+  const text = await response.text();
+  assertStringIncludes(text, '"finish_reason":"stop"');
+  assertStringIncludes(text, "data: [DONE]");
+  assertEquals(await running.code(), 0);
+});
+
+Deno.test("Answers that outlast the shutdown timeout are cut", async () => {
+  for (const timeout of ["0", "0.1"]) {
+    const env = { FAKE_TOKEN_MS: "3000" };
+    const flags = ["--port=0", "--host=127.0.0.1", `--shutdown-timeout=${timeout}`];
+    await using running = new Running(["fake", ...flags], env);
+    const url = await running.url();
+    const answer = ask(url).then((response) => response.json());
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    running.process.kill("SIGTERM");
+    const started = performance.now();
+    assertEquals(await running.code(), 0);
+    assert(performance.now() - started < 2500, "it did not wait for the answer");
+    assertEquals((await answer).error.message, "The server is shutting down");
+  }
+});
+
+Deno.test("A second Ctrl-C ends at once", async () => {
+  const env = { FAKE_TOKEN_MS: "5000" };
+  await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"], env);
+  const answer = ask(await running.url()).then((response) => response.text()).catch(() => "cut");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  running.process.kill("SIGINT");
+  await running.said("Stopping");
+  running.process.kill("SIGINT");
+  assertEquals(await running.code(), 0);
+  assertEquals(await answer, "cut");
+});
+
+Deno.test("Ctrl-C while the model loads ends the command quietly", async () => {
+  await using running = new Running(["slow", "--port=0"]);
+  await running.said("loading");
+  running.process.kill("SIGINT");
+  assertEquals(await running.code(), 0);
+});
+
+Deno.test("A taken port is told in one line before anything is loaded", async () => {
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = taken.addr as Deno.NetAddr;
+  await using running = new Running(["fake", `--port=${port}`, "--host=127.0.0.1"]);
+  assertEquals(await running.code(), 1);
+  assertEquals(
+    running.text,
+    `error: Cannot listen on port ${port} as another program does: choose another with --port\n`,
+  );
+});
+
+Deno.test("What cannot be done is one line and an exit code", async () => {
+  for (
+    const [args, code, line] of [
+      [[], 1, "error: Name a MODEL to serve: a GGUF file, a model's folder, or a cached hub id\n"],
+      [["m", "--prot", "1"], 2, "error: Unknown flag --prot: did you mean --port?\n"],
+      [["missing", "--port=0"], 1, 'error: Cannot find "missing"\n'],
+      [
+        ["m", "--chat-template", "no/such.jinja"],
+        2,
+        'error: Cannot use --chat-template "no/such.jinja": there is no such file\n',
+      ],
+    ] as const
+  ) {
+    await using running = new Running(args);
+    assertEquals(await running.code(), code);
+    assertEquals(running.text, line);
+  }
+});

@@ -1,0 +1,140 @@
+/** Lines, progress, banner, and what happens when serving ends, without a process. */
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { CheckpointError, InvalidParameterError } from "../../lib/base/errors.ts";
+import { banner, type BannerFacts } from "../../serve/banner.ts";
+import { drain, listenProblem } from "../../serve/lifecycle.ts";
+import { explain } from "../../serve/start.ts";
+import { Terminal } from "../../serve/terminal.ts";
+
+function recorder(options: { isTerminal: boolean; color?: boolean }): [Terminal, () => string] {
+  let text = "";
+  let time = 0;
+  const terminal = new Terminal({
+    write: (piece) => void (text += piece),
+    color: false,
+    ...options,
+    now: () => time += 30,
+  });
+  return [terminal, () => text];
+}
+
+Deno.test("Progress is one redrawn line on a terminal, drawn not too often", () => {
+  const [terminal, text] = recorder({ isTerminal: true });
+  for (let done = 0; done <= 10; done++) terminal.progress("Reading", done, 10, "count");
+  terminal.progress("Reading", 10, 10, "count");
+  terminal.say("done");
+  const lines = text().split("\n");
+  assertEquals(lines.length, 3);
+  assert((lines[0]?.split("\r").length ?? 0) < 9, "not every step is drawn");
+  assert(lines[0]?.endsWith("[########################] Reading 10 of 10 (100 %)"));
+  assertEquals(lines[1], "done");
+});
+
+Deno.test("Progress is two lines a label where nothing can be redrawn", () => {
+  const [terminal, text] = recorder({ isTerminal: false });
+  for (let done = 0; done <= 1e6; done += 1e5) terminal.progress("Reading", done, 1e6, "bytes");
+  terminal.progress("Compiling", 0, 2, "count");
+  terminal.progress("Compiling", 2, 2, "count");
+  assertEquals(text().split("\n"), [
+    "Reading 0.0 of 1.0 MB (0 %)",
+    "Reading 1.0 of 1.0 MB (100 %)",
+    "Compiling 0 of 2 (0 %)",
+    "Compiling 2 of 2 (100 %)",
+    "",
+  ]);
+});
+
+Deno.test("A line never starts in the middle of a progress line", () => {
+  const [terminal, text] = recorder({ isTerminal: true });
+  terminal.progress("Reading", 1, 10, "count");
+  terminal.fail("it broke");
+  assertStringIncludes(text(), "(10 %)\nerror: it broke\n");
+});
+
+Deno.test("Colours are used only where they are wanted", () => {
+  assertEquals(recorder({ isTerminal: true, color: true })[0].bold("x"), "\x1b[1mx\x1b[0m");
+  assertEquals(recorder({ isTerminal: true })[0].bold("x"), "x");
+});
+
+const FACTS: BannerFacts = {
+  info: {
+    architecture: "LlamaForCausalLM",
+    parameterCount: 134_515_008,
+    maxContextLength: 2048,
+    maxPromptLength: 2047,
+    hasChatTemplate: true,
+  },
+  name: "SmolLM2",
+  version: "1.2.3",
+  address: { hostname: "0.0.0.0", port: 8000 },
+  needsKey: false,
+};
+
+Deno.test("The banner names model, address and context, and has a line to copy", () => {
+  const text = banner(FACTS, (word) => word);
+  for (const words of ["SmolLM2 is ready at http://localhost:8000", "135 M", "2,048", "1.2.3"]) {
+    assertStringIncludes(text, words);
+  }
+  assertStringIncludes(text, "curl http://localhost:8000/v1/chat/completions -H");
+});
+
+Deno.test("The line to copy fits the model, the address and the key", () => {
+  const info = { ...FACTS.info, hasChatTemplate: false };
+  const text = banner(
+    { ...FACTS, info, address: { hostname: "::1", port: 8000 }, needsKey: true },
+    (word) => word,
+  );
+  assertStringIncludes(text, "curl http://[::1]:8000/v1/completions");
+  assertStringIncludes(text, '-H "Authorization: Bearer YOUR_KEY"');
+});
+
+Deno.test("A model's refusal is told in the words of the command line", () => {
+  const [terminal, text] = recorder({ isTerminal: false });
+  const error = new InvalidParameterError(
+    "maxBatchSize",
+    0,
+    "Cannot use maxBatchSize 0: at least 1",
+  );
+  assertEquals(explain(error, terminal), 2);
+  assertEquals(explain(new CheckpointError("x.gguf", "Cannot read x.gguf"), terminal), 1);
+  assertEquals(
+    text(),
+    "error: Cannot use --max-batch-size 0: at least 1\nerror: Cannot read x.gguf\n",
+  );
+});
+
+Deno.test("An error of listening becomes one sentence", () => {
+  assertEquals(
+    listenProblem(new Deno.errors.PermissionDenied("no"), "h", 80),
+    "Cannot listen on port 80 without permission: choose one above 1023 with --port",
+  );
+  assertEquals(listenProblem(new Error("odd"), "h", 1), "Cannot listen on h port 1: odd");
+});
+
+/** A server whose requests end when the test says so, or when they are cut. */
+function fakeServer(): { readonly shutdown: () => Promise<void>; readonly end: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { shutdown: () => promise, end: resolve };
+}
+
+Deno.test("Draining waits for open requests and cuts nothing when they end in time", async () => {
+  const server = fakeServer();
+  setTimeout(server.end, 5);
+  let cuts = 0;
+  const finished = await drain(server, 10, () => Promise.resolve(void cuts++));
+  assertEquals([finished, cuts], [true, 0]);
+});
+
+Deno.test("Draining cuts what is open when the time is up, at once for 0", async () => {
+  for (const timeout of [0, 0.01]) {
+    const server = fakeServer();
+    let cuts = 0;
+    const finished = await drain(server, timeout, () => {
+      cuts++;
+      server.end();
+      return Promise.resolve();
+    });
+    assertEquals([finished, cuts], [false, 1]);
+  }
+});
