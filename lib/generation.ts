@@ -86,6 +86,10 @@ export async function* generateDeltas(
 ): AsyncGenerator<GenerationDelta, void, void> {
   const { requestId, prompt, params, priority, signal } = generation;
   signal?.throwIfAborted();
+  const detokenizer = new Detokenizer(tokenizer, {
+    promptIds: prompt.tokenIds,
+    skipSpecialTokens: params.skipSpecialTokens,
+  });
   const channel: Channel<TokenEvent> = engine.submit({
     id: requestId,
     promptTokenIds: prompt.tokenIds,
@@ -95,10 +99,6 @@ export async function* generateDeltas(
   const forget = watch(signal, (reason) => {
     engine.abort(requestId);
     channel.fail(reason);
-  });
-  const detokenizer = new Detokenizer(tokenizer, {
-    promptIds: prompt.tokenIds,
-    skipSpecialTokens: params.skipSpecialTokens,
   });
   const recent = prompt.tokenIds.slice(-CONTEXT_TOKENS);
   try {

@@ -154,6 +154,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       enablePrefixCaching: options.enablePrefixCaching ?? true,
       maxWaitingRequests: positiveInteger(options, "maxWaitingRequests", 1024),
       endTokenIds: endTokens(checkpoint, tokenizer),
+      fits: (step) => runner.fits(step),
     });
     return {
       id,

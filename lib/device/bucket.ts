@@ -173,19 +173,25 @@ function smallest(table: readonly AttentionBucket[], step: StepShape): Attention
 }
 
 /**
- * The smallest bucket that holds a step. A step that no prefill or decode bucket holds runs as an
- * append; one that no append bucket holds is a bug of whoever planned it.
+ * The smallest bucket that holds a step, or undefined. A step that no prefill or decode bucket
+ * holds runs as an append.
  */
-export function chooseBucket(tables: BucketTables, step: StepShape): Bucket {
+export function findBucket(tables: BucketTables, step: StepShape): Bucket | undefined {
   const tokenCount = tables.tokenwise.find((count) => count >= step.tokenCount);
-  invariant(tokenCount !== undefined, `No token-wise bucket holds ${step.tokenCount} tokens`);
   const own = step.kind === "append" ? undefined : smallest(tables[step.kind], step);
   const found = own ?? smallest(tables.append, step);
-  invariant(found !== undefined, `No bucket holds a step of ${JSON.stringify(step)}`);
+  if (tokenCount === undefined || found === undefined) return undefined;
   return {
     kind: own === undefined ? "append" : step.kind,
     batchSize: found.batchSize,
     attentionSize: found.attentionSize,
     tokenCount,
   };
+}
+
+/** The smallest bucket that holds a step; it is a bug of whoever planned it when there is none. */
+export function chooseBucket(tables: BucketTables, step: StepShape): Bucket {
+  const bucket = findBucket(tables, step);
+  invariant(bucket !== undefined, `No bucket holds a step of ${JSON.stringify(step)}`);
+  return bucket;
 }

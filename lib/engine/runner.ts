@@ -1,6 +1,6 @@
 /** Batch → device → rows: the engine's only hand on the device. */
 
-import { type BucketTables, chooseBucket, type StepShape } from "../device/bucket.ts";
+import { type BucketTables, chooseBucket, findBucket, type StepShape } from "../device/bucket.ts";
 import type { Model } from "../models/model.ts";
 import type { Batch } from "./batch.ts";
 
@@ -73,6 +73,11 @@ export class DeviceRunner implements Runner {
     this.maxContextLength = model.maxContextLength;
     this.maxPromptLength = model.maxPromptLength;
     this.vocabSize = model.config.vocabSize;
+  }
+
+  /** Whether some bucket holds a step. */
+  fits(step: StepShape): boolean {
+    return findBucket(this.#model.buckets, step) !== undefined;
   }
 
   run(batch: Batch): Promise<Rows> {

@@ -9,12 +9,12 @@
  * 3. waiting requests, in the same order, while sequences, tokens and blocks are left
  *
  * Where 1 leaves nothing for 2 and 3, they go first in the next step, with what 1 does not need or
- * a quarter of the tokens, so that neither side can starve the other. A request is admitted only with blocks for all of its
- * present tokens, so only decoding can run out of blocks; then the running request that comes last
- * in order of priority and arrival is preempted: it gives its blocks back, waits again, and later
- * recomputes what the prefix cache has lost of it. The first in order is never preempted by the
- * others, hence somebody always gets on. Priority is strict: while more urgent requests keep coming,
- * less urgent ones wait.
+ * a quarter of the tokens, so that neither side can starve the other. A request is admitted only
+ * with blocks for all of its present tokens, so only decoding can run out of blocks; then the
+ * running request that comes last in order of priority and arrival is preempted: it gives its
+ * blocks back, waits again, and later recomputes what the prefix cache has lost of it. The first
+ * in order is never preempted by the others, hence somebody always gets on. Priority is strict:
+ * while more urgent requests keep coming, less urgent ones wait.
  */
 
 import { invariant } from "../base/invariant.ts";
