@@ -97,8 +97,8 @@ export async function* generateDeltas(
     priority,
   });
   const forget = watch(signal, (reason) => {
+    channel.fail(reason); // before the engine closes it as a quiet end
     engine.abort(requestId);
-    channel.fail(reason);
   });
   const recent = prompt.tokenIds.slice(-CONTEXT_TOKENS);
   try {

@@ -1,6 +1,7 @@
-/** Everything `LLM.load` takes. */
+/** Everything `LLM.load` takes, its defaults and its checks. */
 
-import type { AttentionBucket } from "./device/bucket.ts";
+import { InvalidParameterError } from "./base/errors.ts";
+import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 
 /** One report of progress while a model loads. */
 export interface LoadProgress {
@@ -48,4 +49,88 @@ export interface LLMOptions {
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops the loading. */
   readonly signal?: AbortSignal;
+}
+
+/** Options with every default filled in and every value checked. */
+export interface ResolvedOptions {
+  readonly threads: number;
+  readonly kernels: "simd" | "reference";
+  readonly kvCacheDtype: "bfloat16" | "float32";
+  /** undefined: as much as the default and the context allow. */
+  readonly kvCacheBytes: number | undefined;
+  /** undefined: the model's. */
+  readonly maxModelLength: number | undefined;
+  readonly maxBatchSize: number;
+  readonly maxTokensPerStep: number;
+  readonly maxWaitingRequests: number;
+  readonly enablePrefixCaching: boolean;
+  readonly generationConfig: "auto" | "none";
+  readonly buckets: Partial<BucketTables>;
+}
+
+/** Most worker threads. */
+const THREADS_MAX = 64;
+
+/** One thread a core, but no more than the processing elements of a card. */
+function defaultThreads(): number {
+  return Math.min(8, Math.max(1, navigator.hardwareConcurrency));
+}
+
+function integer(
+  options: LLMOptions,
+  name: keyof LLMOptions,
+  range: { min: number; max?: number },
+): number | undefined {
+  const value = options[name];
+  if (value === undefined) return undefined;
+  const { min, max = Number.MAX_SAFE_INTEGER } = range;
+  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) {
+    return value as number;
+  }
+  const limits = range.max === undefined ? `of at least ${min}` : `from ${min} to ${max}`;
+  throw new InvalidParameterError(
+    name,
+    value,
+    `Cannot use ${name} ${String(value)}: it must be an integer ${limits}`,
+  );
+}
+
+function oneOf<const T extends string>(
+  options: LLMOptions,
+  name: keyof LLMOptions,
+  allowed: readonly [T, ...T[]],
+): T {
+  const value = options[name] ?? allowed[0];
+  const found = allowed.find((choice) => choice === value);
+  if (found !== undefined) return found;
+  throw new InvalidParameterError(
+    name,
+    value,
+    `Cannot use ${name} "${String(value)}": it must be ${
+      allowed.map((choice) => `"${choice}"`).join(" or ")
+    }`,
+  );
+}
+
+/** Checks options and fills in the defaults. */
+export function resolveOptions(options: LLMOptions): ResolvedOptions {
+  const positive = { min: 1 };
+  return {
+    threads: integer(options, "threads", { min: 0, max: THREADS_MAX }) ?? defaultThreads(),
+    kernels: oneOf(options, "kernels", ["simd", "reference"]),
+    kvCacheDtype: oneOf(options, "kvCacheDtype", ["bfloat16", "float32"]),
+    kvCacheBytes: integer(options, "kvCacheBytes", positive),
+    maxModelLength: integer(options, "maxModelLength", positive),
+    maxBatchSize: integer(options, "maxBatchSize", positive) ?? 64,
+    maxTokensPerStep: integer(options, "maxTokensPerStep", positive) ?? 512,
+    maxWaitingRequests: integer(options, "maxWaitingRequests", positive) ?? 1024,
+    enablePrefixCaching: options.enablePrefixCaching ?? true,
+    generationConfig: oneOf(options, "generationConfig", ["auto", "none"]),
+    buckets: {
+      ...(options.prefillBuckets && { prefill: options.prefillBuckets }),
+      ...(options.decodeBuckets && { decode: options.decodeBuckets }),
+      ...(options.appendBuckets && { append: options.appendBuckets }),
+      ...(options.tokenwiseBuckets && { tokenwise: options.tokenwiseBuckets }),
+    },
+  };
 }

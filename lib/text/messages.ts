@@ -22,13 +22,13 @@ export interface MessageRules {
 const DEPTH_MAX = 100;
 
 /** Parts that are text, and the key that holds it. */
-const TEXT_KEYS: Readonly<Record<string, string>> = {
-  text: "text",
-  input_text: "text",
-  output_text: "text",
-  refusal: "refusal",
-  thinking: "thinking",
-};
+const TEXT_KEYS: ReadonlyMap<unknown, string> = new Map([
+  ["text", "text"],
+  ["input_text", "text"],
+  ["output_text", "text"],
+  ["refusal", "refusal"],
+  ["thinking", "thinking"],
+]);
 
 /**
  * Messages as templates expect them:
@@ -110,7 +110,7 @@ function normalizePart(part: unknown, where: string, inSystem: boolean): TextPar
   if (typeof part === "string") return { type: "text", text: part };
   if (!isRecord(part)) return fail(where, part, "it must be text or an object");
   const type = part["type"] ?? "text";
-  const key = typeof type === "string" ? TEXT_KEYS[type] : undefined;
+  const key = TEXT_KEYS.get(type);
   if (key === undefined) {
     if (inSystem) return undefined;
     return fail(`${where}.type`, type, 'this model reads text: it must be "text"');

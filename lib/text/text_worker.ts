@@ -42,7 +42,6 @@ interface Job {
 
 /** The worker looks at the clock itself; this much later it is stuck inside a single operation. */
 const GRACE_MS = 500;
-const IDLE_MS = 10_000;
 
 /** A thread that renders chat templates one after another. */
 export class TextWorker implements Disposable {
@@ -52,6 +51,12 @@ export class TextWorker implements Disposable {
   #current: Job | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
+  #idleMs: number;
+
+  /** @param options `idleMs`: how long the thread waits for more work. Default 10,000. */
+  constructor(options: { readonly idleMs?: number } = {}) {
+    this.#idleMs = options.idleMs ?? 10_000;
+  }
 
   /**
    * Renders a template.
@@ -91,7 +96,7 @@ export class TextWorker implements Disposable {
     clearTimeout(this.#timer);
     if (this.#current === undefined) {
       if (this.#worker === undefined) return;
-      const timer = setTimeout(() => this.#stop(), IDLE_MS);
+      const timer = setTimeout(() => this.#stop(), this.#idleMs);
       Deno.unrefTimer(timer);
       this.#timer = timer;
       return;

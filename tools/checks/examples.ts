@@ -35,13 +35,13 @@ async function runServed(model: string): Promise<string | undefined> {
     args: [...RUN, "examples/mount.ts", model, "0"],
     cwd: ROOT,
     stdin: "null",
-    stdout: "piped",
-    stderr: "inherit",
+    stdout: "inherit",
+    stderr: "piped", // where Deno says where it listens
   }).spawn();
   const timer = setTimeout(() => child.kill(), TIME_LIMIT_MS);
   let said = "";
   const decoder = new TextDecoder();
-  const reader = child.stdout.getReader();
+  const reader = child.stderr.getReader();
   let port: string | undefined;
   while (port === undefined) {
     const { done, value } = await reader.read();

@@ -42,7 +42,7 @@ export function defineExpand(
       doWhile(
         i32.ne(panel, end),
         decoder.begin(panel),
-        Array.from({ length: decoder.stepK }, (_, i) => storeWeights(i)),
+        decoder.order.map((i) => storeWeights(i)),
         increment(panel, decoder.stepBytes),
         increment(target, decoder.stepK / CLASS_COUNT * EXPANDED_ROW_BYTES),
       ),

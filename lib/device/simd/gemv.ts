@@ -14,7 +14,7 @@ import {
 import { blockElements, PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
-import { createDecoder } from "./panel_decoder.ts";
+import { createSumDecoder } from "./panel_decoder.ts";
 import { invariant } from "../../base/invariant.ts";
 
 /** (panel, x, out, panelCount): consecutive panels into consecutive runs of eight outputs. */
@@ -58,7 +58,7 @@ function defineGemv(
     out,
     panelCount,
   ) => {
-    const decoder = createDecoder(format, scope);
+    const decoder = createSumDecoder(format, scope);
     invariant(k > 0 && k % decoder.stepK === 0, `A ${format} weight has k ${k}`);
     // Two vectors of columns for each of the four classes of k.
     const sums = scope.locals("v128", 8);
@@ -96,7 +96,7 @@ function defineGemv(
         doWhile(
           i32.ne(xAt, xEnd),
           decoder.begin(weight),
-          Array.from({ length: decoder.stepK }, (_, i) => multiply(i)),
+          decoder.order.map((i) => multiply(i)),
           increment(weight, decoder.stepBytes),
           increment(xAt, 4 * decoder.stepK),
         ),

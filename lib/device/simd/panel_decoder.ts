@@ -30,11 +30,13 @@ export interface PanelDecoder {
   readonly setup: Body;
   /** What a step needs before its weights: the block's scales. `step` points at the step. */
   begin(step: Expr<"i32">): Body;
+  /** The order in which the k of a step are best asked for: ascending within each class mod 4. */
+  readonly order: readonly number[];
   /** The weights of the i-th k of the step. */
   weights(step: Expr<"i32">, i: number): EightWeights;
 }
 
-/** The decoder of a format; its locals belong to `scope`. */
+/** The decoder of a format; its locals belong to `scope`. Every value has its exact bits. */
 export function createDecoder(format: WeightFormat, scope: FunctionScope): PanelDecoder {
   switch (format) {
     case "f32":
@@ -54,12 +56,26 @@ export function createDecoder(format: WeightFormat, scope: FunctionScope): Panel
   }
 }
 
+/**
+ * A decoder for sums that start at +0: it may give +0 for a weight of −0, which such a sum cannot
+ * tell apart, where that is faster.
+ */
+export function createSumDecoder(format: WeightFormat, scope: FunctionScope): PanelDecoder {
+  return format === "q4_0" ? decodeQ4Sum(scope) : createDecoder(format, scope);
+}
+
 const NOTHING: Body = [];
+
+/** 0, 1, 2, … */
+function ascending(stepK: number): number[] {
+  return Array.from({ length: stepK }, (_, i) => i);
+}
 
 function decodeF32(): PanelDecoder {
   return {
     stepK: 8,
     stepBytes: 8 * 32,
+    order: ascending(8),
     setup: NOTHING,
     begin: () => NOTHING,
     weights: (step, i) => ({
@@ -77,6 +93,7 @@ function decodeBf16(scope: FunctionScope): PanelDecoder {
   return {
     stepK: 8,
     stepBytes: 8 * 16,
+    order: ascending(8),
     setup: [set(mask, v128.constI32(0xffff0000))],
     begin: () => NOTHING,
     weights: (step, i) => ({
@@ -95,6 +112,7 @@ function decodeF16(scope: FunctionScope): PanelDecoder {
   return {
     stepK: 8,
     stepBytes: 8 * 16,
+    order: ascending(8),
     setup: halves.setup,
     begin: () => NOTHING,
     weights: (step, i) => ({
@@ -124,6 +142,7 @@ function decodeQ8(scope: FunctionScope): PanelDecoder {
   return {
     stepK: QUANT_BLOCK,
     stepBytes: 16 + 8 * QUANT_BLOCK,
+    order: ascending(QUANT_BLOCK),
     setup: [halves.setup, set(lowBytes, toTop(0)), set(highBytes, toTop(4))],
     begin: (step) => halves.expandScales(scales, codes, step, 0),
     weights: (step, i) => ({
@@ -151,6 +170,7 @@ function decodeQ4Symmetric(scope: FunctionScope): PanelDecoder {
   return {
     stepK: QUANT_BLOCK,
     stepBytes: 16 + 4 * QUANT_BLOCK,
+    order: ascending(QUANT_BLOCK),
     setup: [
       halves.setup,
       set(flip, v128.constI32(0x88888888)),
@@ -167,33 +187,76 @@ function decodeQ4Symmetric(scope: FunctionScope): PanelDecoder {
 
 /** w = d · q + m: the product is exact (4 and 11 bits), so that fused or not it rounds once. */
 function decodeQ4Affine(scope: FunctionScope): PanelDecoder {
+  const minima = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+  return decodeNibbles(scope, 32, minima, (halves, _scales, spare, step) => [
+    halves.expandScales(minima, spare, step, 16),
+  ]);
+}
+
+/** w = d · q − 8 · d: both products and their sum are exact, so this is d · (q − 8). */
+function decodeQ4Sum(scope: FunctionScope): PanelDecoder {
+  const minima = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+  return decodeNibbles(scope, 16, minima, (_halves, scales, spare) => [
+    set(spare, v128.constF32(-8)),
+    minima.map((minimum, half) => set(minimum, f32x4.mul(scales[half] as Local<"v128">, spare))),
+  ]);
+}
+
+/** k of a group of nibbles, one byte each in every lane. */
+const GROUP_K = 4;
+
+/**
+ * w = d · q + minimum, with groups of nibbles from byte `header` of a block on.
+ *
+ * To bring byte u of each lane down, the group is loaded anew u bytes further on, which takes no
+ * vector instruction as a shift would; upper nibbles stay where they are, 16 · q under scales of
+ * d / 16. Only the block's last group is shifted: its loads would reach beyond the panel. Two
+ * classes of k are worked through before the other two, because the accumulators of all four leave
+ * too few registers for the rest.
+ */
+function decodeNibbles(
+  scope: FunctionScope,
+  header: number,
+  minima: readonly [Local<"v128">, Local<"v128">],
+  expandMinima: (
+    halves: HalfExpander,
+    scales: readonly [Local<"v128">, Local<"v128">],
+    spare: Local<"v128">,
+    step: Expr<"i32">,
+  ) => Body,
+): PanelDecoder {
   const halves = new HalfExpander(scope, 1);
   const scales = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
-  const minima = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
-  const mask = scope.local("v128");
+  const lowMask = scope.local("v128");
+  const highMask = scope.local("v128");
   const group = scope.local("v128");
-  const nibble = (bit: number): Expr<"v128"> =>
-    bit === 28 ? i32x4.shrU(group, 28) : v128.and(bit === 0 ? group : i32x4.shrU(group, bit), mask);
+  const loadByte = (step: Expr<"i32">, i: number): Expr<"v128"> => {
+    const u = i % GROUP_K;
+    const groupStart = header + 4 * (i - u);
+    if (i < QUANT_BLOCK - GROUP_K || u === 0) return v128.load(step, groupStart + u);
+    return i32x4.shrU(v128.load(step, groupStart), 8 * u);
+  };
+  const weight = (mask: Local<"v128">, half: 0 | 1): Expr<"v128"> =>
+    f32x4.relaxedMadd(f32x4.convertI32x4S(v128.and(group, mask)), scales[half], minima[half]);
+  const classes = (pair: number) => ascending(QUANT_BLOCK).filter((i) => i % 4 >> 1 === pair);
   return {
     stepK: QUANT_BLOCK,
-    stepBytes: 32 + 4 * QUANT_BLOCK,
-    setup: [halves.setup, set(mask, v128.constI32(15))],
+    stepBytes: header + 4 * QUANT_BLOCK,
+    order: [...classes(0), ...classes(1)],
+    setup: [
+      halves.setup,
+      set(lowMask, v128.constI32(0x0f)),
+      set(highMask, v128.constI32(0xf0)),
+    ],
     begin: (step) => [
       halves.expandScales(scales, group, step, 0),
-      halves.expandScales(minima, group, step, 16),
+      expandMinima(halves, scales, group, step),
+      set(scales[1], f32x4.mul(scales[1], v128.constF32(1 / 16))),
     ],
     weights: (step, i) => ({
-      prepare: i % 4 === 0 ? [set(group, v128.load(step, 32 + 4 * i))] : NOTHING,
-      low: f32x4.relaxedMadd(
-        f32x4.convertI32x4S(nibble(8 * (i % 4))),
-        scales[0],
-        minima[0],
-      ),
-      high: f32x4.relaxedMadd(
-        f32x4.convertI32x4S(nibble(8 * (i % 4) + 4)),
-        scales[1],
-        minima[1],
-      ),
+      prepare: [set(group, loadByte(step, i))],
+      low: weight(lowMask, 0),
+      high: weight(highMask, 1),
     }),
   };
 }
