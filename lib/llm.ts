@@ -213,7 +213,7 @@ export class LLM implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.#loaded.engine.close();
     await this.#loaded.model.close();
-    this.#loaded.chatTemplate?.close();
+    this.#loaded.textWorker.close();
   }
 
   #one(
@@ -248,25 +248,21 @@ export class LLM implements AsyncDisposable {
     }
   }
 
-  async #render(messages: readonly ChatMessage[], options: ChatOptions): Promise<EncodedPrompt> {
-    const { tokenizer, chatTemplate } = this.#loaded;
-    if (options.chatTemplate === undefined) {
-      if (chatTemplate === undefined) {
-        throw new ChatTemplateError(
-          `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
-        );
-      }
-      return await encodeConversation(messages, chatTemplate, tokenizer, options);
+  #render(messages: readonly ChatMessage[], options: ChatOptions): Promise<EncodedPrompt> {
+    const { tokenizer, chatTemplate, textWorker: worker } = this.#loaded;
+    const template = options.chatTemplate === undefined
+      ? chatTemplate
+      : new ChatTemplate(options.chatTemplate, {
+        tokens: tokenizer.specialTokens,
+        file: "chatTemplate",
+        worker,
+      });
+    if (template === undefined) {
+      throw new ChatTemplateError(
+        `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
+      );
     }
-    const own = new ChatTemplate(options.chatTemplate, {
-      tokens: tokenizer.specialTokens,
-      file: "chatTemplate",
-    });
-    try {
-      return await encodeConversation(messages, own, tokenizer, options);
-    } finally {
-      own.close();
-    }
+    return encodeConversation(messages, template, tokenizer, options);
   }
 }
 

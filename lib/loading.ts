@@ -9,6 +9,7 @@ import { Model } from "./models/model.ts";
 import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts";
 import type { SamplingDefaults } from "./sampling/params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
+import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
 
 /** The parts of a loaded model. */
@@ -19,6 +20,8 @@ export interface LoadedModel {
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  /** Renders the templates: the model's own, and those that requests bring. */
+  readonly textWorker: TextWorker;
   readonly samplingDefaults: SamplingDefaults;
 }
 
@@ -29,20 +32,19 @@ function loadTokenizer({ text }: Checkpoint): Tokenizer {
 }
 
 /** A template given by the caller, else the checkpoint's own, else none. */
-export function loadChatTemplate(
-  { text }: Pick<Checkpoint, "text">,
+function loadChatTemplate(
+  { text }: Checkpoint,
   tokenizer: Tokenizer,
+  worker: TextWorker,
   given: string | undefined,
 ): ChatTemplate | undefined {
-  if (given !== undefined) {
-    return new ChatTemplate(given, { tokens: tokenizer.specialTokens, file: "chatTemplate" });
-  }
-  const [source, file] = text.kind === "gguf"
+  const [source, file] = given !== undefined
+    ? [given, "chatTemplate"]
+    : text.kind === "gguf"
     ? [text.metadata.get("tokenizer.chat_template"), text.file]
     : [text.chatTemplate, text.files.chatTemplate ?? text.files.tokenizerConfig];
-  return typeof source === "string"
-    ? new ChatTemplate(source, { tokens: tokenizer.specialTokens, file })
-    : undefined;
+  if (typeof source !== "string") return undefined;
+  return new ChatTemplate(source, { tokens: tokenizer.specialTokens, file, worker });
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
@@ -71,7 +73,8 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   using checkpoint = await openCheckpoint(path);
   // Text first: it is quick, and a broken tokenizer should not wait for the weights.
   const tokenizer = loadTokenizer(checkpoint);
-  const chatTemplate = loadChatTemplate(checkpoint, tokenizer, options.chatTemplate);
+  const textWorker = new TextWorker(); // its thread starts with the first render
+  const chatTemplate = loadChatTemplate(checkpoint, tokenizer, textWorker, options.chatTemplate);
   const model = await Model.load(checkpoint, {
     ...resolved,
     onBytes: report("read"),
@@ -94,6 +97,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       engine,
       tokenizer,
       chatTemplate,
+      textWorker,
       samplingDefaults: resolved.generationConfig === "auto"
         ? samplingDefaults(checkpoint.generation)
         : {},

@@ -50,7 +50,7 @@ async function checkLogits(
   } finally {
     await loaded.engine.close();
     await loaded.model.close();
-    loaded.chatTemplate?.close();
+    loaded.textWorker.close();
   }
 }
 

@@ -67,10 +67,15 @@ function defineGemv(
     const xAt = scope.local("i32");
     const xEnd = scope.local("i32");
 
+    // Which four are in `four` where the code being emitted stands.
+    let loaded = -1;
     const loadActivation = (i: number): Body => {
       if (activations === "splat") return [set(activation, v128.load32Splat(xAt, 4 * i))];
+      const fourStart = i - i % 4;
+      const isLoaded = fourStart === loaded;
+      loaded = fourStart;
       return [
-        i % 4 === 0 ? [set(four, v128.load(xAt, 4 * i))] : [],
+        isLoaded ? [] : [set(four, v128.load(xAt, 4 * fourStart))],
         set(activation, splatLane(four, i % 4)),
       ];
     };
