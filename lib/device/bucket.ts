@@ -50,31 +50,32 @@ export interface BucketLimits {
   readonly maxTokensPerStep: number;
 }
 
-/** 1, 2, 4 … and the limit itself. */
-function doubling(from: number, limit: number): number[] {
+/** `from`, then `factor` times as much each time, and the limit itself. */
+function growing(from: number, limit: number, factor: number): number[] {
   const sizes: number[] = [];
-  for (let size = Math.min(from, limit); size < limit; size *= 2) sizes.push(size);
+  for (let size = Math.min(from, limit); size < limit; size *= factor) sizes.push(size);
   return [...sizes, limit];
 }
 
 /**
- * The default tables: batch sizes 1, 2, 4 … up to the limit. Decode and append contexts 512,
- * 1024 … up to the longest; whole prompts 64, 128 … up to the tokens of one step; append takes up
- * to a whole step of new tokens. Token counts 1, 2, 4 … up to the tokens of one step.
+ * The default tables: batch sizes 1, 4, 16 … up to the limit. Decode and append contexts 512,
+ * 2048 … up to the longest; whole prompts 128, 512 … up to the tokens of one step; append takes
+ * up to a whole step of new tokens. Token counts 1, 2, 4 … up to the tokens of one step. A coarse
+ * table costs nothing but memory for block tables: kernels skip what a step does not fill.
  */
 export function defaultBuckets(limits: BucketLimits): BucketTables {
-  const contexts = doubling(512, limits.maxContextLength);
-  const batches = doubling(1, limits.maxBatchSize);
+  const contexts = growing(512, limits.maxContextLength, 4);
+  const batches = growing(1, limits.maxBatchSize, 4);
   const inputSize = Math.min(limits.maxTokensPerStep, limits.maxContextLength);
   const cross = (sizes: readonly number[], extra: { inputSize?: number } = {}) =>
     batches.flatMap((batchSize) =>
       sizes.map((attentionSize) => ({ batchSize, attentionSize, ...extra }))
     );
   return {
-    prefill: cross(doubling(64, inputSize)),
+    prefill: cross(growing(128, inputSize, 4)),
     decode: cross(contexts),
     append: cross(contexts, { inputSize }),
-    tokenwise: doubling(1, limits.maxTokensPerStep),
+    tokenwise: growing(1, limits.maxTokensPerStep, 2),
   };
 }
 

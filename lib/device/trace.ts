@@ -9,22 +9,31 @@ export interface TraceEntry {
   readonly totalMs: number;
 }
 
+/** One kernel's totals while they grow. */
+export interface KernelTotal {
+  readonly kernel: string;
+  count: number;
+  totalMs: number;
+}
+
 /** Adds up kernel runs. */
 export class KernelTrace {
-  readonly #totals = new Map<string, { count: number; totalMs: number }>();
+  readonly #totals = new Map<string, KernelTotal>();
 
-  add(kernel: string, elapsedMs: number): void {
-    const total = this.#totals.get(kernel);
+  /** The totals of a kernel: look them up once, then add to them. */
+  total(kernel: string): KernelTotal {
+    let total = this.#totals.get(kernel);
     if (total === undefined) {
-      this.#totals.set(kernel, { count: 1, totalMs: elapsedMs });
-      return;
+      total = { kernel, count: 0, totalMs: 0 };
+      this.#totals.set(kernel, total);
     }
-    total.count++;
-    total.totalMs += elapsedMs;
+    return total;
   }
 
-  /** The totals so far, in the order the kernels first ran. */
+  /** The totals so far of the kernels that ran. */
   entries(pe: number): TraceEntry[] {
-    return [...this.#totals].map(([kernel, total]) => ({ pe, kernel, ...total }));
+    return [...this.#totals.values()]
+      .filter((total) => total.count > 0)
+      .map((total) => ({ pe, ...total }));
   }
 }

@@ -16,8 +16,8 @@ Deno.test("The default tables reach the longest context, the largest batch and a
   assertEquals(maxContextLength(tables), 3000);
   assertEquals(maxPromptLength(tables), 3000);
   assertEquals(tables.tokenwise, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
-  assertEquals([...new Set(tables.decode.map((b) => b.batchSize))], [1, 2, 4, 8, 12]);
-  assertEquals([...new Set(tables.decode.map((b) => b.attentionSize))], [512, 1024, 2048, 3000]);
+  assertEquals([...new Set(tables.decode.map((b) => b.batchSize))], [1, 4, 12]);
+  assertEquals([...new Set(tables.decode.map((b) => b.attentionSize))], [512, 2048, 3000]);
 });
 
 Deno.test("Every step within the limits finds a bucket that holds it", () => {
@@ -50,7 +50,7 @@ Deno.test("The smallest bucket that fits is chosen", () => {
   assertEquals(chooseBucket(bucketTables({}, limits), step), {
     kind: "decode",
     batchSize: 4,
-    attentionSize: 1024,
+    attentionSize: 2048,
     tokenCount: 4,
   });
 });

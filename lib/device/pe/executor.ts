@@ -1,8 +1,9 @@
 /** Fetch–execute: runs a wire's commands on one processing element's share of rows, columns or units. */
 
+import { invariant } from "../../base/invariant.ts";
 import type { Command, Operand, Wire } from "../compiler/wire.ts";
 import type { KernelTable } from "../kernel_table.ts";
-import type { KernelTrace } from "../trace.ts";
+import type { KernelTotal, KernelTrace } from "../trace.ts";
 
 /** Which processing element this is, of how many. */
 export interface PeIdentity {
@@ -18,11 +19,23 @@ export interface StepCounts {
 
 type Work = Exclude<Command, { op: "barrier" }>;
 
+/** A command with where its time is added up, or null for a barrier. */
+type Prepared = { readonly command: Work; readonly total: KernelTotal } | null;
+
+/** Backend, operation and weight format: `simd.matmul.q4_1`. */
+function kernelName(backend: string, command: Work): string {
+  const name = `${backend}.${command.op}`;
+  return "weight" in command && typeof command.weight === "object"
+    ? `${name}.${command.weight.format}`
+    : name;
+}
+
 /** What one processing element runs. */
 export class Executor {
   readonly #kernels: KernelTable;
   readonly #pe: PeIdentity;
   readonly #trace: KernelTrace;
+  readonly #wires: { readonly wire: Wire; readonly steps: readonly Prepared[] }[] = [];
 
   constructor(kernels: KernelTable, pe: PeIdentity, trace: KernelTrace) {
     this.#kernels = kernels;
@@ -30,26 +43,33 @@ export class Executor {
     this.#trace = trace;
   }
 
-  /** Runs all commands; `barrier` returns when every processing element has arrived. */
-  run(wire: Wire, counts: StepCounts, barrier: () => void): void {
-    for (const command of wire.commands) {
-      if (command.op === "barrier") {
+  /** Makes a wire known; the number it has from now on. */
+  load(wire: Wire): number {
+    const steps = wire.commands.map((command): Prepared =>
+      command.op === "barrier"
+        ? null
+        : { command, total: this.#trace.total(kernelName(this.#kernels.backend, command)) }
+    );
+    return this.#wires.push({ wire, steps }) - 1;
+  }
+
+  /** Runs all commands of a wire; `barrier` returns when every processing element has arrived. */
+  run(wireNumber: number, counts: StepCounts, barrier: () => void): void {
+    const known = this.#wires[wireNumber];
+    invariant(known !== undefined, `Wire ${wireNumber} was not loaded`);
+    for (const step of known.steps) {
+      if (step === null) {
         barrier();
         continue;
       }
+      const { command, total } = step;
       const rowCount = command.rows === "tokens" ? counts.tokens : counts.outputs;
       if (rowCount === 0) continue;
       const start = performance.now();
-      this.#execute(command, wire, rowCount);
-      this.#trace.add(this.#name(command), performance.now() - start);
+      this.#execute(command, known.wire, rowCount);
+      total.count++;
+      total.totalMs += performance.now() - start;
     }
-  }
-
-  #name(command: Work): string {
-    const name = `${this.#kernels.backend}.${command.op}`;
-    return "weight" in command && typeof command.weight === "object"
-      ? `${name}.${command.weight.format}`
-      : name;
   }
 
   #at(operand: Operand): number {

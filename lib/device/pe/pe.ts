@@ -26,7 +26,6 @@ export class InlinePe implements PeGroup {
   readonly count = 1;
   readonly #trace = new KernelTrace();
   readonly #executor: Executor;
-  readonly #wires: Wire[] = [];
 
   constructor(backend: BackendName, hbm: Hbm, scratch: Scratch) {
     const kernels = createKernels(backend, hbm.memory, scratch);
@@ -34,13 +33,12 @@ export class InlinePe implements PeGroup {
   }
 
   load(wire: Wire): Promise<number> {
-    return Promise.resolve(this.#wires.push(wire) - 1);
+    return Promise.resolve(this.#executor.load(wire));
   }
 
   run(wireNumber: number, counts: StepCounts): Promise<void> {
-    const wire = this.#wires[wireNumber] as Wire;
     try {
-      this.#executor.run(wire, counts, () => {});
+      this.#executor.run(wireNumber, counts, () => {});
       return Promise.resolve();
     } catch (cause) {
       return Promise.reject(new DeviceError(`The processing element failed: ${cause}`, { cause }));

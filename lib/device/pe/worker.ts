@@ -30,7 +30,6 @@ function serve(start: WorkerStart): void {
   const trace = new KernelTrace();
   const kernels = createKernels(start.backend, memory, start.scratch);
   const executor = new Executor(kernels, { index: peIndex, count: peCount }, trace);
-  const wires: Wire[] = [];
   const bytesAt = (address: number, length: number) =>
     new Uint8Array(memory.buffer).subarray(address >>> 0, (address >>> 0) + length);
 
@@ -41,14 +40,12 @@ function serve(start: WorkerStart): void {
     try {
       switch (kind) {
         case COMMAND.run:
-          executor.run(
-            wires[first] as Wire,
-            { tokens: second, outputs: third },
-            () => queue.barrier(),
-          );
+          executor.run(first, { tokens: second, outputs: third }, () => queue.barrier());
           break;
         case COMMAND.loadWire:
-          wires.push(JSON.parse(new TextDecoder().decode(bytesAt(first, second).slice())));
+          executor.load(
+            JSON.parse(new TextDecoder().decode(bytesAt(first, second).slice())) as Wire,
+          );
           break;
         case COMMAND.trace: {
           // Each element has `second` bytes: the length, then the JSON of its totals.

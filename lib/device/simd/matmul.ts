@@ -41,7 +41,6 @@ export function planTiles(rowCount: number): TilePlan {
 
 /** Multiplies with kernels that are compiled when a format and k are first seen. */
 export class Matmul {
-  readonly #memory: WebAssembly.Memory;
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
   readonly #gemv: KernelCache<[WeightFormat, number], Gemv>;
   readonly #gemm: KernelCache<[WeightFormat, number, number], Gemm>;
@@ -51,10 +50,12 @@ export class Matmul {
     memory: WebAssembly.Memory,
     scratch: { readonly address: number; readonly sizeBytes: number },
   ) {
-    this.#memory = memory;
     this.#scratch = scratch;
     this.#gemv = new KernelCache((format, k) => compileGemv(memory, format, k));
-    this.#gemm = new KernelCache((format, k, smallRows) => this.#buildGemm(format, k, smallRows));
+    this.#gemm = new KernelCache((format, k, smallRows) => {
+      const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
+      return compileGemm(memory, format, k, { smallRows, largeRows });
+    });
     this.#pack = new KernelCache((rows, k) => compilePack(memory, rows, k));
   }
 
@@ -106,15 +107,11 @@ export class Matmul {
     const rowBytes = 4 * k;
     const room = Math.floor((this.#scratch.sizeBytes - expandedBytes(k)) / rowBytes);
     const wanted = Math.max(Math.floor(PACKED_BYTES_WANTED / rowBytes), PACKED_ROWS_MIN);
-    return Math.min(room - TILE_ROWS_PADDING, wanted);
-  }
-
-  #buildGemm(format: WeightFormat, k: number, smallRows: number): Gemm {
-    invariant(
-      this.#blockRowsMax(k) >= TILE_ROWS_MAX,
-      `A scratch of ${this.#scratch.sizeBytes} bytes is too small for a matmul of k ${k}`,
-    );
-    const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
-    return compileGemm(this.#memory, format, k, { smallRows, largeRows });
+    const rows = Math.min(room - TILE_ROWS_PADDING, wanted);
+    if (rows < TILE_ROWS_MAX) {
+      const { sizeBytes } = this.#scratch;
+      invariant(false, `A scratch of ${sizeBytes} bytes is too small for a matmul of k ${k}`);
+    }
+    return rows;
   }
 }
