@@ -21,8 +21,13 @@ import {
 import { f32x4, i32, i32x4, v128 } from "../lib/device/simd/instructions.ts";
 import { createSimdKernels, simdScratchBytes } from "../lib/device/simd/simd.ts";
 import { checkFusedMultiplyAdd } from "../lib/device/simd/self_test.ts";
-import { packPanel, panelBytes, sourceRowBytes, weightBytes } from "../lib/device/block_formats.ts";
-import { type WeightFormat } from "../lib/device/block_formats.ts";
+import {
+  packPanel,
+  panelBytes,
+  sourceRowBytes,
+  weightBytes,
+  type WeightFormat,
+} from "../lib/device/block_formats.ts";
 import { f32ToBf16, f32ToF16 } from "../lib/device/dtype.ts";
 import type { KernelTable, PanelWeight } from "../lib/device/kernel_table.ts";
 

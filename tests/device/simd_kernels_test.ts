@@ -4,7 +4,8 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { weightBytes } from "../../lib/device/block_formats.ts";
 import type { KernelTable, KvDtype, PanelWeight } from "../../lib/device/kernel_table.ts";
 import { createReferenceKernels } from "../../lib/device/pe/reference.ts";
-import { ModuleBuilder, result } from "../../lib/device/simd/assembler.ts";
+import { ModuleBuilder, result, set } from "../../lib/device/simd/assembler.ts";
+import { Exponential } from "../../lib/device/simd/exponential.ts";
 import { f32x4 } from "../../lib/device/simd/instructions.ts";
 import { planTiles } from "../../lib/device/simd/matmul.ts";
 import { checkFusedMultiplyAdd } from "../../lib/device/simd/self_test.ts";
@@ -346,6 +347,27 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
 
 // ---------------------------------------------------------------- bits
 
+Deno.test("SIMD matmul gives two rows over many panels the bits of single rows", () => {
+  const random = new Random(randomSeed());
+  const [k, n] = [512, 256];
+  for (const format of ["f32", "q4_1"] as const) {
+    const memory = new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true });
+    const kernels = createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES });
+    const x = align(SCRATCH_BYTES);
+    const weight: PanelWeight = { address: x + 8 * k, format, n, k };
+    const out = weight.address + weightBytes(format, n, k);
+    const single = out + 8 * n;
+    fill(memory, x, 8 * k + weightBytes(format, n, k), undefined, random);
+    const args = { xStride: k, weight, panelStart: 0, panelEnd: n / 8, outStride: n };
+    kernels.matmul({ ...args, x, rowCount: 2, out });
+    for (let row = 0; row < 2; row++) {
+      kernels.matmul({ ...args, x: x + 4 * row * k, rowCount: 1, out: single + 4 * row * n });
+    }
+    const outputs = (address: number) => new Uint32Array(memory.buffer, address, 2 * n).slice();
+    assertEquals(outputs(out), outputs(single), `${random}: ${format}`);
+  }
+});
+
 Deno.test("SIMD matmul gives many blocks of rows the bits of single rows", () => {
   const random = new Random(randomSeed());
   const [rowCount, k, n] = [301, 1024, 8];
@@ -372,32 +394,42 @@ Deno.test("SIMD kernels keep infinite and undefined float16 weights and scales a
   const special = [0x7c00, 0xfc00, 0x7e00, 0xfd01, 0x0001, 0x83ff, 0x7bff, 0x0400, 0x8000];
   for (const format of ["f16", "q8_0", "q4_0", "q4_1"] as const) {
     for (const rowCount of [1, 2, 5]) {
-      const k = 32;
+      const [k, n] = [32, 24];
       const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
       const kernels = createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES });
       const reference = createReferenceKernels(memory);
-      const weight: PanelWeight = { address: align(SCRATCH_BYTES), format, n: 8, k };
-      const x = align(weight.address + weightBytes(format, 8, k));
+      const weight: PanelWeight = { address: align(SCRATCH_BYTES), format, n, k };
+      const x = align(weight.address + weightBytes(format, n, k));
       const [actual, expected] = [x + 4 * rowCount * k, x + 8 * rowCount * k];
       fill(memory, x, 4 * rowCount * k, undefined, random);
-      const halves = new Uint16Array(memory.buffer, weight.address, weightBytes(format, 8, k) / 2);
-      const scaleCount = format === "f16" ? halves.length : format === "q4_1" ? 16 : 8;
+      const halves = new Uint16Array(memory.buffer, weight.address, weightBytes(format, n, k) / 2);
+      // Of three panels the middle one is special.
+      const panel = halves.length / 3;
+      const specialEnd = panel + (format === "f16" ? panel : format === "q4_1" ? 16 : 8);
       for (let i = 0; i < halves.length; i++) {
-        halves[i] = i < scaleCount && random.integer(0, 3) === 0
+        halves[i] = i >= panel && i < specialEnd && random.integer(0, 3) === 0
           ? random.pick(special)
           : random.integer(0x2000, 0x3c00);
       }
-      const args = { x, xStride: k, rowCount, weight, panelStart: 0, panelEnd: 1, outStride: 8 };
+      const args = {
+        x,
+        xStride: k,
+        rowCount,
+        weight,
+        panelStart: 0,
+        panelEnd: n / 8,
+        outStride: n,
+      };
       kernels.matmul({ ...args, out: actual });
       reference.matmul({ ...args, out: expected });
       const floats = (address: number, count: number) => [
         ...new Float32Array(memory.buffer, address, count),
       ];
       const what = `${random}: ${format}, ${rowCount} rows`;
-      assertEquals(floats(actual, 8 * rowCount), floats(expected, 8 * rowCount), what);
+      assertEquals(floats(actual, n * rowCount), floats(expected, n * rowCount), what);
 
       const ids = expected + 4 * rowCount * k;
-      fill(memory, ids, 32, [0, 1, 2, 3, 4, 5, 6, 7], random);
+      fill(memory, ids, 32, [8, 9, 10, 11, 12, 13, 14, 15], random);
       for (const [table, out] of [[kernels, actual], [reference, ids + 64]] as const) {
         table.embed({ weight, ids, out, outStride: k, rowStart: 0, rowEnd: rowCount });
       }
@@ -417,13 +449,41 @@ Deno.test("checkFusedMultiplyAdd says what relaxed multiply-add does with a prod
   assertEquals(checkFusedMultiplyAdd(), difference !== 0);
 });
 
+Deno.test("The exponential is right to 2e-7, and calm at both ends", () => {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  const module = new ModuleBuilder();
+  const exp = module.define("exp", ["f32"], "f32", (scope, x) => {
+    const exponential = new Exponential(scope);
+    const value = scope.local("v128");
+    return [
+      exponential.setup,
+      set(value, f32x4.splat(x)),
+      exponential.apply(value, value),
+      result(f32x4.extractLane(value, 1)),
+    ];
+  });
+  const compute = module.link(memory).get(exp);
+  const random = new Random(randomSeed());
+  let worst = 0;
+  for (let i = 0; i < 100_000; i++) {
+    const x = Math.fround(i % 2 === 0 ? random.float() * 175.6 - 87.3 : random.float() * 4 - 3);
+    const expected = Math.exp(x);
+    worst = Math.max(worst, Math.abs(compute(x) - expected) / expected);
+  }
+  assert(worst <= 2e-7, `${random}: relative error ${worst}`);
+  assertEquals([0, -0].map((x) => compute(x)), [1, 1]);
+  assertEquals([-87.4, -104, -1e30, -Infinity].map((x) => compute(x)), [0, 0, 0, 0]);
+  assertEquals([88.8, Exponential.largest].map((x) => compute(x)), [Infinity, Infinity]);
+  assertEquals(compute(NaN), NaN);
+});
+
 // ---------------------------------------------------------------- plans and refusals
 
-Deno.test("A tile plan covers all rows with nearly equal tiles of two to five", () => {
-  for (let rowCount = 2; rowCount < 400; rowCount++) {
+Deno.test("A tile plan covers all rows with nearly equal tiles of three to five", () => {
+  for (let rowCount = 3; rowCount < 400; rowCount++) {
     const { smallRows, large, small } = planTiles(rowCount);
     assertEquals(large * (smallRows + 1) + small * smallRows, rowCount);
-    assert(smallRows >= 2 && smallRows + (large > 0 ? 1 : 0) <= 5, `${rowCount} rows`);
+    assert(smallRows >= 3 && smallRows + (large > 0 ? 1 : 0) <= 5, `${rowCount} rows`);
     assertEquals(large + small, Math.ceil(rowCount / 5));
     assert(small > 0);
   }
@@ -444,7 +504,7 @@ Deno.test("A scratch that is too small for a shape is refused when the shape tur
       kernels.matmul({
         x: 131072,
         xStride: 256,
-        rowCount: 2,
+        rowCount: 3,
         weight,
         panelStart: 0,
         panelEnd: 1,

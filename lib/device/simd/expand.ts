@@ -1,9 +1,19 @@
 /** A panel expanded to float32, by classes of k: what the GEMM tiles and the embedding read. */
 
-import { doWhile, type FunctionRef, increment, type ModuleBuilder, setI32 } from "./assembler.ts";
-import { PANEL_COLUMNS, panelBytes, type WeightFormat } from "../block_formats.ts";
+import {
+  type Body,
+  call,
+  doWhile,
+  type FunctionRef,
+  type FunctionScope,
+  increment,
+  type ModuleBuilder,
+  setI32,
+  when,
+} from "./assembler.ts";
+import { PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
 import { i32, v128 } from "./instructions.ts";
-import { createDecoder } from "./panel_decoder.ts";
+import { createDecoder, createFastDecoder, mayDoubt, type PanelDecoder } from "./panel_decoder.ts";
 
 /** Partial sums of an output: over k ≡ 0, 1, 2, 3 (mod 4). */
 export const CLASS_COUNT = 4;
@@ -16,20 +26,34 @@ export function expandedBytes(k: number): number {
   return k * EXPANDED_ROW_BYTES;
 }
 
+/** (panel, target) */
+export type ExpandRef = FunctionRef<readonly ["i32", "i32"], "none">;
+
 /** Defines expand(panel, target): target is [4 classes][k / 4][8] float32. */
-export function defineExpand(
+export function defineExpand(module: ModuleBuilder, format: WeightFormat, k: number): ExpandRef {
+  // A faster decoder hands a panel that it is in doubt about to the exact one.
+  const exact = mayDoubt(format)
+    ? defineExpandBy(module, "expandExact", k, (scope) => createDecoder(format, scope))
+    : undefined;
+  return defineExpandBy(module, "expand", k, (scope) => createFastDecoder(format, scope), exact);
+}
+
+function defineExpandBy(
   module: ModuleBuilder,
-  format: WeightFormat,
+  functionName: string,
   k: number,
-): FunctionRef<readonly ["i32", "i32"], "none"> {
-  return module.define("expand", ["i32", "i32"], "none", (scope, panel, target) => {
-    const decoder = createDecoder(format, scope);
+  decoderIn: (scope: FunctionScope) => PanelDecoder,
+  exact?: ExpandRef,
+): ExpandRef {
+  return module.define(functionName, ["i32", "i32"], "none", (scope, panel, target) => {
+    const decoder = decoderIn(scope);
     const end = scope.local("i32");
+    const panelSize = k / decoder.stepK * decoder.stepBytes;
     const classBytes = expandedBytes(k / CLASS_COUNT);
-    const storeWeights = (i: number) => {
+    const storeWeights = (i: number): Body => {
       const weights = decoder.weights(panel, i);
-      const offset = i % CLASS_COUNT * classBytes +
-        Math.floor(i / CLASS_COUNT) * EXPANDED_ROW_BYTES;
+      const row = Math.floor(i / CLASS_COUNT);
+      const offset = i % CLASS_COUNT * classBytes + row * EXPANDED_ROW_BYTES;
       return [
         weights.prepare,
         v128.store(target, weights.low, offset),
@@ -38,14 +62,18 @@ export function defineExpand(
     };
     return [
       decoder.setup,
-      setI32(end, i32.add(panel, panelBytes(format, k))),
+      decoder.doubt?.reset ?? [],
+      setI32(end, i32.add(panel, panelSize)),
       doWhile(
         i32.ne(panel, end),
         decoder.begin(panel),
-        decoder.order.map((i) => storeWeights(i)),
+        decoder.order.map(storeWeights),
         increment(panel, decoder.stepBytes),
         increment(target, decoder.stepK / CLASS_COUNT * EXPANDED_ROW_BYTES),
       ),
+      decoder.doubt === undefined || exact === undefined ? [] : when(decoder.doubt.found, [
+        call(exact, i32.sub(panel, panelSize), i32.sub(target, classBytes)),
+      ]),
     ];
   });
 }

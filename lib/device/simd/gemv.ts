@@ -2,19 +2,22 @@
 
 import {
   type Body,
+  call,
   doWhile,
   type Expr,
   type FunctionRef,
+  type FunctionScope,
   increment,
   type Local,
   ModuleBuilder,
   set,
   setI32,
+  when,
 } from "./assembler.ts";
-import { blockElements, PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
+import { PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
-import { createSumDecoder } from "./panel_decoder.ts";
+import { createDecoder, createSumDecoder, mayDoubt, type PanelDecoder } from "./panel_decoder.ts";
 import { invariant } from "../../base/invariant.ts";
 
 /** (panel, x, out, panelCount): consecutive panels into consecutive runs of eight outputs. */
@@ -36,30 +39,48 @@ export function compileGemv(
   activations: ActivationLoad = preferredLoad(format),
 ): Gemv {
   const module = new ModuleBuilder();
-  const gemv = defineGemv(module, format, k, activations);
+  const shape = { k, activations };
+  // A faster decoder hands a panel that it is in doubt about to the exact one.
+  const exact = mayDoubt(format)
+    ? defineGemv(module, "exact", { ...shape, decoder: (scope) => createDecoder(format, scope) })
+    : undefined;
+  const gemv = defineGemv(module, "gemv", {
+    ...shape,
+    decoder: (scope) => createSumDecoder(format, scope),
+    exact,
+  });
   return module.link(memory).get(gemv);
 }
 
 /** Where expansion takes many vector operations, loads are what is left over. */
 function preferredLoad(format: WeightFormat): ActivationLoad {
-  return blockElements(format) > 1 ? "splat" : "shuffle";
+  return format === "f32" || format === "bf16" ? "shuffle" : "splat";
 }
+
+type GemvRef = FunctionRef<readonly ["i32", "i32", "i32", "i32"], "none">;
 
 function defineGemv(
   module: ModuleBuilder,
-  format: WeightFormat,
-  k: number,
-  activations: ActivationLoad,
-): FunctionRef {
-  return module.define("gemv", ["i32", "i32", "i32", "i32"], "none", (
+  functionName: string,
+  options: {
+    readonly decoder: (scope: FunctionScope) => PanelDecoder;
+    readonly k: number;
+    readonly activations: ActivationLoad;
+    /** What does a panel again that the decoder is in doubt about. */
+    readonly exact?: GemvRef | undefined;
+  },
+): GemvRef {
+  const { k, activations, exact } = options;
+  return module.define(functionName, ["i32", "i32", "i32", "i32"], "none", (
     scope,
     weight,
     x,
     out,
     panelCount,
   ) => {
-    const decoder = createSumDecoder(format, scope);
-    invariant(k > 0 && k % decoder.stepK === 0, `A ${format} weight has k ${k}`);
+    const decoder = options.decoder(scope);
+    const panelSize = k / decoder.stepK * decoder.stepBytes;
+    invariant(k > 0 && k % decoder.stepK === 0, `A weight has k ${k}`);
     // Two vectors of columns for each of the four classes of k.
     const sums = scope.locals("v128", 8);
     const four = scope.local("v128");
@@ -96,6 +117,7 @@ function defineGemv(
       doWhile(
         panelCount,
         sums.map((sum) => set(sum, v128.zero)),
+        decoder.doubt?.reset ?? [],
         setI32(xAt, x),
         setI32(xEnd, i32.add(x, 4 * k)),
         doWhile(
@@ -107,6 +129,9 @@ function defineGemv(
         ),
         v128.store(out, addClasses(sums, 0)),
         v128.store(out, addClasses(sums, 1), 16),
+        decoder.doubt === undefined || exact === undefined ? [] : when(decoder.doubt.found, [
+          call(exact, i32.sub(weight, panelSize), x, out, 1),
+        ]),
         increment(out, 4 * PANEL_COLUMNS),
         increment(panelCount, -1),
       ),

@@ -14,7 +14,6 @@ import { type Code, float32, int32, unsigned } from "./encoding.ts";
 type Vector = Expr<"v128">;
 type Unary<T extends ValueType> = (a: Expr<T>) => Expr<T>;
 type Binary<T extends ValueType> = (a: Expr<T>, b: Expr<T>) => Expr<T>;
-type Compare<T extends ValueType> = (a: Expr<T>, b: Expr<T>) => Expr<"i32">;
 type I32Binary = (a: I32, b: I32) => Expr<"i32">;
 type Shift = (a: Vector, bits: number) => Vector;
 /** Reads at address + offset; the offset is part of the instruction and costs nothing to add. */
@@ -34,8 +33,6 @@ const unary = <T extends ValueType>(type: T, opcode: Code): Unary<T> => (a) =>
   expression(type, [a.code, opcode]);
 const binary = <T extends ValueType>(type: T, opcode: Code): Binary<T> => (a, b) =>
   expression(type, [a.code, b.code, opcode]);
-const compare = (opcode: number): Compare<"f32"> => (a, b) =>
-  expression("i32", [a.code, b.code, opcode]);
 const i32Binary = (opcode: number): I32Binary => (a, b) =>
   expression("i32", [operand(a), operand(b), opcode]);
 
@@ -65,12 +62,10 @@ export const i32:
     I32Binary
   >
   & Group<"eq" | "ne" | "ltS" | "ltU" | "gtS" | "leS" | "geU", I32Binary>
-  & Group<"load" | "load8U" | "load16U", Load<"i32">>
-  & Group<"store" | "store16", Store<"i32">>
   & {
+    load: Load<"i32">;
+    store: Store<"i32">;
     const(value: number): Expr<"i32">;
-    /** `a` if the condition is not zero, else `b`; both are computed. */
-    select(condition: I32, a: I32, b: I32): Expr<"i32">;
     reinterpret(a: Expr<"f32">): Expr<"i32">;
   } = {
     const: (value) => expression("i32", operand(value)),
@@ -92,25 +87,18 @@ export const i32:
     leS: i32Binary(0x4c),
     geU: i32Binary(0x4f),
     load: load("i32", [0x28], 2),
-    load8U: load("i32", [0x2d], 0),
-    load16U: load("i32", [0x2f], 1),
     store: store([0x36], 2),
-    store16: store([0x3b], 1),
-    select: (condition, a, b) =>
-      expression("i32", [operand(a), operand(b), operand(condition), 0x1b]),
     reinterpret: (a) => expression("i32", [a.code, 0xbc]),
   };
 
 /** Single floats. */
 export const f32:
   & Group<"add" | "sub" | "mul" | "div", Binary<"f32">>
-  & Group<"eq" | "lt" | "gt", Compare<"f32">>
   & {
     const(value: number): Expr<"f32">;
     sqrt: Unary<"f32">;
     load: Load<"f32">;
     store: Store<"f32">;
-    reinterpret(a: Expr<"i32">): Expr<"f32">;
   } = {
     const: (value) => expression("f32", [0x43, float32(value)]),
     add: binary("f32", [0x92]),
@@ -118,18 +106,14 @@ export const f32:
     mul: binary("f32", [0x94]),
     div: binary("f32", [0x95]),
     sqrt: unary("f32", [0x91]),
-    eq: compare(0x5b),
-    lt: compare(0x5d),
-    gt: compare(0x5e),
     load: load("f32", [0x2a], 2),
     store: store([0x38], 2),
-    reinterpret: (a) => expression("f32", [a.code, 0xbe]),
   };
 
 /** Vectors of 128 bits, whatever their lanes. */
 export const v128:
   & Group<
-    "load" | "load8x8S" | "load16x4U" | "load32Splat" | "load64Splat" | "load32Zero" | "load64Zero",
+    "load" | "load32Splat" | "load32Zero" | "load64Zero",
     Load<"v128">
   >
   & Group<"and" | "or" | "xor", Binary<"v128">>
@@ -139,6 +123,8 @@ export const v128:
     store: Store<"v128">;
     /** a and not b. */
     andNot: Binary<"v128">;
+    /** 1 if any bit is set. */
+    anyTrue(a: Vector): Expr<"i32">;
     /** Bits of `a` where the mask is 1, of `b` where it is 0. */
     bitselect(a: Vector, b: Vector, mask: Vector): Vector;
     /** Four equal 32-bit lanes. */
@@ -150,10 +136,7 @@ export const v128:
   } = {
     zero: expression("v128", [simd(0x0c), Array(16).fill(0)]),
     load: load("v128", simd(0x00), 4),
-    load8x8S: load("v128", simd(0x01), 3),
-    load16x4U: load("v128", simd(0x04), 3),
     load32Splat: load("v128", simd(0x09), 2),
-    load64Splat: load("v128", simd(0x0a), 3),
     load32Zero: load("v128", simd(0x5c), 2),
     load64Zero: load("v128", simd(0x5d), 3),
     store: store(simd(0x0b), 4),
@@ -163,6 +146,7 @@ export const v128:
     andNot: vectorBinary(0x4f),
     or: vectorBinary(0x50),
     xor: vectorBinary(0x51),
+    anyTrue: (a) => expression("i32", [a.code, simd(0x53)]),
     bitselect: vectorTernary(0x52),
     constI32: (value) => v128.constLanes([value, value, value, value]),
     constF32: (value) => {
@@ -184,19 +168,17 @@ export const i8x16: {
   relaxedSwizzle: vectorBinary(0x100),
 };
 
-/** Eight 16-bit lanes. */
-export const i16x8: Group<"extendLowI8x16S" | "extendHighI8x16S", Unary<"v128">> & { shrU: Shift } =
-  {
-    extendLowI8x16S: vectorUnary(0x87),
-    extendHighI8x16S: vectorUnary(0x88),
-    shrU: shift(0x8d),
-  };
+/** Eight 16-bit lanes, unsigned. */
+export const i16x8: Group<"add" | "maxU" | "gtU", Binary<"v128">> = {
+  add: vectorBinary(0x8e),
+  maxU: vectorBinary(0x99),
+  gtU: vectorBinary(0x32),
+};
 
 /** Four 32-bit integer lanes; comparisons give all ones or zero. */
 export const i32x4:
   & Group<"add" | "sub" | "eq" | "ltS" | "gtS" | "gtU", Binary<"v128">>
   & Group<"shl" | "shrS" | "shrU", Shift>
-  & Group<"extendLowI16x8S" | "extendHighI16x8S" | "extendLowI16x8U", Unary<"v128">>
   & {
     splat(a: I32): Vector;
     extractLane(a: Vector, lane: number): Expr<"i32">;
@@ -210,9 +192,6 @@ export const i32x4:
     shl: shift(0xab),
     shrS: shift(0xac),
     shrU: shift(0xad),
-    extendLowI16x8S: vectorUnary(0xa7),
-    extendHighI16x8S: vectorUnary(0xa8),
-    extendLowI16x8U: vectorUnary(0xa9),
     splat: (a) => expression("v128", [operand(a), simd(0x11)]),
     extractLane: (a, lane) => expression("i32", [a.code, simd(0x1b), lane]),
   };

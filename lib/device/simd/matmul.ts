@@ -14,8 +14,14 @@ const PACKED_BYTES_WANTED = 480 * 1024;
 /** Yet a panel should serve that many rows once it is expanded. */
 const PACKED_ROWS_MIN = 32;
 
-/** A tile of two or three rows takes the room of four: that many rows more at most. */
+/** A tile of three rows takes the room of four, and no plan has more than two of them. */
 const TILE_ROWS_PADDING = 2;
+
+/** Panels of that size stay in the cache while one row after another is multiplied with them. */
+const CACHED_PANEL_BYTES = 256 * 1024;
+
+/** So few rows are multiplied one after another: a tile of two has too few sums side by side. */
+const GEMV_ROWS_MAX = 2;
 
 /** Bytes of scratch that {@linkcode Matmul} needs. */
 export function matmulScratchBytes(limits: KernelLimits): number {
@@ -31,7 +37,7 @@ export interface TilePlan {
   readonly small: number;
 }
 
-/** As few tiles as possible, and all nearly alike: none is left with a single row. */
+/** As few tiles as possible, and all nearly alike: from three rows on, none has less than three. */
 export function planTiles(rowCount: number): TilePlan {
   const tiles = Math.ceil(rowCount / TILE_ROWS_MAX);
   const smallRows = Math.floor(rowCount / tiles);
@@ -60,13 +66,17 @@ export class Matmul {
   }
 
   run(args: MatmulArgs): void {
-    const { x, rowCount, weight, panelStart, panelEnd } = args;
+    const { rowCount, weight, panelStart, panelEnd } = args;
     const panelCount = panelEnd - panelStart;
     if (rowCount <= 0 || panelCount <= 0) return;
     const panel = weight.address + panelStart * panelBytes(weight.format, weight.k);
     const out = args.out + panelStart * 32;
     if (rowCount === 1) {
-      this.#gemv.get(weight.format, weight.k)(panel, x, out, panelCount);
+      this.#gemv.get(weight.format, weight.k)(panel, args.x, out, panelCount);
+      return;
+    }
+    if (rowCount <= GEMV_ROWS_MAX) {
+      this.#multiplyRows(args, { panel, panelCount, out });
       return;
     }
     const blockCount = Math.ceil(rowCount / this.#blockRowsMax(weight.k));
@@ -74,6 +84,28 @@ export class Matmul {
       const rowStart = Math.floor(rowCount * block / blockCount);
       const rowEnd = Math.floor(rowCount * (block + 1) / blockCount);
       this.#multiplyBlock(args, { panel, panelCount, out, rowStart, rowEnd });
+    }
+  }
+
+  /** Row by row, a cacheful of panels at a time. */
+  #multiplyRows(
+    args: MatmulArgs,
+    panels: { readonly panel: number; readonly panelCount: number; readonly out: number },
+  ): void {
+    const { format, k } = args.weight;
+    const gemv = this.#gemv.get(format, k);
+    const size = panelBytes(format, k);
+    const countMax = Math.max(1, Math.floor(CACHED_PANEL_BYTES / size));
+    for (let start = 0; start < panels.panelCount; start += countMax) {
+      const count = Math.min(countMax, panels.panelCount - start);
+      for (let row = 0; row < args.rowCount; row++) {
+        gemv(
+          panels.panel + start * size,
+          args.x + 4 * row * args.xStride,
+          panels.out + 32 * start + 4 * row * args.outStride,
+          count,
+        );
+      }
     }
   }
 

@@ -53,7 +53,7 @@ function definePack(module: ModuleBuilder, rows: number, k: number): FunctionRef
     const fifth = scope.local("v128");
     const targetAt = scope.local("i32");
     const targetEnd = scope.local("i32");
-    // A tile of two or three rows repeats its first one in the lanes that no one reads.
+    // A tile of fewer than four rows repeats its first one in the lanes that no one reads.
     const row = (i: number): Local<"i32"> => rowAt[i < rows ? i : 0] as Local<"i32">;
     const loadFour: Body = vectors.map((vector, i) => set(vector, v128.load(row(i))));
     const storeFour: Body = vectors.map((vector, c) =>

@@ -2,13 +2,15 @@
  * Code that turns the weights of a panel into float32 lanes, one decoder a format.
  *
  * A decoder works in steps of a few k. Within a step the caller asks for the k-th eight weights and
- * gets two vectors: columns 0–3 and columns 4–7. Every value is the one its format defines, bit for
- * bit, infinities and NaN of float16 included.
+ * gets two vectors: columns 0–3 and columns 4–7. Every value of {@linkcode createDecoder} is the one
+ * its format defines, bit for bit, infinities and NaN of float16 included; the others say where
+ * they differ.
  */
 
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { QUANT_BLOCK, type WeightFormat } from "../block_formats.ts";
-import { f32x4, i32x4, i8x16, v128 } from "./instructions.ts";
+import { HALF_BITS, HALF_FACTOR, HalfExpander } from "./half_expander.ts";
+import { f32x4, i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
 
 /** Eight weights of one k. */
 export interface EightWeights {
@@ -34,6 +36,16 @@ export interface PanelDecoder {
   readonly order: readonly number[];
   /** The weights of the i-th k of the step. */
   weights(step: Expr<"i32">, i: number): EightWeights;
+  /** Of a decoder that can be wrong about rare values: see {@linkcode createFastDecoder}. */
+  readonly doubt?: Doubt;
+}
+
+/** How a decoder tells that it was wrong. */
+export interface Doubt {
+  /** Before a panel. */
+  readonly reset: Body;
+  /** After it: not zero if it has to be done again with a decoder from {@linkcode createDecoder}. */
+  readonly found: Expr<"i32">;
 }
 
 /** The decoder of a format; its locals belong to `scope`. Every value has its exact bits. */
@@ -56,12 +68,22 @@ export function createDecoder(format: WeightFormat, scope: FunctionScope): Panel
   }
 }
 
+/** A faster decoder, where there is one, that may raise a {@linkcode Doubt}; else the exact one. */
+export function createFastDecoder(format: WeightFormat, scope: FunctionScope): PanelDecoder {
+  return mayDoubt(format) ? decodeFiniteF16(scope) : createDecoder(format, scope);
+}
+
 /**
- * A decoder for sums that start at +0: it may give +0 for a weight of −0, which such a sum cannot
- * tell apart, where that is faster.
+ * A fast decoder for sums that start at +0: it may also give +0 for a weight of −0, which such a
+ * sum cannot tell apart, and NaN for an infinite weight under an infinite scale.
  */
 export function createSumDecoder(format: WeightFormat, scope: FunctionScope): PanelDecoder {
-  return format === "q4_0" ? decodeQ4Sum(scope) : createDecoder(format, scope);
+  return format === "q4_0" ? decodeQ4Sum(scope) : createFastDecoder(format, scope);
+}
+
+/** Whether the fast decoder of a format may raise a {@linkcode Doubt}. */
+export function mayDoubt(format: WeightFormat): boolean {
+  return format === "f16";
 }
 
 const NOTHING: Body = [];
@@ -124,6 +146,37 @@ function decodeF16(scope: FunctionScope): PanelDecoder {
       low,
       high,
     }),
+  };
+}
+
+/** Takes infinities and NaN for finite numbers, and says so: that spares half of the work. */
+function decodeFiniteF16(scope: FunctionScope): PanelDecoder {
+  const bits = scope.local("v128");
+  const factor = scope.local("v128");
+  const both = scope.local("v128");
+  const largest = scope.local("v128");
+  const expand = (top: Expr<"v128">): Expr<"v128"> =>
+    f32x4.mul(v128.and(i32x4.shrS(top, 3), bits), factor);
+  return {
+    stepK: 8,
+    stepBytes: 8 * 16,
+    order: ascending(8),
+    setup: [set(bits, v128.constI32(HALF_BITS)), set(factor, v128.constF32(HALF_FACTOR))],
+    begin: () => NOTHING,
+    weights: (step, i) => ({
+      prepare: [
+        set(both, v128.load(step, 16 * i)),
+        // Doubled, a half loses its sign.
+        set(largest, i16x8.maxU(largest, i16x8.add(both, both))),
+      ],
+      low: expand(i32x4.shl(both, 16)),
+      high: expand(both),
+    }),
+    doubt: {
+      reset: [set(largest, v128.zero)],
+      // 0xf800 is infinity doubled.
+      found: v128.anyTrue(i16x8.gtU(largest, v128.constI32(0xf7fff7ff))),
+    },
   };
 }
 
@@ -259,68 +312,4 @@ function decodeNibbles(
       high: weight(highMask, 1),
     }),
   };
-}
-
-/**
- * Float16 to float32, times a power of two, exactly.
- *
- * The sign goes to the top and the other fifteen bits right behind the five bits by which the
- * exponent of a float32 is wider; a multiplication by 2^112 then makes up for the difference of the
- * biases and normalises subnormals on the way. An exponent of all ones (infinity, NaN) has to stay
- * all ones and is set by hand.
- */
-class HalfExpander {
-  readonly setup: Body;
-  readonly #bits: Local<"v128">;
-  readonly #factor: Local<"v128">;
-  readonly #exponent: Local<"v128">;
-  readonly #infinity: Local<"v128">;
-
-  constructor(scope: FunctionScope, scale: number) {
-    this.#bits = scope.local("v128");
-    this.#factor = scope.local("v128");
-    this.#exponent = scope.local("v128");
-    this.#infinity = scope.local("v128");
-    this.setup = [
-      set(this.#bits, v128.constI32(0x8fffe000)),
-      set(this.#factor, v128.constF32(2 ** 112 * scale)),
-      set(this.#exponent, v128.constI32(0x0f800000)),
-      set(this.#infinity, v128.constI32(0x7f800000)),
-    ];
-  }
-
-  /** target = the low halves of the lanes of `both`. */
-  expandLow(target: Local<"v128">, both: Expr<"v128">): Body {
-    return this.#expand(target, i32x4.shl(both, 16));
-  }
-
-  /** target = the high halves of the lanes of `both`. */
-  expandHigh(target: Local<"v128">, both: Expr<"v128">): Body {
-    return this.#expand(target, both);
-  }
-
-  /** Eight f16 at step + offset into two vectors; `spare` is overwritten. */
-  expandScales(
-    targets: readonly [Local<"v128">, Local<"v128">],
-    spare: Local<"v128">,
-    step: Expr<"i32">,
-    offset: number,
-  ): Body {
-    return [
-      set(spare, v128.load(step, offset)),
-      this.expandLow(targets[0], spare),
-      this.expandHigh(targets[1], spare),
-    ];
-  }
-
-  #expand(target: Local<"v128">, top: Expr<"v128">): Body {
-    const full = i32x4.eq(v128.and(target, this.#exponent), this.#exponent);
-    return [
-      set(target, v128.and(i32x4.shrS(top, 3), this.#bits)),
-      set(
-        target,
-        v128.or(f32x4.mul(target, this.#factor), v128.and(full, this.#infinity)),
-      ),
-    ];
-  }
 }

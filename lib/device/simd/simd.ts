@@ -16,7 +16,8 @@ import type {
   TakeRowsArgs,
   WriteKvArgs,
 } from "../kernel_table.ts";
-import { type AttentionKernel, attentionScratchBytes, compileAttention } from "./attention.ts";
+import { type AttentionKernel, compileAttention } from "./attention.ts";
+import { attentionScratchBytes } from "./attention_pass.ts";
 import { compileElementwise, type ElementwiseKernels } from "./elementwise.ts";
 import {
   compileEmbed,

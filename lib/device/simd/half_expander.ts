@@ -1,0 +1,76 @@
+/** Code that turns float16 into float32. */
+
+import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
+import { f32x4, i32x4, v128 } from "./instructions.ts";
+
+/** Where sign and magnitude of a float16 at the top of a lane are after a shift right by 3. */
+export const HALF_BITS = 0x8fffe000;
+
+/** The biases of the exponents differ by 127 − 15. */
+export const HALF_FACTOR: number = 2 ** 112;
+
+/**
+ * Float16 to float32, times a power of two, exactly.
+ *
+ * The sign goes to the top and the other fifteen bits right behind the five bits by which the
+ * exponent of a float32 is wider; a multiplication by 2^112 then makes up for the difference of the
+ * biases and normalises subnormals on the way. An exponent of all ones (infinity, NaN) has to stay
+ * all ones and is set by hand.
+ */
+export class HalfExpander {
+  /** Constants into locals: once a function. */
+  readonly setup: Body;
+  readonly #bits: Local<"v128">;
+  readonly #factor: Local<"v128">;
+  readonly #exponent: Local<"v128">;
+  readonly #infinity: Local<"v128">;
+
+  /** Results are multiplied by `scale`, a power of two. */
+  constructor(scope: FunctionScope, scale: number) {
+    this.#bits = scope.local("v128");
+    this.#factor = scope.local("v128");
+    this.#exponent = scope.local("v128");
+    this.#infinity = scope.local("v128");
+    this.setup = [
+      set(this.#bits, v128.constI32(HALF_BITS)),
+      set(this.#factor, v128.constF32(HALF_FACTOR * scale)),
+      set(this.#exponent, v128.constI32(0x0f800000)),
+      set(this.#infinity, v128.constI32(0x7f800000)),
+    ];
+  }
+
+  /** target = the low halves of the lanes of `both`. */
+  expandLow(target: Local<"v128">, both: Expr<"v128">): Body {
+    return this.#expand(target, i32x4.shl(both, 16));
+  }
+
+  /** target = the high halves of the lanes of `both`. */
+  expandHigh(target: Local<"v128">, both: Expr<"v128">): Body {
+    return this.#expand(target, both);
+  }
+
+  /** Eight f16 at step + offset into two vectors; `spare` is overwritten. */
+  expandScales(
+    targets: readonly [Local<"v128">, Local<"v128">],
+    spare: Local<"v128">,
+    step: Expr<"i32">,
+    offset: number,
+  ): Body {
+    return [
+      set(spare, v128.load(step, offset)),
+      this.expandLow(targets[0], spare),
+      this.expandHigh(targets[1], spare),
+    ];
+  }
+
+  #expand(target: Local<"v128">, top: Expr<"v128">): Body {
+    const full = i32x4.eq(v128.and(target, this.#exponent), this.#exponent);
+    return [
+      set(target, v128.and(i32x4.shrS(top, 3), this.#bits)),
+      set(
+        target,
+        v128.or(f32x4.mul(target, this.#factor), v128.and(full, this.#infinity)),
+      ),
+    ];
+  }
+}
