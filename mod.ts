@@ -18,12 +18,17 @@
 
 export { LLM } from "./lib/llm.ts";
 export type {
+  AttentionBucket,
+  BucketTables,
   ChatMessage,
   ChatOptions,
+  EngineStats,
   ModelInfo,
   ModelStats,
   Prompt,
   RequestOptions,
+  TraceEntry,
+  WireStats,
 } from "./lib/llm.ts";
 export type { LLMOptions, LoadProgress } from "./lib/options.ts";
 export type {

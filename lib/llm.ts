@@ -20,13 +20,13 @@ import {
 import { resolveSamplingParams, type SamplingDefaults, SamplingParams } from "./sampling/params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 
-export type { ModelInfo, ModelStats } from "./model_info.ts";
+export type { EngineStats, ModelInfo, ModelStats, WireStats } from "./model_info.ts";
+export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
+export type { TraceEntry };
 export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
 
 /** Tokens that `generate` writes where `maxTokens` is not given. */
 const GENERATE_MAX_TOKENS = 16;
-
-type Params = SamplingParams | readonly SamplingParams[];
 
 /**
  * A loaded model. Load one with {@linkcode LLM.load} and hold it with `await using`, or close it:
@@ -87,14 +87,15 @@ export class LLM implements AsyncDisposable {
     params?: SamplingParams,
     options?: RequestOptions,
   ): Promise<RequestOutput>;
+  /** Continues several prompts at once; the outputs come in their order. */
   generate(
     prompts: readonly Prompt[],
-    params?: Params,
+    params?: SamplingParams | readonly SamplingParams[],
     options?: RequestOptions,
   ): Promise<RequestOutput[]>;
   generate(
     input: Prompt | readonly Prompt[],
-    params?: Params,
+    params?: SamplingParams | readonly SamplingParams[],
     options: RequestOptions = {},
   ): Promise<RequestOutput | RequestOutput[]> {
     return Array.isArray(input)
@@ -116,14 +117,15 @@ export class LLM implements AsyncDisposable {
     params?: SamplingParams,
     options?: ChatOptions,
   ): Promise<RequestOutput>;
+  /** Answers several conversations at once; the outputs come in their order. */
   chat(
     conversations: readonly (readonly ChatMessage[])[],
-    params?: Params,
+    params?: SamplingParams | readonly SamplingParams[],
     options?: ChatOptions,
   ): Promise<RequestOutput[]>;
   chat(
     input: readonly ChatMessage[] | readonly (readonly ChatMessage[])[],
-    params?: Params,
+    params?: SamplingParams | readonly SamplingParams[],
     options: ChatOptions = {},
   ): Promise<RequestOutput | RequestOutput[]> {
     return input.length > 0 && input.every((item) => Array.isArray(item))
@@ -227,7 +229,7 @@ export class LLM implements AsyncDisposable {
   /** Runs all inputs together. The first failure ends the others. */
   async #all<Input extends Prompt | readonly ChatMessage[]>(
     inputs: readonly Input[],
-    params: Params | undefined,
+    params: SamplingParams | readonly SamplingParams[] | undefined,
     options: ChatOptions,
   ): Promise<RequestOutput[]> {
     const each = paramsOfEach(params, inputs.length);
@@ -266,12 +268,17 @@ export class LLM implements AsyncDisposable {
   }
 }
 
-function single(params: Params | undefined): SamplingParams | undefined {
+function single(
+  params: SamplingParams | readonly SamplingParams[] | undefined,
+): SamplingParams | undefined {
   if (params === undefined || params instanceof SamplingParams) return params;
   throw new TypeError("One prompt takes one SamplingParams, not an array");
 }
 
-function paramsOfEach(params: Params | undefined, count: number): (SamplingParams | undefined)[] {
+function paramsOfEach(
+  params: SamplingParams | readonly SamplingParams[] | undefined,
+  count: number,
+): (SamplingParams | undefined)[] {
   if (params === undefined || params instanceof SamplingParams) return Array(count).fill(params);
   if (params.length !== count) {
     throw new TypeError(

@@ -5,12 +5,15 @@ import type { WireStats } from "./device/device.ts";
 import type { EngineStats } from "./engine/engine.ts";
 import type { Model } from "./models/model.ts";
 
+export type { EngineStats, WireStats };
+
 /** Facts about a loaded model. */
 export interface ModelInfo {
   /** As it was named to `LLM.load`. */
   readonly id: string;
   /** As config.json says: `LlamaForCausalLM`. */
   readonly architecture: string;
+  /** Entries of the vocabulary. */
   readonly vocabSize: number;
   /** Longest prompt, in tokens. */
   readonly maxPromptLength: number;
@@ -20,11 +23,13 @@ export interface ModelInfo {
   readonly fingerprint: string;
   /** Processing elements that run as threads; 0 when the one there is runs inline. */
   readonly threads: number;
+  /** Numbers in the weights. */
   readonly parameterCount: number;
   /** Bytes of weights as the checkpoint stores them. */
   readonly weightBytes: number;
   /** Bytes of the KV pool. */
   readonly kvCacheBytes: number;
+  /** Whether there is a chat template, the checkpoint's or one that was given. */
   readonly hasChatTemplate: boolean;
   /** The shapes that wires are compiled for. */
   readonly buckets: BucketTables;
@@ -32,7 +37,9 @@ export interface ModelInfo {
 
 /** Counters of a running model. */
 export interface ModelStats {
+  /** Counters of the engine. */
   readonly engine: EngineStats;
+  /** Counters of the wire cache. */
   readonly wires: WireStats;
 }
 

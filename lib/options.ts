@@ -5,9 +5,11 @@ import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 
 /** One report of progress while a model loads. */
 export interface LoadProgress {
+  /** What is being done. */
   readonly stage: "read" | "compile";
-  /** Bytes (read) or wires (compile) done, and in all. */
+  /** Bytes (read) or steps of the warm-up (compile) so far. */
   readonly done: number;
+  /** The same in all. */
   readonly total: number;
 }
 

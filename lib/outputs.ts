@@ -18,7 +18,9 @@ export type LogprobMap = ReadonlyMap<number, Logprob>;
 
 /** One generated sequence. */
 export interface CompletionOutput {
+  /** Which of the request's sequences; 0 in this release. */
   readonly index: number;
+  /** The text. */
   readonly text: string;
   /** The end or stop token is included. */
   readonly tokenIds: readonly number[];
@@ -34,13 +36,17 @@ export interface CompletionOutput {
 
 /** One request's answer. */
 export interface RequestOutput {
+  /** The request, as it was named or by its UUID. */
   readonly requestId: string;
   /** The prompt as text: as given, rendered, or decoded from the ids. */
   readonly prompt: string;
+  /** The prompt as token ids. */
   readonly promptTokenIds: readonly number[];
   /** One entry a prompt token, the first null; null unless `promptLogprobs` was asked for. */
   readonly promptLogprobs: readonly (LogprobMap | null)[] | null;
+  /** The generated sequences. */
   readonly outputs: readonly CompletionOutput[];
+  /** Whether the answer is complete. */
   readonly finished: boolean;
   /** Prompt tokens whose keys and values came from the prefix cache. */
   readonly cachedTokens: number;
@@ -48,21 +54,31 @@ export interface RequestOutput {
 
 /** What a stream says of its prompt, with the first delta. */
 export interface PromptInfo {
+  /** The text. */
   readonly text: string;
+  /** Token ids. */
   readonly tokenIds: readonly number[];
+  /** One entry a token; null unless they were asked for. */
   readonly logprobs: readonly (LogprobMap | null)[] | null;
+  /** Prompt tokens whose keys and values came from the prefix cache. */
   readonly cachedTokens: number;
 }
 
 /** One piece of a streamed answer. The concatenated texts are the whole answer's text. */
 export interface GenerationDelta {
+  /** The request, as it was named or by its UUID. */
   readonly requestId: string;
+  /** Which of the request's sequences; 0 in this release. */
   readonly index: number;
   /** May be "" while a character is incomplete. */
   readonly text: string;
+  /** Token ids. */
   readonly tokenIds: readonly number[];
+  /** One entry a token; null unless they were asked for. */
   readonly logprobs: readonly LogprobMap[] | null;
+  /** null while the sequence is still growing. */
   readonly finishReason: FinishReason | null;
+  /** The stop token id that ended it, where that was not the model's own end token. */
   readonly stopReason: number | string | null;
   /** Only with the first delta. */
   readonly prompt?: PromptInfo;

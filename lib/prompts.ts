@@ -15,6 +15,7 @@ export interface ChatMessage {
   readonly role: string;
   /** Text, or parts of it. */
   readonly content?: string | readonly (string | Readonly<Record<string, unknown>>)[] | null;
+  /** Whatever else the template reads: `name`, `tool_calls`, `reasoning_content` … */
   readonly [key: string]: unknown;
 }
 

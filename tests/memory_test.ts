@@ -9,6 +9,7 @@ const KV_BYTES = 64 * MB;
 /** Step inputs, activations of 512 tokens and 64 rows of logits. */
 const ACTIVATION_BYTES = 48 * MB;
 
+const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 const PROGRAM = `
 import { LLM, SamplingParams } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
 await using llm = await LLM.load(Deno.args[0], { threads: ${THREADS}, kvCacheBytes: ${KV_BYTES} });
@@ -26,7 +27,7 @@ modelTest(
     try {
       await Deno.writeTextFile(program, PROGRAM);
       const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
-        args: ["run", "-A", "--no-check", program, path],
+        args: ["run", "-A", "--no-check", "--config", CONFIG, program, path],
       }).output();
       assert(success, new TextDecoder().decode(stderr));
       const { peakKib, weightBytes } = JSON.parse(new TextDecoder().decode(stdout));

@@ -2,12 +2,14 @@
 
 /** A parameter whose value cannot be used. `parameter` is the camelCase name the SDK knows it by. */
 export class InvalidParameterError extends RangeError {
+  /** The class, as errors show it. */
   override name = "InvalidParameterError";
   /** The parameter, as the SDK spells it: `topP`, `maxTokens`. */
   readonly parameter: string;
   /** What was given. */
   readonly value: unknown;
 
+  /** Makes the error. */
   constructor(parameter: string, value: unknown, message: string) {
     super(message);
     this.parameter = parameter;
@@ -17,12 +19,14 @@ export class InvalidParameterError extends RangeError {
 
 /** The prompt, or prompt and output together, do not fit the model's context or the KV pool. */
 export class ContextLengthError extends RangeError {
+  /** The class, as errors show it. */
   override name = "ContextLengthError";
   /** Tokens asked for: the prompt, plus the output where that was fixed. */
   readonly tokenCount: number;
   /** Tokens that fit. */
   readonly tokenLimit: number;
 
+  /** Makes the error. */
   constructor(tokenCount: number, tokenLimit: number, message: string) {
     super(message);
     this.tokenCount = tokenCount;
@@ -32,10 +36,12 @@ export class ContextLengthError extends RangeError {
 
 /** A checkpoint, tokenizer or template file is missing, malformed or contradicts its config. */
 export class CheckpointError extends Error {
+  /** The class, as errors show it. */
   override name = "CheckpointError";
   /** The file at fault, as it was named to the library. */
   readonly file: string;
 
+  /** Makes the error. */
   constructor(file: string, message: string, options?: ErrorOptions) {
     super(message, options);
     this.file = file;
@@ -44,19 +50,24 @@ export class CheckpointError extends Error {
 
 /** No model was found under the given name: no such file or folder, and not in the local hub cache. */
 export class ModelNotFoundError extends Error {
+  /** The class, as errors show it. */
   override name = "ModelNotFoundError";
 }
 
 /** A chat template refused the conversation, ran too long or wrote too much. */
 export class ChatTemplateError extends Error {
+  /** The class, as errors show it. */
   override name = "ChatTemplateError";
 }
 
 /** The waiting queue is full; try again after `retryAfterSeconds`. */
 export class QueueFullError extends Error {
+  /** The class, as errors show it. */
   override name = "QueueFullError";
+  /** When to try again. */
   readonly retryAfterSeconds: number;
 
+  /** Makes the error. */
   constructor(waitingCount: number, retryAfterSeconds: number) {
     super(`Cannot queue the request: ${waitingCount} requests are waiting already`);
     this.retryAfterSeconds = retryAfterSeconds;
@@ -65,20 +76,24 @@ export class QueueFullError extends Error {
 
 /** The device could not hold what was asked of it. */
 export class DeviceMemoryError extends RangeError {
+  /** The class, as errors show it. */
   override name = "DeviceMemoryError";
 }
 
 /** A processing element failed or stopped answering; the step it ran is lost. */
 export class DeviceError extends Error {
+  /** The class, as errors show it. */
   override name = "DeviceError";
 }
 
 /** The engine computed logits that are not numbers for this request. */
 export class InvalidLogitsError extends Error {
+  /** The class, as errors show it. */
   override name = "InvalidLogitsError";
 }
 
 /** The `LLM` was closed. */
 export class ClosedError extends Error {
+  /** The class, as errors show it. */
   override name = "ClosedError";
 }

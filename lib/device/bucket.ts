@@ -8,6 +8,7 @@ export type BucketKind = "prefill" | "decode" | "append";
 
 /** The shape one wire is compiled for. A smaller step runs in it; the padding costs no arithmetic. */
 export interface Bucket {
+  /** Which kind of step. */
   readonly kind: BucketKind;
   /** Sequences. */
   readonly batchSize: number;
@@ -19,7 +20,9 @@ export interface Bucket {
 
 /** An attention bucket: how many sequences of how long a context, and new tokens for `append`. */
 export interface AttentionBucket {
+  /** Sequences. */
   readonly batchSize: number;
+  /** Longest context, new tokens included. */
   readonly attentionSize: number;
   /** New tokens a sequence, `append` only. */
   readonly inputSize?: number;
@@ -27,9 +30,13 @@ export interface AttentionBucket {
 
 /** The tables a device is opened with. Each is sorted ascending. */
 export interface BucketTables {
+  /** For whole prompts. */
   readonly prefill: readonly AttentionBucket[];
+  /** For one new token a sequence. */
   readonly decode: readonly AttentionBucket[];
+  /** For several new tokens on existing KV. */
   readonly append: readonly AttentionBucket[];
+  /** Row counts of the other kernels. */
   readonly tokenwise: readonly number[];
 }
 

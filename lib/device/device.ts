@@ -56,11 +56,40 @@ import { Hbm, HBM_BYTES_MAX } from "./memory.ts";
 import { InlinePe, numericsClass, type PeGroup, scratchBytes, ThreadedPes } from "./pe/pe.ts";
 import type { TraceEntry } from "./trace.ts";
 
-export { type Graph, GraphBuilder, type Value } from "./compiler/graph.ts";
-export { type Wire, wireText } from "./compiler/wire.ts";
+export {
+  type Graph,
+  GraphBuilder,
+  type KvShape,
+  type Value,
+  type ValueShape,
+  type WeightShape,
+} from "./compiler/graph.ts";
+export type {
+  AddBiasOp,
+  AddOp,
+  AttentionOp,
+  EmbedOp,
+  MatmulOp,
+  Op,
+  RmsNormOp,
+  RopeOp,
+  RowDomain,
+  SiluMultiplyOp,
+  TakeRowsOp,
+  ValueId,
+  WriteKvOp,
+} from "./compiler/ops.ts";
+export {
+  type Command,
+  type OnRows,
+  type Operand,
+  type Wire,
+  type WireInputs,
+  wireText,
+} from "./compiler/wire.ts";
 export type { WireStats } from "./compiler/wire_cache.ts";
 export type { AttentionBucket, Bucket, BucketKind, BucketTables } from "./bucket.ts";
-export type { KvDtype } from "./kernel_table.ts";
+export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_table.ts";
 export type { TraceEntry } from "./trace.ts";
 export type { WeightFormat } from "./block_formats.ts";
 export { numericsClass };
@@ -79,17 +108,25 @@ export interface DeviceOptions {
 
 /** One step's int32 inputs; `tokenIds.length` rows. */
 export interface StepInputs {
+  /** Token ids. */
   readonly tokenIds: Int32Array;
+  /** Position of each row's token in its sequence. */
   readonly positions: Int32Array;
+  /** Where each row's key and value go: block · 16 + offset. */
   readonly slots: Int32Array;
+  /** Index of each row's sequence. */
   readonly sequences: Int32Array;
+  /** Block ids, sequence by sequence. */
   readonly blockTables: readonly (readonly number[])[];
+  /** Rows whose output is wanted, ascending. */
   readonly outputRows: Int32Array;
 }
 
 /** What a step gave back: float32 rows in HBM, valid until the next step. */
 export interface DeviceRows {
+  /** How often. */
   readonly count: number;
+  /** Row i belongs to `outputRows[i]`. */
   row(index: number): Float32Array;
 }
 
@@ -111,17 +148,23 @@ export interface Device extends AsyncDisposable {
   prepare(graph: Graph, bucket: Bucket): Wire;
   /** Runs one step. Steps run one at a time, in the order of the calls. */
   run(wire: Wire, inputs: StepInputs): Promise<DeviceRows>;
+  /** How the wire cache has done. */
   wireStats(): WireStats;
   /** What the processing elements ran so far. */
   trace(): Promise<TraceEntry[]>;
+  /** Stops the threads, after the steps that were posted. */
   close(): Promise<void>;
 }
 
 /** Shape of the KV pool. */
 export interface KvPoolShape {
+  /** How keys and values are stored. */
   readonly dtype: KvDtype;
+  /** Heads of keys and values. */
   readonly kvHeads: number;
+  /** Floats in a head. */
   readonly headDim: number;
+  /** Blocks in the pool. */
   readonly blockCount: number;
 }
 

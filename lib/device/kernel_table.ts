@@ -26,7 +26,9 @@ export const KV_BLOCK_SIZE = 16;
 
 /** A weight matrix [n, k] in 8-column panels (`block_formats.ts`): n output columns over k inputs. */
 export interface PanelWeight {
+  /** Byte offset in HBM. */
   readonly address: number;
+  /** How the weight is stored. */
   readonly format: WeightFormat;
   /** Outputs: rows of the checkpoint's [out, in] matrix. The last panel is padded with zeros. */
   readonly n: number;
@@ -45,10 +47,15 @@ export type KvDtype = "bf16" | "f32";
  * 0, 4, 1, 5, 2, 6, 3, 7, as in weight panels. headDim is a multiple of 8.
  */
 export interface KvCacheLayer {
+  /** Address of the keys. */
   readonly keys: number;
+  /** The activations, by id. */
   readonly values: number;
+  /** How keys and values are stored. */
   readonly dtype: KvDtype;
+  /** Heads of keys and values. */
   readonly kvHeads: number;
+  /** Floats in a head. */
   readonly headDim: number;
 }
 
@@ -206,6 +213,7 @@ export interface KernelTable {
 export interface KernelLimits {
   /** Largest k of any matmul or embedding. */
   readonly kMax: number;
+  /** Most floats in a head. */
   readonly headDimMax: number;
   /** Most query heads that share one KV head. */
   readonly headGroupMax: number;

@@ -2,10 +2,13 @@
 
 /** One kernel's totals on one processing element. */
 export interface TraceEntry {
+  /** Index of the processing element. */
   readonly pe: number;
   /** Backend, operation and weight format: `simd.matmul.q4_1`. */
   readonly kernel: string;
+  /** How often. */
   readonly count: number;
+  /** For how long in all, in milliseconds. */
   readonly totalMs: number;
 }
 

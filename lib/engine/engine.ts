@@ -53,14 +53,19 @@ export interface EngineStats {
   readonly usedBlockCount: number;
   /** Blocks that hold reusable prefixes and nothing else. */
   readonly cachedBlockCount: number;
+  /** Blocks in the pool. */
   readonly blockCount: number;
   /** Prompt tokens that were looked for in the prefix cache, and those found there. */
   readonly prefixQueryTokens: number;
+  /** Of those, tokens found. */
   readonly prefixHitTokens: number;
+  /** Steps run. */
   readonly stepCount: number;
+  /** Requests that lost their blocks and were sent back to the queue. */
   readonly preemptionCount: number;
   /** Prompt tokens of the requests admitted so far, and tokens generated. */
   readonly promptTokens: number;
+  /** Tokens generated. */
   readonly generatedTokens: number;
 }
 

@@ -10,22 +10,31 @@ export type WeightShape =
 
 /** One layer's keys and values. */
 export interface KvShape {
+  /** Heads of keys and values. */
   readonly kvHeads: number;
+  /** Floats in a head. */
   readonly headDim: number;
 }
 
 /** One activation of a graph. */
 export interface ValueShape {
+  /** Whether there is a row for each token or for each output. */
   readonly rows: RowDomain;
+  /** Floats in a row. */
   readonly width: number;
 }
 
 /** A finished graph: plain data. */
 export interface Graph {
+  /** The graph's name: part of its wires' keys. */
   readonly name: string;
+  /** The operations, in order. */
   readonly ops: readonly Op[];
+  /** The activations, by id. */
   readonly values: readonly ValueShape[];
+  /** The weights that are read, by name. */
   readonly weights: ReadonlyMap<string, WeightShape>;
+  /** The KV layers, in order. */
   readonly kvLayers: readonly KvShape[];
   /** The value whose rows come back: [outputs, width]. */
   readonly output: ValueId;
@@ -33,6 +42,7 @@ export interface Graph {
 
 /** A value of the graph under construction. */
 export interface Value extends ValueShape {
+  /** Its number in the graph. */
   readonly id: ValueId;
 }
 
@@ -44,6 +54,7 @@ export class GraphBuilder {
   readonly #weights = new Map<string, WeightShape>();
   readonly #kvLayers: KvShape[] = [];
 
+  /** Makes it. */
   constructor(name: string) {
     this.#name = name;
   }

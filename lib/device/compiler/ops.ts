@@ -8,82 +8,121 @@ export type RowDomain = "tokens" | "outputs";
 
 /** out = weight rows of the step's token ids. */
 export interface EmbedOp {
+  /** The operation's name. */
   readonly op: "embed";
+  /** The weight that is read. */
   readonly weight: string;
+  /** What is written. */
   readonly out: ValueId;
 }
 
 /** out = the rows of x that the step wants logits for. */
 export interface TakeRowsOp {
+  /** The operation's name. */
   readonly op: "takeRows";
+  /** What is read, and changed where the operation works in place. */
   readonly x: ValueId;
+  /** What is written. */
   readonly out: ValueId;
 }
 
 /** out = x / rms(x) · weight, for each of `groups` runs of a row. out may be x. */
 export interface RmsNormOp {
+  /** The operation's name. */
   readonly op: "rmsNorm";
+  /** What is read, and changed where the operation works in place. */
   readonly x: ValueId;
+  /** The weight that is read. */
   readonly weight: string;
+  /** Added to the mean of squares. */
   readonly epsilon: number;
+  /** Runs of a row that are normalised on their own. */
   readonly groups: number;
+  /** What is written. */
   readonly out: ValueId;
 }
 
 /** out = x · weightᵀ. */
 export interface MatmulOp {
+  /** The operation's name. */
   readonly op: "matmul";
+  /** What is read, and changed where the operation works in place. */
   readonly x: ValueId;
+  /** The weight that is read. */
   readonly weight: string;
+  /** What is written. */
   readonly out: ValueId;
 }
 
 /** x += bias, in place. */
 export interface AddBiasOp {
+  /** The operation's name. */
   readonly op: "addBias";
+  /** What is read, and changed where the operation works in place. */
   readonly x: ValueId;
+  /** The vector that is added. */
   readonly bias: string;
 }
 
 /** x += y, in place. */
 export interface AddOp {
+  /** The operation's name. */
   readonly op: "add";
+  /** What is read, and changed where the operation works in place. */
   readonly x: ValueId;
+  /** What is added. */
   readonly y: ValueId;
 }
 
 /** gate = silu(gate) · up, in place. */
 export interface SiluMultiplyOp {
+  /** The operation's name. */
   readonly op: "siluMultiply";
+  /** The half that goes through silu; the result replaces it. */
   readonly gate: ValueId;
+  /** The half that the gate is multiplied with. */
   readonly up: ValueId;
 }
 
 /** Rotates x by position, in place. */
 export interface RopeOp {
+  /** The operation's name. */
   readonly op: "rope";
+  /** What is read, and changed where the operation works in place. */
   readonly x: ValueId;
+  /** Heads in a row. */
   readonly heads: number;
+  /** Cosines and sines by position. */
   readonly table: string;
 }
 
 /** Stores k and v in the layer's KV blocks. */
 export interface WriteKvOp {
+  /** The operation's name. */
   readonly op: "writeKv";
+  /** Keys. */
   readonly k: ValueId;
+  /** Values. */
   readonly v: ValueId;
+  /** Index of the KV layer. */
   readonly layer: number;
 }
 
 /** out = attention of q over the layer's KV blocks. */
 export interface AttentionOp {
+  /** The operation's name. */
   readonly op: "attention";
+  /** Queries. */
   readonly q: ValueId;
+  /** Index of the KV layer. */
   readonly layer: number;
+  /** Heads in a row. */
   readonly heads: number;
+  /** Factor of the scores. */
   readonly scale: number;
   /** Keys a query sees, itself included; 0: all. */
   readonly window: number;
+  /** What is written. */
   readonly out: ValueId;
 }
 

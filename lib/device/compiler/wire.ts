@@ -9,14 +9,19 @@ import type { RowDomain } from "./ops.ts";
  * further each next element finds its own copy (0: all share one).
  */
 export interface Operand {
+  /** Byte offset in HBM. */
   readonly address: number;
+  /** Floats from one row to the next. */
   readonly stride: number;
+  /** Floats in a row. */
   readonly width: number;
+  /** Bytes from one processing element's own copy to the next; 0: all share one. */
   readonly copyBytes: number;
 }
 
 /** Which rows a command works on. */
-interface OnRows {
+export interface OnRows {
+  /** Whether there is a row for each token or for each output. */
   readonly rows: RowDomain;
 }
 
@@ -68,11 +73,17 @@ export type Command =
 
 /** Where a step's int32 inputs go. */
 export interface WireInputs {
+  /** Token ids. */
   readonly tokenIds: number;
+  /** Position of each row's token in its sequence. */
   readonly positions: number;
+  /** Where each row's key and value go: block · 16 + offset. */
   readonly slots: number;
+  /** Index of each row's sequence. */
   readonly sequences: number;
+  /** Rows whose output is wanted, ascending. */
   readonly outputRows: number;
+  /** Block ids, sequence by sequence. */
   readonly blockTables: number;
   /** Block ids a sequence has room for. */
   readonly blockTableStride: number;
@@ -82,11 +93,15 @@ export interface WireInputs {
 export interface Wire {
   /** Names graph and bucket: equal keys mean equal wires on one device. */
   readonly key: string;
+  /** The shape it is compiled for. */
   readonly bucket: Bucket;
   /** Rows of logits that fit. */
   readonly outputCount: number;
+  /** Where a step's inputs go. */
   readonly inputs: WireInputs;
+  /** The instructions, in order. */
   readonly commands: readonly Command[];
+  /** Where the rows come out. */
   readonly output: Operand;
 }
 

@@ -7,8 +7,11 @@ import type { Wire } from "./wire.ts";
 
 /** How the cache has done so far. */
 export interface WireStats {
+  /** Wires in the cache. */
   readonly wireCount: number;
+  /** Look-ups that found their wire. */
   readonly hitCount: number;
+  /** Look-ups that compiled one. */
   readonly missCount: number;
   /** Time spent compiling, in milliseconds. */
   readonly compileMs: number;
