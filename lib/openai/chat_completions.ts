@@ -12,7 +12,6 @@ import type { LogprobMap, PromptInfo } from "../outputs.ts";
 import type { SamplingParams } from "../sampling/params.ts";
 import { type Fields, readFields } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
-import { jsonResponse } from "./json.ts";
 import { chatLogprobs, type LogprobStyle, promptLogprobs } from "./logprobs.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { chatParams } from "./params.ts";
@@ -20,6 +19,7 @@ import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
 import type { ChatCompletion, ChatCompletionChunk, ChatLogprobs } from "./types.ts";
 import { refuseUnsupported } from "./unsupported.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** A checked request. */
 interface ChatRequest {
@@ -40,13 +40,11 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   const fields = await readFields(context.request, context.settings.bodySizeLimit);
   const chat = readChatRequest(fields, context);
   const deltas = assistantDeltas(context.llm.stream(chat.messages, chat.params, chat.options));
-  if (!chat.delivery.stream) {
-    return jsonResponse(await fold(deltas, chat, context.settings.systemFingerprint));
-  }
-  return await eventStream(chunks(deltas, chat, context.settings.systemFingerprint), {
-    onLeave: context.leave,
-    onError: context.settings.onError,
-  });
+  const { onError, systemFingerprint } = context.settings;
+  const hooks = { onLeave: context.leave, onError };
+  return chat.delivery.stream
+    ? await eventStream(chunks(deltas, chat, systemFingerprint), hooks)
+    : await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), hooks);
 }
 
 function readChatRequest(fields: Fields, context: RouteContext): ChatRequest {

@@ -7,7 +7,6 @@ import type { SamplingParams } from "../sampling/params.ts";
 import { type Fields, readFields, readTokenId } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
 import { badRequest } from "./errors.ts";
-import { jsonResponse } from "./json.ts";
 import { completionLogprobs, type LogprobStyle, offsetAfter, promptLogprobs } from "./logprobs.ts";
 import { merge } from "./merge.ts";
 import { completionParams } from "./params.ts";
@@ -15,6 +14,7 @@ import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
 import type { Completion, CompletionChunk, CompletionLogprobs, Usage } from "./types.ts";
 import { refuseUnsupported } from "./unsupported.ts";
+import { wholeResponse } from "./whole.ts";
 
 const PROMPT_COUNT_MAX = 1024;
 
@@ -49,12 +49,11 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   const deltas = merge(
     request.prompts.map((prompt) => context.llm.stream(prompt, request.params, request.options)),
   );
-  const { systemFingerprint } = context.settings;
-  if (!request.delivery.stream) return jsonResponse(await fold(deltas, request, systemFingerprint));
-  return await eventStream(chunks(deltas, request, systemFingerprint), {
-    onLeave: context.leave,
-    onError: context.settings.onError,
-  });
+  const { onError, systemFingerprint } = context.settings;
+  const hooks = { onLeave: context.leave, onError };
+  return request.delivery.stream
+    ? await eventStream(chunks(deltas, request, systemFingerprint), hooks)
+    : await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), hooks);
 }
 
 function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {

@@ -137,8 +137,8 @@ Deno.test("An error in the middle of a stream is thrown by the client", async ()
   assertEquals(text, "Hello");
 });
 
-Deno.test("A client that aborts ends its generation, before and in the middle of a stream", async () => {
-  for (const firstSlowStep of [0, 2]) {
+Deno.test("A client that aborts ends its generation, whole or streamed, once the first token is there", async () => {
+  for (const [firstSlowStep, stream] of [[1, false], [1, true], [3, true]] as const) {
     const before = (step: number, signal?: AbortSignal) =>
       step < firstSlowStep ? undefined : new Promise<void>((_, fail) => {
         signal?.addEventListener("abort", () => fail(signal.reason));
@@ -147,12 +147,15 @@ Deno.test("A client that aborts ends its generation, before and in the middle of
     if (server.fake === undefined) return;
     const { fake } = server;
     const leaving = new AbortController();
+    const { completions } = client(server.baseURL).chat;
+    const options = { signal: leaving.signal };
     const reading = (async () => {
-      const body = { ...GREEDY, messages: MESSAGES, stream: true as const };
-      const stream = await client(server.baseURL).chat.completions.create(body, {
-        signal: leaving.signal,
-      });
-      for await (const _ of stream);
+      if (!stream) {
+        await completions.create({ ...GREEDY, messages: MESSAGES }, options);
+        return;
+      }
+      const chunks = await completions.create({ ...GREEDY, messages: MESSAGES, stream }, options);
+      for await (const _ of chunks);
     })().catch(() => {});
     const deadline = Date.now() + 3000;
     while (fake.running === 0 && Date.now() < deadline) await delay(2);

@@ -46,6 +46,35 @@ Deno.test("A client that leaves in the middle of a stream ends its generation", 
   }
 });
 
+Deno.test("A client that leaves a whole answer after its first token ends the generation", async () => {
+  for (const [path, body] of BODIES) {
+    for (const isReading of [false, true]) {
+      const { wait } = door();
+      const llm = new FakeLLM({ before: (step, signal) => step < 1 ? undefined : wait(signal) });
+      const response = await handler(llm)(post(path, body));
+      assertEquals(response.status, 200);
+      const reader = response.body?.getReader();
+      const reading = isReading ? reader?.read() : undefined;
+      await reader?.cancel();
+      await reading;
+      await until(() => llm.running === 0, "the generation ends");
+    }
+  }
+});
+
+Deno.test("A failure in the middle of a whole answer breaks it off and is reported", async () => {
+  const seen: unknown[] = [];
+  const failure = new Error("the device is gone");
+  const before = (step: number) => {
+    if (step === 2) throw failure;
+  };
+  const llm = new FakeLLM({ before });
+  const response = await handler(llm, { onError: (error) => seen.push(error) })(post(CHAT, HELLO));
+  await assertRejects(() => response.text(), Error);
+  assertEquals(seen, [failure]);
+  assertEquals(llm.running, 0);
+});
+
 Deno.test("After the Response is returned the request's signal no longer counts", async () => {
   const llm = new FakeLLM();
   const client = new AbortController();
