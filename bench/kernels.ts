@@ -20,7 +20,7 @@ import {
 } from "../lib/device/simd/assembler.ts";
 import { f32x4, i32, i32x4, v128 } from "../lib/device/simd/instructions.ts";
 import { createSimdKernels, simdScratchBytes } from "../lib/device/simd/simd.ts";
-import { checkFusedMultiplyAdd } from "../lib/device/simd/self_test.ts";
+import { checkFusedMultiplyAdd } from "../lib/device/simd/self_check.ts";
 import {
   packPanel,
   panelBytes,

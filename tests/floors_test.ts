@@ -41,7 +41,7 @@ Deno.test("The floor check names the rule and the edge of every forbidden import
     ["lib/device/kernels/matmul.ts", "lib/base/errors.ts", "static", "may import only itself"],
     ["lib/device/kernels/matmul.ts", "ndarray", "static", "the gate of ndarray"],
     ["lib/device/compiler/wire.ts", "lib/device/pe/pe.ts", "types", "may import only itself"],
-    ["lib/device/simd/gemm.ts", "lib/device/kernels/matmul.ts", "static", "self_test.ts"],
+    ["lib/device/simd/gemm.ts", "lib/device/kernels/matmul.ts", "static", "self_check.ts"],
     ["lib/device/simd/gemm.ts", "lib/device/memory.ts", "static", "may import only itself"],
     ["lib/device/pe/executor.ts", "lib/device/compiler/wire.ts", "static", "the type of a wire"],
     ["lib/device/pe/executor.ts", "lib/device/simd/gemm.ts", "static", "may import only itself"],
@@ -73,7 +73,7 @@ Deno.test("The floor check lets through what the plan allows", () => {
   const good: [string, string, Edge["kind"]?][] = [
     ["lib/device/kernels/matmul.ts", "lib/device/kernels/ndarray.ts"],
     ["lib/device/kernels/ndarray.ts", "ndarray"],
-    ["lib/device/simd/self_test.ts", "lib/device/kernels/matmul.ts"],
+    ["lib/device/simd/self_check.ts", "lib/device/kernels/matmul.ts"],
     ["lib/device/simd/gemm.ts", "lib/device/kernel_table.ts", "types"],
     ["lib/device/pe/executor.ts", "lib/device/compiler/wire.ts", "types"],
     ["lib/device/pe/pe.ts", "lib/device/pe/worker.ts", "url"],

@@ -8,7 +8,7 @@ import { ModuleBuilder, result, set } from "../../lib/device/simd/assembler.ts";
 import { Exponential } from "../../lib/device/simd/exponential.ts";
 import { f32x4 } from "../../lib/device/simd/instructions.ts";
 import { planTiles } from "../../lib/device/simd/matmul.ts";
-import { checkFusedMultiplyAdd } from "../../lib/device/simd/self_test.ts";
+import { checkFusedMultiplyAdd } from "../../lib/device/simd/self_check.ts";
 import { createSimdKernels, simdScratchBytes } from "../../lib/device/simd/simd.ts";
 import { InvariantError } from "../../lib/base/invariant.ts";
 import {

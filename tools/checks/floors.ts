@@ -16,12 +16,12 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   "lib/device/simd/": [
     "lib/base/",
     "lib/device/{dtype,block_formats,kernel_table}.ts",
-    "lib/device/kernels/", // self_test.ts only, see RULES
+    "lib/device/kernels/", // self_check.ts only, see RULES
   ],
   "lib/device/pe/": [
     "lib/base/",
     "lib/device/kernels/",
-    "lib/device/simd/{simd,self_test}.ts",
+    "lib/device/simd/{simd,self_check}.ts",
     "lib/device/compiler/wire.ts",
     "lib/device/{memory,trace,block_formats,kernel_table,dtype}.ts",
   ],
@@ -93,9 +93,9 @@ interface Rule {
 /** What the table cannot say because it speaks of single files or kinds of import. */
 const RULES: readonly Rule[] = [
   {
-    name: "only lib/device/simd/self_test.ts looks at the plain kernels",
+    name: "only lib/device/simd/self_check.ts looks at the plain kernels",
     forbids: ({ from, to }) =>
-      from.startsWith("lib/device/simd/") && from !== "lib/device/simd/self_test.ts" &&
+      from.startsWith("lib/device/simd/") && from !== "lib/device/simd/self_check.ts" &&
       to.startsWith("lib/device/kernels/"),
   },
   {

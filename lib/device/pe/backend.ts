@@ -1,7 +1,7 @@
 /** The kernel table a processing element runs: by name, over the device's memory. */
 
 import type { KernelLimits, KernelTable } from "../kernel_table.ts";
-import { checkFusedMultiplyAdd } from "../simd/self_test.ts";
+import { checkFusedMultiplyAdd } from "../simd/self_check.ts";
 import { createSimdKernels, simdScratchBytes } from "../simd/simd.ts";
 import { createReferenceKernels } from "./reference.ts";
 

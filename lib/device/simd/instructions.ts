@@ -203,7 +203,7 @@ export const f32x4:
   & {
     splat(a: Expr<"f32">): Vector;
     extractLane(a: Vector, lane: number): Expr<"f32">;
-    /** a · b + c, rounded once where the CPU fuses (`self_test.ts` tells), else twice. */
+    /** a · b + c, rounded once where the CPU fuses (`self_check.ts` tells), else twice. */
     relaxedMadd(a: Vector, b: Vector, c: Vector): Vector;
   } = {
     add: vectorBinary(0xe4),
