@@ -3,7 +3,10 @@
 import { type ChatMessage, LLM, SamplingParams } from "../mod.ts";
 
 const [model, question] = Deno.args;
-if (model === undefined) throw new TypeError("Name a model: a GGUF file or a model's folder");
+if (model === undefined) {
+  console.error("Name a model: a GGUF file or a model's folder");
+  Deno.exit(2);
+}
 
 await using llm = await LLM.load(model);
 const params = new SamplingParams({ temperature: 0, maxTokens: 200 });

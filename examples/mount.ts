@@ -4,7 +4,10 @@ import { handler } from "../lib/openai/handler.ts";
 import { LLM } from "../mod.ts";
 
 const [model, port = "8000"] = Deno.args;
-if (model === undefined) throw new TypeError("Name a model: a GGUF file or a model's folder");
+if (model === undefined) {
+  console.error("Name a model: a GGUF file or a model's folder");
+  Deno.exit(2);
+}
 
 await using llm = await LLM.load(model);
 const openai = handler(llm, { servedModelNames: ["house-model"], maxLogprobs: 5 });

@@ -3,7 +3,10 @@
 import { LLM, SamplingParams } from "../mod.ts";
 
 const [model, prompt = "The three primary colours are"] = Deno.args;
-if (model === undefined) throw new TypeError("Name a model: a GGUF file or a model's folder");
+if (model === undefined) {
+  console.error("Name a model: a GGUF file or a model's folder");
+  Deno.exit(2);
+}
 
 await using llm = await LLM.load(model);
 const params = new SamplingParams({ temperature: 0.7, topP: 0.9, seed: 1, maxTokens: 60 });

@@ -13,9 +13,11 @@ import {
   encodeConversation,
   type EncodedPrompt,
   encodePrompt,
+  type Encoding,
   isConversation,
   type Prompt,
   type RequestOptions,
+  tokenizeText,
 } from "./prompts.ts";
 import { resolveSamplingParams, type SamplingDefaults, SamplingParams } from "./sampling/params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -149,7 +151,7 @@ export class LLM implements AsyncDisposable {
     const conversation = isConversation(input);
     const prompt = conversation
       ? await this.#render(input, options)
-      : encodePrompt(input as Prompt, this.#loaded.tokenizer, options.addSpecialTokens ?? true);
+      : encodePrompt(input as Prompt, this.#encoding, options.addSpecialTokens ?? true);
     const defaults: SamplingDefaults = conversation
       ? this.#loaded.samplingDefaults
       : { maxTokens: GENERATE_MAX_TOKENS, ...this.#loaded.samplingDefaults };
@@ -162,10 +164,13 @@ export class LLM implements AsyncDisposable {
     });
   }
 
-  /** Text → token ids. Special tokens are added unless `addSpecialTokens` is false. */
+  /**
+   * Text → token ids. Special tokens are added unless `addSpecialTokens` is false.
+   *
+   * @throws {InvalidParameterError} The text is longer than 1,048,576 UTF-16 code units.
+   */
   tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
-    const addSpecialTokens = options.addSpecialTokens ?? true;
-    return this.#loaded.tokenizer.encode(text, { addSpecialTokens });
+    return tokenizeText(text, this.#loaded.tokenizer, options.addSpecialTokens ?? true);
   }
 
   /** A conversation → the token ids of its prompt. */
@@ -218,6 +223,11 @@ export class LLM implements AsyncDisposable {
     this.#loaded.textWorker.close();
   }
 
+  get #encoding(): Encoding {
+    const { tokenizer } = this.#loaded;
+    return { tokenizer, maxPromptLength: this.info.maxPromptLength };
+  }
+
   #one(
     input: Prompt | readonly ChatMessage[],
     params: SamplingParams | undefined,
@@ -264,7 +274,7 @@ export class LLM implements AsyncDisposable {
         `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
       );
     }
-    return encodeConversation(messages, template, tokenizer, options);
+    return encodeConversation(messages, template, this.#encoding, options);
   }
 }
 

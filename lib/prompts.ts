@@ -1,5 +1,6 @@
 /** What users give as a prompt, and how it becomes token ids. */
 
+import { ContextLengthError, InvalidParameterError } from "./base/errors.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
@@ -59,10 +60,44 @@ export function isConversation(input: unknown): input is readonly ChatMessage[] 
     input.every((item) => typeof item === "object" && item !== null && "role" in item);
 }
 
+/** What turns text into tokens, and how many of them a prompt may have. */
+export interface Encoding {
+  readonly tokenizer: Tokenizer;
+  readonly maxPromptLength: number;
+}
+
+/** Shorter texts are encoded without a look at the vocabulary. */
+const SHORT_TEXT = 65_536;
+/** Longest text that is tokenized for its own sake, in UTF-16 code units. */
+export const TOKENIZED_TEXT_MAX = 1_048_576;
+
+/**
+ * Text → ids. A text that cannot fit whatever its tokens are is refused before it is encoded:
+ * encoding takes time and memory that grow with the text, and a body can be long. A character
+ * has at least as many bytes as UTF-16 code units, so the length is a lower bound of the bytes.
+ */
+function encodeText(
+  text: string,
+  { tokenizer, maxPromptLength }: Encoding,
+  special: boolean,
+): number[] {
+  if (text.length > SHORT_TEXT) {
+    const tokenCount = Math.ceil(text.length / tokenizer.longestTokenBytes);
+    if (tokenCount > maxPromptLength) {
+      throw new ContextLengthError(
+        tokenCount,
+        maxPromptLength,
+        `Cannot run a prompt of ${text.length} characters: that is at least ${tokenCount} tokens, and the model takes at most ${maxPromptLength}`,
+      );
+    }
+  }
+  return tokenizer.encode(text, { addSpecialTokens: special });
+}
+
 /** Text or ids → ids. */
 export function encodePrompt(
   prompt: Prompt,
-  tokenizer: Tokenizer,
+  encoding: Encoding,
   addSpecialTokens: boolean,
 ): EncodedPrompt {
   if (typeof prompt === "object" && prompt !== null && "promptTokenIds" in prompt) {
@@ -70,7 +105,14 @@ export function encodePrompt(
     if (!Array.isArray(tokenIds) || !tokenIds.every(Number.isInteger)) {
       throw new TypeError("promptTokenIds must be an array of integers");
     }
-    return { text: tokenizer.decode(tokenIds, { skipSpecialTokens: true }), tokenIds };
+    if (tokenIds.length > encoding.maxPromptLength) {
+      throw new ContextLengthError(
+        tokenIds.length,
+        encoding.maxPromptLength,
+        `Cannot run a prompt of ${tokenIds.length} tokens: the model takes at most ${encoding.maxPromptLength}`,
+      );
+    }
+    return { text: encoding.tokenizer.decode(tokenIds, { skipSpecialTokens: true }), tokenIds };
   }
   const text = typeof prompt === "string" ? prompt : prompt?.prompt;
   if (typeof text !== "string") {
@@ -78,14 +120,30 @@ export function encodePrompt(
       "A prompt must be a string, { prompt: string } or { promptTokenIds: number[] }",
     );
   }
-  return { text, tokenIds: tokenizer.encode(text, { addSpecialTokens }) };
+  return { text, tokenIds: encodeText(text, encoding, addSpecialTokens) };
+}
+
+/** Any text → ids, whether they fit the model or not. */
+export function tokenizeText(
+  text: string,
+  tokenizer: Tokenizer,
+  addSpecialTokens: boolean,
+): number[] {
+  if (text.length > TOKENIZED_TEXT_MAX) {
+    throw new InvalidParameterError(
+      "prompt",
+      text.length,
+      `Cannot tokenize ${text.length} characters at once: at most ${TOKENIZED_TEXT_MAX}`,
+    );
+  }
+  return tokenizer.encode(text, { addSpecialTokens });
 }
 
 /** A conversation → its prompt's text and ids. */
 export async function encodeConversation(
   messages: readonly ChatMessage[],
   template: ChatTemplate,
-  tokenizer: Tokenizer,
+  encoding: Encoding,
   options: ChatOptions,
 ): Promise<EncodedPrompt> {
   const { addGenerationPrompt, continueFinalMessage = false } = options;
@@ -99,5 +157,5 @@ export async function encodeConversation(
     ...(options.documents === undefined ? {} : { documents: options.documents }),
     ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
   });
-  return { text, tokenIds: tokenizer.encode(text, { addSpecialTokens: false }) };
+  return { text, tokenIds: encodeText(text, encoding, false) };
 }

@@ -6,7 +6,7 @@ import type { LLM } from "../mod.ts";
 export interface BannerFacts {
   readonly info: Pick<
     LLM["info"],
-    "architecture" | "parameterCount" | "maxContextLength" | "maxPromptLength" | "hasChatTemplate"
+    "architecture" | "parameterCount" | "maxContextLength" | "hasChatTemplate"
   >;
   readonly name: string;
   readonly version: string;
@@ -28,10 +28,13 @@ export function banner(facts: BannerFacts, bold: (text: string) => string): stri
     `  ${bold(facts.name)} is ready at ${bold(url)}`,
     "",
     `  Model    ${info.architecture}, ${millions} M parameters`,
-    `  Context  ${count(info.maxContextLength)} tokens, prompts up to ${
-      count(info.maxPromptLength)
-    }`,
+    `  Context  ${count(info.maxContextLength)} tokens, prompt and answer together`,
     `  Server   rngd-llm ${facts.version}; Ctrl-C ends it`,
+    ...(any && !facts.needsKey
+      ? [
+        "  Access   anyone on the network, without a key; --host 127.0.0.1 keeps it to this machine",
+      ]
+      : []),
     "",
     `  ${curlLine(url, facts)}`,
     "",
@@ -41,7 +44,10 @@ export function banner(facts: BannerFacts, bold: (text: string) => string): stri
 function curlLine(url: string, facts: BannerFacts): string {
   const key = facts.needsKey ? ` -H "Authorization: Bearer YOUR_KEY"` : "";
   const [route, body] = facts.info.hasChatTemplate
-    ? ["/v1/chat/completions", { messages: [{ role: "user", content: "Why is the sky blue?" }] }]
+    ? ["/v1/chat/completions", {
+      messages: [{ role: "user", content: "Why is the sky blue?" }],
+      max_tokens: 100,
+    }]
     : ["/v1/completions", { prompt: "The sky is", max_tokens: 32 }];
   return `curl ${url}${route} -H "Content-Type: application/json"${key} -d '${
     JSON.stringify(body)

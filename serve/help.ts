@@ -15,7 +15,9 @@ export function helpText(): string {
   return [
     "Serves a model over HTTP with the OpenAI API.\n",
     "Usage: serve MODEL [flags]\n",
-    "  MODEL  a GGUF file, a folder in Hugging Face layout, or a hub id in the local cache\n",
+    "  MODEL  a GGUF file, a folder in Hugging Face layout, or a hub id in the local cache.",
+    "         In a clone, `deno task serve` without MODEL serves SmolLM2-135M-Instruct from",
+    "         RNGD_CACHE (default: rngd-llm in the user's cache folder), and fetches it if need be.\n",
     ...blocks.map((block) => `${block}\n`),
     "Examples:",
     "  serve ./SmolLM2-135M-Instruct.Q4_1.gguf",

@@ -1,6 +1,6 @@
 /** A checkpoint on a device: the architecture table, and how much memory goes where. */
 
-import { CheckpointError, InvalidParameterError } from "../base/errors.ts";
+import { CheckpointError, DeviceMemoryError, InvalidParameterError } from "../base/errors.ts";
 import {
   type BucketTables,
   bucketTables,
@@ -13,6 +13,7 @@ import { type KernelLimits, KV_BLOCK_SIZE, type KvDtype } from "../device/kernel
 import { decoderGraph, ROPE_TABLE } from "./architectures/decoder.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { Architecture, ModelConfig } from "./config.ts";
+import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { ropeTable } from "./rope.ts";
 import { type LoadWatch, uploadWeights } from "./weights.ts";
 
@@ -93,6 +94,15 @@ function planKv(config: ModelConfig, dtype: KvDtype, options: ModelOptions): KvP
   };
 }
 
+/** Refuses what cannot fit before a byte of it is read. */
+function checkMemory({ tensors }: Checkpoint, { poolBytes }: KvPlan): void {
+  const weightBytes = [...tensors.values()].reduce((sum, info) => sum + info.sizeBytes, 0);
+  if (weightBytes + poolBytes <= HBM_BYTES_MAX) return;
+  throw new DeviceMemoryError(
+    `Cannot hold ${weightBytes} bytes of weights and ${poolBytes} bytes of keys and values (kvCacheBytes): the device has ${HBM_BYTES_MAX}`,
+  );
+}
+
 function kernelLimits(config: ModelConfig): KernelLimits {
   const { hiddenSize, intermediateSize, headCount, headDim, kvHeadCount } = config;
   return {
@@ -151,6 +161,7 @@ export class Model implements AsyncDisposable {
       throw new CheckpointError(checkpoint.path, `No graph for "${config.architecture}"`);
     }
     const graph = build(config, kv.contextLength);
+    checkMemory(checkpoint, kv);
     const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
     const device = await openDevice({
       threads: options.threads,

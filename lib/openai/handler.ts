@@ -135,7 +135,7 @@ async function answer(
   const path = pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
   const routes = ROUTES.filter((route) => matches(route, path));
   const allow = allowed(routes);
-  if (request.method === "OPTIONS") return preflight(request, server.origins, allow);
+  if (request.method === "OPTIONS") return preflight(request, allow);
   if (!routes.some((route) => route.open) && !await server.mayEnter(request)) {
     throw new HttpError(STATUS_CODE.Unauthorized, STATUS_TEXT[STATUS_CODE.Unauthorized], {
       headers: { "www-authenticate": "Bearer" },
@@ -155,6 +155,7 @@ async function answer(
   }
   const response = await run(route, request, path, server);
   if (request.method !== "HEAD") return response;
+  response.headers.set("content-length", `${(await response.arrayBuffer()).byteLength}`);
   return new Response(null, { status: response.status, headers: response.headers });
 }
 

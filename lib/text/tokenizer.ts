@@ -41,6 +41,9 @@ export class Tokenizer {
   /** Whether tokens are pieces of a byte stream, as against pieces of text put together by rules. */
   readonly isByteLevel: boolean;
 
+  /** Found when it is first asked for: most prompts are far too short to need it. */
+  #longestTokenBytes = 0;
+
   private constructor(source: TokenizerSource, file: string) {
     const json = checkJson(source.json, file);
     this.#engine = createEngine(json, source.config, file);
@@ -149,6 +152,16 @@ export class Tokenizer {
       return decodeStrictly(this.tokenBytes(id));
     }
     return this.decode([id], { skipSpecialTokens: false });
+  }
+
+  /** Bytes of the longest token: a text of n tokens has at most n times as many. */
+  get longestTokenBytes(): number {
+    if (this.#longestTokenBytes === 0) {
+      for (let id = 0; id < this.vocabSize; id++) {
+        this.#longestTokenBytes = Math.max(this.#longestTokenBytes, this.tokenBytes(id).length);
+      }
+    }
+    return this.#longestTokenBytes;
   }
 
   /** The bytes that a token adds to a text; none for an id without a token. */

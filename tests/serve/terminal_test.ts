@@ -62,7 +62,6 @@ const FACTS: BannerFacts = {
     architecture: "LlamaForCausalLM",
     parameterCount: 134_515_008,
     maxContextLength: 2048,
-    maxPromptLength: 2047,
     hasChatTemplate: true,
   },
   name: "SmolLM2",
@@ -77,6 +76,14 @@ Deno.test("The banner names model, address and context, and has a line to copy",
     assertStringIncludes(text, words);
   }
   assertStringIncludes(text, "curl http://localhost:8000/v1/chat/completions -H");
+});
+
+Deno.test("The banner says so when anyone on the network may come in", () => {
+  const open = (facts: BannerFacts) =>
+    banner(facts, (word) => word).includes("anyone on the network");
+  assertEquals(open(FACTS), true);
+  assertEquals(open({ ...FACTS, needsKey: true }), false);
+  assertEquals(open({ ...FACTS, address: { hostname: "127.0.0.1", port: 8000 } }), false);
 });
 
 Deno.test("The line to copy fits the model, the address and the key", () => {

