@@ -72,7 +72,7 @@ Deno.test("The command shows progress and a banner, answers, and ends quietly at
   await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"]);
   const url = await running.url();
   assertStringIncludes(running.text, "Reading weights 2.0 of 2.0 MB (100 %)");
-  assertStringIncludes(running.text, "128 tokens, prompts up to 96");
+  assertStringIncludes(running.text, "128 tokens, prompt and answer together");
   assert(!running.text.includes("\x1b"), "no colours where nobody sees them");
   const answer = await (await ask(url)).text();
   assertStringIncludes(answer, "data: [DONE]");
