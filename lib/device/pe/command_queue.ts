@@ -42,6 +42,12 @@ const MESSAGE_BYTES = 2048;
 
 /** About 0.2 ms: longer than any stretch between barriers on a machine to ourselves. */
 const SPIN_COUNT = 20_000;
+/** Hardly longer than a barrier takes when all arrive together. */
+const SHORT_SPIN_COUNT = 100;
+/** So many long spins in vain mean that the others have no core to arrive on. */
+const VAIN_SPINS_MAX = 4;
+/** While spinning is in vain, one barrier of so many tries it again. */
+const TRY_AGAIN_EVERY = 64;
 /** How long a sleeper sleeps before it looks for a failure again. */
 const SLEEP_MS = 100;
 
@@ -56,6 +62,8 @@ export class CommandQueue {
   readonly peCount: number;
   readonly #cells: Int32Array<SharedArrayBuffer>;
   readonly #message: Uint8Array<SharedArrayBuffer>;
+  /** Barriers in a row, this element's own, at which spinning did not help. */
+  #vainSpins = 0;
 
   constructor(peCount: number, buffer?: SharedArrayBuffer) {
     this.peCount = peCount;
@@ -151,9 +159,13 @@ export class CommandQueue {
       if (Atomics.load(cells, BARRIER_SLEEPERS) > 0) Atomics.notify(cells, GENERATION);
       return;
     }
-    for (let i = 0; i < SPIN_COUNT; i++) {
-      if (Atomics.load(cells, GENERATION) !== generation) return;
+    const spinCount = this.#spinCount();
+    for (let i = 0; i < spinCount; i++) {
+      if (Atomics.load(cells, GENERATION) === generation) continue;
+      this.#vainSpins = 0;
+      return;
     }
+    this.#vainSpins++;
     Atomics.add(cells, BARRIER_SLEEPERS, 1);
     try {
       while (Atomics.load(cells, GENERATION) === generation) {
@@ -165,6 +177,15 @@ export class CommandQueue {
     } finally {
       Atomics.sub(cells, BARRIER_SLEEPERS, 1);
     }
+  }
+
+  /**
+   * How long to spin at this barrier. Spinning is right while every element has a core; when
+   * another program takes one, a spinning element keeps the very core that the late one needs.
+   */
+  #spinCount(): number {
+    if (this.#vainSpins < VAIN_SPINS_MAX) return SPIN_COUNT;
+    return this.#vainSpins % TRY_AGAIN_EVERY === 0 ? SPIN_COUNT : SHORT_SPIN_COUNT;
   }
 
   /** Reports this element's failure; the first one is kept. */
