@@ -1,5 +1,6 @@
 /** The processing elements' parts of a row's summary, put together. */
 
+import { invariant } from "../base/invariant.ts";
 import {
   CHUNK_COLUMNS,
   type ChunkSum,
@@ -36,42 +37,45 @@ export function joinSummary(
 ): RowSummary | undefined {
   if (need === undefined || need === SUMMARY_NEED.nothing) return undefined;
   const words = summaryPartWords(width);
-  const addresses = Array.from(
-    { length: peCount },
-    (_, pe) => parts.address + pe * parts.copyBytes + index * parts.stride * 4,
-  );
-  const integers = addresses.map((address) => new Int32Array(buffer, address, words));
-  const floats = addresses.map((address) => new Float32Array(buffer, address, words));
+  const addresses: number[] = [];
+  let list: List | undefined;
+  let hasNaN = false;
+  for (let pe = 0; pe < peCount; pe++) {
+    const address = parts.address + pe * parts.copyBytes + index * parts.stride * 4;
+    addresses.push(address);
+    const integers = new Int32Array(buffer, address, words);
+    const count = integers[SUMMARY_PART.topCount]!;
+    const topIds = integers.subarray(SUMMARY_PART.topIds, SUMMARY_PART.topIds + count);
+    const topLogits = new Float32Array(buffer, address + 4 * SUMMARY_PART.topLogits, count);
+    list = list === undefined ? { topIds, topLogits } : merge(list, { topIds, topLogits });
+    if (integers[SUMMARY_PART.hasNaN] !== 0) hasNaN = true;
+  }
+  invariant(list !== undefined, "A summary has no parts");
+  const isCopy = peCount > 1;
   return {
     width,
-    ...mergeLists(integers, floats),
-    hasNaN: integers.some((part) => part[SUMMARY_PART.hasNaN] !== 0),
+    topIds: isCopy ? list.topIds : list.topIds.slice(),
+    topLogits: isCopy ? list.topLogits : list.topLogits.slice(),
+    hasNaN,
     logSumExp: need === SUMMARY_NEED.logprobs ? joinSums(buffer, addresses, width) : undefined,
   };
 }
 
-/** The largest of all lists; of equal values that of the earlier element, whose ids are lower. */
-function mergeLists(
-  integers: readonly Int32Array[],
-  floats: readonly Float32Array[],
-): Pick<RowSummary, "topIds" | "topLogits"> {
-  const { topCount, topIds: idsAt, topLogits: logitsAt } = SUMMARY_PART;
-  const counts = integers.map((part) => part[topCount]!);
-  const places = counts.map(() => 0);
-  const length = Math.min(SUMMARY_TOP_COUNT, counts.reduce((sum, count) => sum + count, 0));
+type List = Pick<RowSummary, "topIds" | "topLogits">;
+
+/** The largest of both lists; of equal values that of the first, whose ids are lower. */
+function merge(first: List, second: List): List {
+  const a = first.topLogits;
+  const b = second.topLogits;
+  const length = Math.min(SUMMARY_TOP_COUNT, a.length + b.length);
   const topIds = new Int32Array(length);
   const topLogits = new Float32Array(length);
-  for (let i = 0; i < length; i++) {
-    let best = -1;
-    let bestLogit = -Infinity;
-    for (let pe = 0; pe < counts.length; pe++) {
-      if (places[pe]! === counts[pe]!) continue;
-      const logit = floats[pe]![logitsAt + places[pe]!]!;
-      if (logit > bestLogit) [best, bestLogit] = [pe, logit];
-    }
-    topIds[i] = integers[best]![idsAt + places[best]!]!;
-    topLogits[i] = bestLogit;
-    places[best]!++;
+  let i = 0;
+  let j = 0;
+  for (let at = 0; at < length; at++) {
+    const takesFirst = j === b.length || (i < a.length && a[i]! >= b[j]!);
+    topLogits[at] = takesFirst ? a[i]! : b[j]!;
+    topIds[at] = takesFirst ? first.topIds[i++]! : second.topIds[j++]!;
   }
   return { topIds, topLogits };
 }

@@ -201,7 +201,7 @@ export class Engine {
       const batch = pack(plan);
       let rows: Rows;
       try {
-        rows = await this.#runner.run(batch);
+        rows = await this.#breather.during(this.#runner.run(batch));
       } catch (error) {
         for (const turn of plan.turns) this.#fail(turn.request, error);
         return true;

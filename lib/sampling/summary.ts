@@ -63,26 +63,29 @@ function drawTop(summary: RowSummary, state: SamplingState): number | undefined 
   const { topIds, topLogits } = summary;
   const { topK } = state.params;
   const banned = bannedIds(state);
-  const places: number[] = [];
+  // One number a candidate, which sorts by id and tells the place: sorting numbers is quick.
+  const keys = new Float64Array(topIds.length);
+  let count = 0;
   let max = -Infinity;
   let last = -Infinity;
   for (let place = 0; place < topIds.length; place++) {
     const logit = topLogits[place]!;
-    if (places.length >= topK && logit < last) break;
+    if (count >= topK && logit < last) break;
     if (banned.length > 0 && banned.includes(topIds[place]!)) continue;
-    if (places.length === 0) max = logit;
-    if (places.length < topK) last = logit;
-    places.push(place);
+    if (count === 0) max = logit;
+    if (count < topK) last = logit;
+    keys[count++] = topIds[place]! * SUMMARY_TOP_COUNT + place;
   }
-  if (places.length === 0) return undefined;
+  if (count === 0) return undefined;
   // If the summary ends before the values below the k-th begin, more may be equal to it.
-  const isEnough = places.length >= topK && topLogits.at(-1)! < last;
+  const isEnough = count >= topK && topLogits[topLogits.length - 1]! < last;
   if (!isEnough && !isWhole(summary)) return undefined;
   // In the order of their ids, these stand for the row: the others would add nothing.
-  places.sort((a, b) => topIds[a]! - topIds[b]!);
-  const row = Float32Array.from(places, (place) => topLogits[place]!);
+  const byId = keys.subarray(0, count).sort();
+  const row = new Float32Array(count);
+  for (let i = 0; i < count; i++) row[i] = topLogits[byId[i]! % SUMMARY_TOP_COUNT]!;
   const index = drawIndex(row, { max, cut: cutRow(row, max, state.params), state });
-  return topIds[places[index]!];
+  return Math.floor(byId[index]! / SUMMARY_TOP_COUNT);
 }
 
 /** What `tokenLogprobs` gives for the whole row. */
