@@ -39,6 +39,7 @@
 
 import { DeviceMemoryError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
+import { type RowSummary, SUMMARY_NEED } from "../base/row_summary.ts";
 import { packPanel, panelBytes, sourceRowBytes, weightBytes } from "./block_formats.ts";
 import type { WeightFormat } from "./block_formats.ts";
 import type { Bucket } from "./bucket.ts";
@@ -53,6 +54,7 @@ import {
   type PanelWeight,
 } from "./kernel_table.ts";
 import { Hbm, HBM_BYTES_MAX } from "./memory.ts";
+import { joinSummary } from "./row_summary.ts";
 import { InlinePe, numericsClass, type PeGroup, scratchBytes, ThreadedPes } from "./pe/pe.ts";
 import type { TraceEntry } from "./trace.ts";
 
@@ -75,6 +77,7 @@ export type {
   RopeOp,
   RowDomain,
   SiluMultiplyOp,
+  SummarizeRowsOp,
   TakeRowsOp,
   ValueId,
   WriteKvOp,
@@ -91,6 +94,7 @@ export type { WireStats } from "./compiler/wire_cache.ts";
 export type { AttentionBucket, Bucket, BucketKind, BucketTables } from "./bucket.ts";
 export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_table.ts";
 export type { TraceEntry } from "./trace.ts";
+export type { RowSummary } from "../base/row_summary.ts";
 export type { WeightFormat } from "./block_formats.ts";
 export { numericsClass };
 
@@ -120,6 +124,8 @@ export interface StepInputs {
   readonly blockTables: readonly (readonly number[])[];
   /** Rows whose output is wanted, ascending. */
   readonly outputRows: Int32Array;
+  /** What is wanted of each output row's summary, as `SUMMARY_NEED`. Default: nothing. */
+  readonly summaryNeeds?: Int32Array;
 }
 
 /** What a step gave back: float32 rows in HBM, valid until the next step. */
@@ -128,6 +134,8 @@ export interface DeviceRows {
   readonly count: number;
   /** Row i belongs to `outputRows[i]`. */
   row(index: number): Float32Array;
+  /** What the elements found in row i; undefined where nothing was asked for. Yours to keep. */
+  summary(index: number): RowSummary | undefined;
 }
 
 /** All that upper floors may ask of the machine. */
@@ -295,11 +303,18 @@ class EmulatedDevice implements Device {
     await this.#pes.run(wireNumber, { tokens: inputs.tokenIds.length, outputs });
     const { address, stride, width } = wire.output;
     const buffer = this.#hbm.buffer;
+    const peCount = this.#pes.count;
+    const needs = wire.summary === null ? undefined : inputs.summaryNeeds;
     return {
       count: outputs,
       row(index) {
         invariant(index >= 0 && index < outputs, `There is no row ${index} of ${outputs}`);
         return new Float32Array(buffer, address + index * stride * 4, width);
+      },
+      summary(index) {
+        invariant(index >= 0 && index < outputs, `There is no row ${index} of ${outputs}`);
+        if (wire.summary === null || needs === undefined) return undefined;
+        return joinSummary(buffer, wire.summary, { index, width, peCount, need: needs[index] });
       },
     };
   }
@@ -307,6 +322,11 @@ class EmulatedDevice implements Device {
   #writeInputs(wire: Wire, inputs: StepInputs): void {
     const { bucket, outputCount } = wire;
     const { blockTableStride } = wire.inputs;
+    const { summaryNeeds = inputs.outputRows } = inputs;
+    invariant(
+      summaryNeeds.length === inputs.outputRows.length,
+      `${summaryNeeds.length} needs of summaries for ${inputs.outputRows.length} outputs`,
+    );
     invariant(
       inputs.tokenIds.length <= bucket.tokenCount && inputs.outputRows.length <= outputCount &&
         inputs.blockTables.length <= bucket.batchSize,
@@ -318,6 +338,9 @@ class EmulatedDevice implements Device {
     cells.set(inputs.slots, wire.inputs.slots / 4);
     cells.set(inputs.sequences, wire.inputs.sequences / 4);
     cells.set(inputs.outputRows, wire.inputs.outputRows / 4);
+    const needsAt = wire.inputs.summaryNeeds / 4;
+    if (inputs.summaryNeeds !== undefined) cells.set(inputs.summaryNeeds, needsAt);
+    else cells.fill(SUMMARY_NEED.nothing, needsAt, needsAt + inputs.outputRows.length);
     inputs.blockTables.forEach((blocks, sequence) => {
       invariant(
         blocks.length <= blockTableStride,

@@ -17,8 +17,10 @@
  * - attention: keys in tiles of {@linkcode KV_BLOCK_SIZE} cut by position; within a tile each score
  *   is one chain over d; tiles are folded in ascending order by the online softmax.
  * - norms: an order fixed by the width alone.
+ * - sums of exponentials: by chunks of columns, as `base/row_summary.ts` defines them.
  */
 
+import { CHUNK_COLUMNS, SUMMARY_TOP_COUNT } from "../base/row_summary.ts";
 import type { WeightFormat } from "./block_formats.ts";
 
 /** Tokens a KV block holds, and keys an attention tile holds. */
@@ -194,6 +196,50 @@ export interface AttentionArgs {
   readonly unitStep: number;
 }
 
+/**
+ * Where the parts of a partial summary lie, in 32-bit words from its start: how many pairs it has,
+ * whether NaN was met (1 or 0), the logits and the ids of the pairs, and four words for each chunk
+ * of the row, of which only the element's own are written: the sum as float64, then the maximum.
+ */
+export const SUMMARY_PART: Readonly<
+  Record<"topCount" | "hasNaN" | "topLogits" | "topIds" | "chunks" | "chunkWords", number>
+> = {
+  topCount: 0,
+  hasNaN: 1,
+  topLogits: 4,
+  topIds: 4 + SUMMARY_TOP_COUNT,
+  chunks: 4 + 2 * SUMMARY_TOP_COUNT,
+  chunkWords: 4,
+};
+
+/** Words of a partial summary of a row of `width` logits. */
+export function summaryPartWords(width: number): number {
+  return SUMMARY_PART.chunks + SUMMARY_PART.chunkWords * Math.ceil(width / CHUNK_COLUMNS);
+}
+
+/** The first chunk of an element's share; that of the element after it is where the share ends. */
+export function summaryChunkStart(peIndex: number, peCount: number, chunkCount: number): number {
+  return Math.floor((chunkCount * peIndex) / peCount);
+}
+
+/**
+ * Partial summaries (`base/row_summary.ts`) of rows [0, rowCount) over the chunks
+ * [chunkStart, chunkEnd) of their columns, one each {@linkcode SUMMARY_PART}, `outStride` words
+ * apart. needs: int32 {@linkcode SUMMARY_NEED} of each row; where it is
+ * `nothing`, nothing is written. Rows can be read up to a multiple of four floats.
+ */
+export interface SummarizeRowsArgs {
+  readonly x: number;
+  readonly xStride: number;
+  readonly width: number;
+  readonly rowCount: number;
+  readonly chunkStart: number;
+  readonly chunkEnd: number;
+  readonly needs: number;
+  readonly out: number;
+  readonly outStride: number;
+}
+
 /** One backend: the same operations, whichever way they are computed. */
 export interface KernelTable {
   readonly backend: "reference" | "simd";
@@ -207,6 +253,7 @@ export interface KernelTable {
   rope(args: RopeArgs): void;
   writeKv(args: WriteKvArgs): void;
   attention(args: AttentionArgs): void;
+  summarizeRows(args: SummarizeRowsArgs): void;
 }
 
 /** The largest shapes a program uses: they size a processing element's scratch memory. */

@@ -1,7 +1,9 @@
 /** The turns of a plan, packed into the flat int32 arrays that one device step takes. */
 
+import { SUMMARY_NEED } from "../base/row_summary.ts";
 import type { BucketKind } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
+import { summaryNeed } from "../sampling/summary.ts";
 import type { Plan } from "./scheduler.ts";
 
 /** One step's input: `tokenIds.length` rows, the tokens of all turns one after another. */
@@ -20,6 +22,8 @@ export interface Batch {
   readonly blockTables: readonly (readonly number[])[];
   /** Rows whose logits come back, ascending. May be empty. */
   readonly outputRows: Int32Array;
+  /** [outputRows.length] the `SUMMARY_NEED` of each output row. Default: nothing. */
+  readonly summaryNeeds?: Int32Array;
 }
 
 /** Lays the turns out one after another. */
@@ -30,6 +34,7 @@ export function pack(plan: Plan): Batch {
   const slots = new Int32Array(rowCount);
   const sequences = new Int32Array(rowCount);
   const outputRows: number[] = [];
+  const summaryNeeds: number[] = [];
   let row = 0;
   for (const [sequence, { request, start, count, rowPosition, blockIds }] of plan.turns.entries()) {
     for (let position = start; position < start + count; position++, row++) {
@@ -38,7 +43,11 @@ export function pack(plan: Plan): Batch {
       positions[row] = position;
       slots[row] = blockId * KV_BLOCK_SIZE + position % KV_BLOCK_SIZE;
       sequences[row] = sequence;
-      if (position >= rowPosition) outputRows.push(row);
+      if (position < rowPosition) continue;
+      outputRows.push(row);
+      // Only the last token's row chooses a token; the others give log-probabilities of the prompt.
+      const chooses = position === request.tokenIds.length - 1;
+      summaryNeeds.push(chooses ? summaryNeed(request.sampling) : SUMMARY_NEED.nothing);
     }
   }
   return {
@@ -49,5 +58,6 @@ export function pack(plan: Plan): Batch {
     sequences,
     blockTables: plan.turns.map((turn) => turn.blockIds),
     outputRows: Int32Array.from(outputRows),
+    summaryNeeds: Int32Array.from(summaryNeeds),
   };
 }

@@ -18,6 +18,7 @@ import type { StepShape } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { type TokenLogprob, tokenLogprobs } from "../sampling/logprobs.ts";
 import { largestLogit, type Sample, sample } from "../sampling/sampler.ts";
+import { sampleSummary } from "../sampling/summary.ts";
 import { pack } from "./batch.ts";
 import { Breather } from "./event_loop.ts";
 import { KvCache } from "./kv_cache.ts";
@@ -200,7 +201,7 @@ export class Engine {
       const batch = pack(plan);
       let rows: Rows;
       try {
-        rows = await this.#runner.run(batch);
+        rows = await this.#breather.during(this.#runner.run(batch));
       } catch (error) {
         for (const turn of plan.turns) this.#fail(turn.request, error);
         return true;
@@ -230,13 +231,16 @@ export class Engine {
       for (let position = rowPosition; position < start + count; position++) {
         // The consumer may have left while the device was busy, or in a pause.
         if (this.#aborts.has(request)) return;
-        const row = rows.row(rowIndex + position - rowPosition);
+        const index = rowIndex + position - rowPosition;
         if (position === request.tokenIds.length - 1) {
-          const chosen = sample(row, request.sampling);
+          const summary = rows.summary?.(index);
+          const chosen = (summary && sampleSummary(summary, request.sampling)) ??
+            sample(rows.row(index), request.sampling);
           this.#commit(turn);
           this.#emit(request, chosen);
           return;
         }
+        const row = rows.row(index);
         largestLogit(row);
         request.promptLogprobs.push(
           tokenLogprobs(row, request.tokenIds[position + 1]!, request.params.promptLogprobs ?? 0),

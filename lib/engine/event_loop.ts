@@ -21,6 +21,21 @@ export class Breather {
     return performance.now() - this.#busySinceMs > DUE_MS;
   }
 
+  /**
+   * Awaits something that may or may not keep this thread busy. Where the event loop went round
+   * meanwhile, the others had their turn, and the time does not count as work.
+   */
+  async during<T>(work: Promise<T>): Promise<T> {
+    let wentRound = false;
+    const watch = setImmediate(() => wentRound = true);
+    try {
+      return await work;
+    } finally {
+      clearImmediate(watch);
+      if (wentRound) this.#busySinceMs = performance.now();
+    }
+  }
+
   /** Gives the other tasks at least one turn. */
   async pause(): Promise<void> {
     const nowMs = performance.now();

@@ -1,5 +1,6 @@
 /** Batch → device → rows: the engine's only hand on the device. */
 
+import { type RowSummary, SUMMARY_NEED } from "../base/row_summary.ts";
 import { type BucketTables, chooseBucket, findBucket, type StepShape } from "../device/bucket.ts";
 import type { Model } from "../models/model.ts";
 import type { Batch } from "./batch.ts";
@@ -9,6 +10,8 @@ export interface Rows {
   readonly count: number;
   /** Row i belongs to `batch.outputRows[i]`. The caller must not write to it. */
   row(index: number): Float32Array;
+  /** What is known of row i without reading it, if the runner can tell and was asked. */
+  summary?(index: number): RowSummary | undefined;
 }
 
 /** What the engine may ask of device and model, and the limits it plans within. */
@@ -110,6 +113,7 @@ export class DeviceRunner implements Runner {
       sequences: new Int32Array(rows),
       blockTables: [Array.from({ length: Math.ceil(rows / 16) }, (_, i) => i)],
       outputRows: Int32Array.of(rows - 1),
+      summaryNeeds: Int32Array.of(SUMMARY_NEED.logprobs),
     };
   }
 }

@@ -1,5 +1,6 @@
 /** Log-probabilities of a row of logits: the chosen token's and the most likely ones'. */
 
+import { logSumExp } from "../base/row_summary.ts";
 import { topIds } from "./top_values.ts";
 
 /** The log-probability of one token at one position. */
@@ -32,15 +33,6 @@ export function tokenLogprobs(
     if (id !== tokenId) result.push({ tokenId: id, logprob: row[id]! - normalizer, rank });
   }
   return result;
-}
-
-/** log Σ exp(row), added up in double precision in the order of the ids. */
-export function logSumExp(row: Float32Array): number {
-  let max = -Infinity;
-  for (let id = 0; id < row.length; id++) if (row[id]! > max) max = row[id]!;
-  let sum = 0;
-  for (let id = 0; id < row.length; id++) sum += Math.exp(row[id]! - max);
-  return max + Math.log(sum);
 }
 
 function countAbove(row: Float32Array, value: number): number {

@@ -9,6 +9,7 @@
  * 6. temperature, min-p, top-k, top-p                                 filters.ts
  * 7. draw                                                             random.ts
  *
+ * Where the row's largest values are enough, `summary.ts` gives the same answer without the row.
  * The row belongs to the device and is never written to: steps 3 and 4 work on a copy, which is
  * made only where one of them has something to do. Everything is a function of the row and the
  * state; nothing depends on other requests.
@@ -72,7 +73,7 @@ export function sample(row: Float32Array, state: SamplingState): Sample {
   const max = logits === row ? rowMax : largestLogit(logits);
   const tokenId = params.temperature === 0
     ? logits.indexOf(max)
-    : draw(logits, { max, cut: cutRow(logits, max, params), state });
+    : drawIndex(logits, { max, cut: cutRow(logits, max, params), state });
   const logprobs = params.logprobs === null ? null : tokenLogprobs(row, tokenId, params.logprobs);
   return { tokenId, logprobs };
 }
@@ -97,9 +98,14 @@ export function largestLogit(row: Float32Array): number {
   return max;
 }
 
+/** Whether the tokens that end the output are still banned. */
+export function isTooShort({ outputCount, params }: SamplingState): boolean {
+  return outputCount < params.minTokens;
+}
+
 function adjust(row: Float32Array, state: SamplingState): Float32Array {
   const { params } = state;
-  const tooShort = state.outputCount < params.minTokens;
+  const tooShort = isTooShort(state);
   if (!tooShort && params.repetitionPenalty === 1) return row;
   const copy = row.slice();
   if (tooShort) {
@@ -112,8 +118,8 @@ function adjust(row: Float32Array, state: SamplingState): Float32Array {
   return copy;
 }
 
-/** Inverts the cumulative distribution, which is added up in the order of the ids. */
-function draw(
+/** Draws an index: inverts the cumulative distribution, added up in the order of the indices. */
+export function drawIndex(
   row: Float32Array,
   { max, cut, state }: { max: number; cut: Cut; state: SamplingState },
 ): number {

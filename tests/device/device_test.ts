@@ -2,8 +2,16 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DeviceError } from "../../lib/base/errors.ts";
+import {
+  CHUNK_COLUMNS,
+  logSumExp,
+  type RowSummary,
+  SUMMARY_NEED,
+  SUMMARY_TOP_COUNT,
+} from "../../lib/base/row_summary.ts";
+import { topIds } from "../../lib/sampling/top_values.ts";
 import { InvariantError } from "../../lib/base/invariant.ts";
-import { type Device, openDevice, type StepInputs } from "../../lib/device/device.ts";
+import { type Device, GraphBuilder, openDevice, type StepInputs } from "../../lib/device/device.ts";
 import { TINY, tinyGraph } from "../helpers/tiny_graph.ts";
 
 const graph = tinyGraph();
@@ -76,7 +84,9 @@ function together(a: StepInputs, b: StepInputs): StepInputs {
   };
 }
 
-async function run(device: Device, inputs: StepInputs): Promise<Float32Array[]> {
+async function run(device: Device, step: StepInputs): Promise<Float32Array[]> {
+  const needs = step.outputRows.map((_, i) => i % 3);
+  const inputs = { ...step, summaryNeeds: needs };
   const wire = device.prepare(graph, {
     kind: "append",
     batchSize: inputs.blockTables.length,
@@ -84,7 +94,24 @@ async function run(device: Device, inputs: StepInputs): Promise<Float32Array[]> 
     tokenCount: 64,
   });
   const rows = await device.run(wire, inputs);
+  needs.forEach((need, i) => checkSummary(rows.row(i), rows.summary(i), need));
   return Array.from({ length: rows.count }, (_, i) => rows.row(i).slice());
+}
+
+/** A summary says what reading the row would. */
+function checkSummary(row: Float32Array, summary: RowSummary | undefined, need: number): void {
+  if (need === SUMMARY_NEED.nothing) {
+    assertEquals(summary, undefined);
+    return;
+  }
+  const ids = topIds(row, Math.min(SUMMARY_TOP_COUNT, row.length));
+  assertEquals(summary, {
+    width: row.length,
+    topIds: Int32Array.from(ids),
+    topLogits: Float32Array.from(ids, (id) => row[id]!),
+    hasNaN: false,
+    logSumExp: need === SUMMARY_NEED.logprobs ? logSumExp(row) : undefined,
+  });
 }
 
 const configurations = (["reference", "simd"] as const).flatMap((kernels) =>
@@ -115,6 +142,37 @@ for (const { kernels, threads } of configurations) {
     assertEquals(new Set(trace.map((entry) => entry.pe)).size, Math.max(1, threads));
   });
 }
+
+Deno.test("Summaries of rows of several chunks are the same for any number of processing elements", async () => {
+  const width = 3 * CHUNK_COLUMNS + 100;
+  const builder = new GraphBuilder("wide");
+  builder.matrix("table", 4, 8);
+  builder.matrix("head", width, 8);
+  const rows = builder.takeOutputRows(builder.embed("table"));
+  const wide = builder.finish(builder.matmul(rows, "head"), { summarize: true });
+  for (const threads of [0, 1, 2, 3, 5]) {
+    await using device = await openDevice({ threads });
+    let state = SEED;
+    for (const [name, n] of [["table", 4], ["head", width]] as const) {
+      const values = Float32Array.from({ length: n * 8 }, () => {
+        state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+        return Math.round(state / 2 ** 24) / 32 - 4; // so few values that many logits are equal
+      });
+      device.allocateMatrix(name, "f32", n, 8);
+      device.uploadRows(name, 0, n, new Uint8Array(values.buffer));
+    }
+    const inputs = { ...piece(0, 4, [0]), tokenIds: Int32Array.of(0, 1, 2, 3) };
+    const summaryNeeds = Int32Array.of(0, 1, 2, 2);
+    const wire = device.prepare(wide, {
+      kind: "append",
+      batchSize: 1,
+      attentionSize: 16,
+      tokenCount: 4,
+    });
+    const result = await device.run(wire, { ...inputs, summaryNeeds });
+    summaryNeeds.forEach((need, i) => checkSummary(result.row(i), result.summary(i), need));
+  }
+});
 
 Deno.test("SIMD kernels agree with the plain ones on a whole graph", async () => {
   await using plain = await openTiny({ threads: 0, kernels: "reference" });

@@ -11,14 +11,22 @@ import {
   type WeightFormat,
 } from "../../lib/device/block_formats.ts";
 import { bf16ToF32, f32ToBf16, f32ToF16, fusedMultiplyAdd } from "../../lib/device/dtype.ts";
-import type {
-  AttentionArgs,
-  KernelLimits,
-  KernelTable,
-  KvCacheLayer,
-  KvDtype,
-  PanelWeight,
+import {
+  type AttentionArgs,
+  type KernelLimits,
+  type KernelTable,
+  type KvCacheLayer,
+  type KvDtype,
+  type PanelWeight,
+  SUMMARY_PART,
+  summaryPartWords,
 } from "../../lib/device/kernel_table.ts";
+import {
+  CHUNK_COLUMNS,
+  chunkSum,
+  SUMMARY_NEED,
+  SUMMARY_TOP_COUNT,
+} from "../../lib/base/row_summary.ts";
 import { createReferenceKernels } from "../../lib/device/pe/reference.ts";
 
 export const WEIGHT_FORMATS: readonly WeightFormat[] = [
@@ -88,6 +96,10 @@ export function kernelContract(
   test("attention sees exactly its window", attentionWindows);
   test("attention gives a row the same bits in any blocks, split and company", attentionInvariance);
   test("attention is right when scores are far apart", attentionExtremes);
+  test(
+    "summarizeRows finds the largest values, NaN and sums of its chunks, bit for bit",
+    summaries,
+  );
   test("an empty range of rows, panels, columns or units does nothing", emptyRanges);
 }
 
@@ -791,6 +803,76 @@ function attentionExtremes({ kernels, arena }: TestBed): void {
       expectClose(out.get(2, 0), pair, 1e-5, what);
       for (let row = 0; row < 3; row++) {
         for (let d = 1; d < 8; d++) expectClose(out.get(row, d), d, 1e-5, what);
+      }
+    }
+  }
+}
+
+function summaries({ kernels, arena, random }: TestBed): void {
+  const { topCount, hasNaN, topLogits, topIds, chunks, chunkWords } = SUMMARY_PART;
+  for (const width of [1, 3, 8, 20, 71, 72, 73, 250, 1023, 1024, 1025, 1030, 2500, 5000]) {
+    for (const kind of ["spread", "ties", "rising", "hollow", "wild"]) {
+      arena.reset();
+      const rowCount = random.integer(1, 5);
+      const x = arena.matrix(rowCount, width).fillRandom(20);
+      for (let row = 0; row < rowCount; row++) {
+        for (let id = 0; id < width; id++) {
+          const value = x.get(row, id);
+          if (kind === "ties") x.set(row, id, Math.round(value / 4));
+          if (kind === "rising") x.set(row, id, id / 50);
+          if (kind === "hollow" && id % 40 !== 0) x.set(row, id, -Infinity);
+        }
+        if (kind === "wild") x.set(row, random.integer(0, width), random.pick([NaN, Infinity]));
+      }
+      const chunkCount = Math.ceil(width / CHUNK_COLUMNS);
+      const chunkStart = random.integer(0, chunkCount);
+      const chunkEnd = random.integer(chunkStart, chunkCount + 1);
+      const needs = Array.from({ length: rowCount }, () => random.integer(0, 3));
+      const out = arena.matrix(rowCount, summaryPartWords(width)).fill(-7);
+      const args = {
+        x: x.address,
+        xStride: x.stride,
+        width,
+        rowCount,
+        chunkStart,
+        chunkEnd,
+        needs: arena.integers(needs),
+        out: out.address,
+        outStride: out.stride,
+      };
+      const what = `width ${width} chunks ${chunkStart}-${chunkEnd} ${kind}`;
+      arena.expectOnly(
+        () => kernels.summarizeRows(args),
+        [out.part(0, rowCount, 0, summaryPartWords(width))],
+        what,
+      );
+      const view = new DataView(arena.memory.buffer);
+      for (const [row, need] of needs.entries()) {
+        const at = (word: number) => out.address + 4 * (row * out.stride + word);
+        if (need === SUMMARY_NEED.nothing) {
+          assertEquals(out.get(row, topCount), -7, what);
+          continue;
+        }
+        const values = Float32Array.from({ length: width }, (_, id) => x.get(row, id));
+        const start = chunkStart * CHUNK_COLUMNS;
+        const end = Math.min(width, chunkEnd * CHUNK_COLUMNS);
+        const ids = [...values.keys()].slice(start, Math.max(start, end));
+        const expected = ids.filter((id) => values[id]! > -Infinity)
+          .sort((a, b) => values[b]! < values[a]! ? -1 : values[b]! > values[a]! ? 1 : a - b)
+          .slice(0, SUMMARY_TOP_COUNT);
+        const count = view.getInt32(at(topCount), true);
+        const found = Array.from({ length: count }, (_, i) => view.getInt32(at(topIds + i), true));
+        assertEquals(found, expected, what);
+        expected.forEach((id, i) => expectSame(out.get(row, topLogits + i), values[id]!, what));
+        const nan = ids.some((id) => Number.isNaN(values[id]));
+        assertEquals(view.getInt32(at(hasNaN), true), nan ? 1 : 0, what);
+        if (need !== SUMMARY_NEED.logprobs || kind === "wild") continue;
+        for (let chunk = chunkStart; chunk < chunkEnd; chunk++) {
+          const from = chunk * CHUNK_COLUMNS;
+          const { max, sum } = chunkSum(values, from, Math.min(width, from + CHUNK_COLUMNS));
+          assertEquals(view.getFloat64(at(chunks + chunk * chunkWords), true), sum, what);
+          assertEquals(out.get(row, chunks + chunk * chunkWords + 2), max, what);
+        }
       }
     }
   }

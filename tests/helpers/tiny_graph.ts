@@ -32,5 +32,5 @@ export function tinyGraph(positions = 64, layers = 2): Graph {
     b.add(h, b.matmul(gate, b.matrix(`${layer}.down`, hidden, inner)));
   }
   const last = b.rmsNorm(b.takeOutputRows(h), b.vector("norm", hidden), 1e-6);
-  return b.finish(b.matmul(last, embedding));
+  return b.finish(b.matmul(last, embedding), { summarize: true });
 }

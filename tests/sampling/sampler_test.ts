@@ -1,7 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { InvalidLogitsError } from "../../lib/base/errors.ts";
+import { logSumExp } from "../../lib/base/row_summary.ts";
 import { cutRow } from "../../lib/sampling/filters.ts";
-import { logSumExp, tokenLogprobs } from "../../lib/sampling/logprobs.ts";
+import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
 import {
   resolveSamplingParams,
   SamplingParams,

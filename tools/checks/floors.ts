@@ -9,9 +9,13 @@ import type { Edge } from "./imports.ts";
  */
 export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   "lib/base/": [],
-  "lib/device/kernels/": ["ndarray", "lib/device/{dtype,block_formats}.ts"],
+  "lib/device/kernels/": [
+    "ndarray",
+    "lib/device/{dtype,block_formats}.ts",
+    "lib/base/row_summary.ts", // the one definition of log-sum-exp, which sampling shares
+  ],
   // The door between the kernel backends and those who call them: plain descriptions.
-  "lib/device/kernel_table.ts": ["lib/device/block_formats.ts"],
+  "lib/device/kernel_table.ts": ["lib/device/block_formats.ts", "lib/base/row_summary.ts"],
   "lib/device/compiler/": ["lib/base/", "lib/device/{spec,bucket,dtype,kernel_table}.ts"],
   "lib/device/simd/": [
     "lib/base/",

@@ -52,6 +52,7 @@ function placeInputs(
       slots: take(bucket.tokenCount),
       sequences: take(bucket.tokenCount),
       outputRows: take(outputCount),
+      summaryNeeds: take(outputCount),
       blockTables: take(bucket.batchSize * blockTableStride),
       blockTableStride,
     },
@@ -123,6 +124,8 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         cache: target.kvLayer(op.layer),
         out: at(op.out),
       };
+    case "summarizeRows":
+      return { op: "summarizeRows", rows: "outputs", x: at(op.x), out: at(op.out) };
     default:
       return op satisfies never;
   }
@@ -168,10 +171,12 @@ export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wi
       slots: arena + inputs.slots,
       sequences: arena + inputs.sequences,
       outputRows: arena + inputs.outputRows,
+      summaryNeeds: arena + inputs.summaryNeeds,
       blockTables: arena + inputs.blockTables,
       blockTableStride: inputs.blockTableStride,
     },
     commands: withBarriers(program, (op) => emit(op, graph, target, at)),
     output: at(graph.output),
+    summary: graph.summary === null ? null : at(graph.summary),
   };
 }

@@ -1,5 +1,6 @@
 /** What upper floors say: a model's step as a list of operations on activations, weights and KV layers. */
 
+import { summaryPartWords } from "../kernel_table.ts";
 import type { Op, RowDomain, ValueId } from "./ops.ts";
 
 /** A weight a graph reads: a matrix [n, k], a vector [length] or a table [rows, width] of float32. */
@@ -38,6 +39,8 @@ export interface Graph {
   readonly kvLayers: readonly KvShape[];
   /** The value whose rows come back: [outputs, width]. */
   readonly output: ValueId;
+  /** The partial summaries of the output's rows; null where there are none. */
+  readonly summary: ValueId | null;
 }
 
 /** A value of the graph under construction. */
@@ -180,9 +183,10 @@ export class GraphBuilder {
     return out;
   }
 
-  /** The finished graph; `output` is what comes back. */
-  finish(output: Value): Graph {
+  /** The finished graph; `output` is what comes back, with summaries of its rows if they are asked for. */
+  finish(output: Value, options: { summarize?: boolean } = {}): Graph {
     this.#expect(output.rows === "outputs", "The graph's output must have a row for each output");
+    const summary = options.summarize === true ? this.#summarizeRows(output).id : null;
     return {
       name: this.#name,
       ops: this.#ops,
@@ -190,7 +194,14 @@ export class GraphBuilder {
       weights: this.#weights,
       kvLayers: this.#kvLayers,
       output: output.id,
+      summary,
     };
+  }
+
+  #summarizeRows(x: Value): Value {
+    const out = this.#value(x.rows, summaryPartWords(x.width));
+    this.#ops.push({ op: "summarizeRows", x: x.id, out: out.id });
+    return out;
   }
 
   #declare(name: string, shape: WeightShape): string {

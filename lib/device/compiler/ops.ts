@@ -126,6 +126,16 @@ export interface AttentionOp {
   readonly out: ValueId;
 }
 
+/** out = what is found of each row in one processing element's part of its columns. */
+export interface SummarizeRowsOp {
+  /** The operation's name. */
+  readonly op: "summarizeRows";
+  /** What is read. */
+  readonly x: ValueId;
+  /** What is written: one partial summary a row, in a copy of each element's own. */
+  readonly out: ValueId;
+}
+
 /** Any operation. */
 export type Op =
   | EmbedOp
@@ -137,7 +147,8 @@ export type Op =
   | SiluMultiplyOp
   | RopeOp
   | WriteKvOp
-  | AttentionOp;
+  | AttentionOp
+  | SummarizeRowsOp;
 
 /**
  * How processing elements share an operation, and the part of an operand that each one touches:
@@ -210,6 +221,13 @@ export function opShape(op: Op): OpShape {
         split: "units",
         reads: [access(op.q, "all"), access(`kv${op.layer}`, "all")],
         writes: [access(op.out, "units")],
+      };
+    case "summarizeRows":
+      return {
+        split: "columns",
+        // Chunks of columns are cut elsewhere than a matmul's panels.
+        reads: [access(op.x, "all")],
+        writes: [access(op.out, "private")],
       };
     default:
       return op satisfies never;

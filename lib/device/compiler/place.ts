@@ -49,8 +49,10 @@ function lifetimes(graph: Graph, program: readonly PhasedOp[]): Life[] {
       if (split === "private") life.isPrivate = true;
     }
   }
-  const output = lives[graph.output];
-  if (output !== undefined) output.last = Infinity; // read by the host when the step is over
+  for (const id of [graph.output, graph.summary]) {
+    const life = id === null ? undefined : lives[id];
+    if (life !== undefined) life.last = Infinity; // read by the host when the step is over
+  }
   return lives;
 }
 

@@ -69,7 +69,8 @@ export type Command =
     readonly window: number;
     readonly cache: KvCacheLayer;
     readonly out: Operand;
-  });
+  })
+  | (OnRows & { readonly op: "summarizeRows"; readonly x: Operand; readonly out: Operand });
 
 /** Where a step's int32 inputs go. */
 export interface WireInputs {
@@ -83,6 +84,8 @@ export interface WireInputs {
   readonly sequences: number;
   /** Rows whose output is wanted, ascending. */
   readonly outputRows: number;
+  /** What is wanted of each output row's summary. */
+  readonly summaryNeeds: number;
   /** Block ids, sequence by sequence. */
   readonly blockTables: number;
   /** Block ids a sequence has room for. */
@@ -103,6 +106,8 @@ export interface Wire {
   readonly commands: readonly Command[];
   /** Where the rows come out. */
   readonly output: Operand;
+  /** Where the processing elements' partial summaries of the rows come out, if there are any. */
+  readonly summary: Operand | null;
 }
 
 const hex = (address: number) => `0x${address.toString(16)}`;
@@ -140,6 +145,8 @@ function commandText(command: Command): string {
     case "attention":
       return `attention ${operand(command.out)} <- ${operand(command.q)} ${cache(command.cache)} ` +
         `heads=${command.heads} window=${command.window}`;
+    case "summarizeRows":
+      return `summarizeRows ${operand(command.out)} <- ${operand(command.x)}`;
     default:
       return command satisfies never;
   }

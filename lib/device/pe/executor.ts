@@ -1,8 +1,9 @@
 /** Fetch–execute: runs a wire's commands on one processing element's share of rows, columns or units. */
 
 import { invariant } from "../../base/invariant.ts";
+import { CHUNK_COLUMNS } from "../../base/row_summary.ts";
 import type { Command, Operand, Wire } from "../compiler/wire.ts";
-import type { KernelTable } from "../kernel_table.ts";
+import { type KernelTable, summaryChunkStart } from "../kernel_table.ts";
 import type { KernelTotal, KernelTrace } from "../trace.ts";
 
 /** Which processing element this is, of how many. */
@@ -219,6 +220,22 @@ export class Executor {
           unitStep: this.#pe.count,
         });
         return;
+      case "summarizeRows": {
+        const chunkCount = Math.ceil(command.x.width / CHUNK_COLUMNS);
+        const { index, count } = this.#pe;
+        kernels.summarizeRows({
+          x: this.#at(command.x),
+          xStride: command.x.stride,
+          width: command.x.width,
+          rowCount,
+          chunkStart: summaryChunkStart(index, count, chunkCount),
+          chunkEnd: summaryChunkStart(index + 1, count, chunkCount),
+          needs: wire.inputs.summaryNeeds,
+          out: this.#at(command.out),
+          outStride: command.out.stride,
+        });
+        return;
+      }
       default:
         command satisfies never;
     }

@@ -1,11 +1,18 @@
 /** The plain kernel backend: addresses become `ndarray` views, and the definitions run on them. */
 
 import { panelBytes } from "../block_formats.ts";
-import type { KernelTable, PanelWeight, RowRange } from "../kernel_table.ts";
+import { SUMMARY_NEED } from "../../base/row_summary.ts";
+import {
+  type KernelTable,
+  type PanelWeight,
+  type RowRange,
+  SUMMARY_PART,
+} from "../kernel_table.ts";
 import { attention } from "../kernels/attention.ts";
 import { add, addBias, siluMultiply } from "../kernels/elementwise.ts";
 import { matmul, type Panels } from "../kernels/matmul.ts";
 import { countToEnd, intVector, type Matrix, matrix, vector } from "../kernels/ndarray.ts";
+import { summarizeRow } from "../kernels/summarize_rows.ts";
 import { rmsNorm } from "../kernels/rms_norm.ts";
 import { rope } from "../kernels/rope.ts";
 import { embed, takeRows } from "../kernels/take_rows.ts";
@@ -121,6 +128,32 @@ export function createReferenceKernels(
         args,
         args,
       );
+    },
+
+    summarizeRows(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const needs = integers(args.needs, rows);
+      const x = rowsOf(args.x, args.xStride, args.width, rows);
+      const { topCount, hasNaN, topLogits, topIds, chunks, chunkWords } = SUMMARY_PART;
+      for (let row = 0; row < args.rowCount; row++) {
+        if (needs.get(row) === SUMMARY_NEED.nothing) continue;
+        const view = new DataView(memory.buffer, args.out + row * args.outStride * F32);
+        const part = summarizeRow(x, row, {
+          ...args,
+          wantsSums: needs.get(row) === SUMMARY_NEED.logprobs,
+        });
+        view.setInt32(topCount * F32, part.ids.length, true);
+        view.setInt32(hasNaN * F32, part.hasNaN ? 1 : 0, true);
+        part.ids.forEach((id, i) => {
+          view.setFloat32((topLogits + i) * F32, x.get(row, id), true);
+          view.setInt32((topIds + i) * F32, id, true);
+        });
+        part.chunks.forEach(({ max, sum }, i) => {
+          const at = (chunks + (args.chunkStart + i) * chunkWords) * F32;
+          view.setFloat64(at, sum, true);
+          view.setFloat32(at + 8, max, true);
+        });
+      }
     },
   };
 }

@@ -13,6 +13,7 @@ import type {
   RmsNormArgs,
   RopeArgs,
   SiluMultiplyArgs,
+  SummarizeRowsArgs,
   TakeRowsArgs,
   WriteKvArgs,
 } from "../kernel_table.ts";
@@ -31,7 +32,9 @@ import { compileWriteKv, type WriteKv } from "./kv.ts";
 import { Matmul, matmulScratchBytes } from "./matmul.ts";
 import { compileRmsNorm, type RmsNorm } from "./norms.ts";
 import { compileRope, type Rope } from "./rope.ts";
+import { compileSummarizeRows, type SummarizeRows } from "./summarize_rows.ts";
 import { invariant } from "../../base/invariant.ts";
+import { CHUNK_COLUMNS } from "../../base/row_summary.ts";
 
 /** Memory of a table's own, where its kernels keep what they work on; aligned to 16. */
 export interface SimdScratch {
@@ -66,6 +69,7 @@ class SimdKernels implements KernelTable {
   readonly #matmul: Matmul;
   readonly #elementwise: ElementwiseKernels;
   readonly #takeRows: TakeRows;
+  readonly #summarizeRows: SummarizeRows;
   readonly #embed: KernelCache<[WeightFormat, number], Embed>;
   readonly #rmsNorm: KernelCache<[number], RmsNorm>;
   readonly #rope: KernelCache<[number], Rope>;
@@ -77,6 +81,7 @@ class SimdKernels implements KernelTable {
     this.#matmul = new Matmul(memory, scratch);
     this.#elementwise = compileElementwise(memory);
     this.#takeRows = compileTakeRows(memory);
+    this.#summarizeRows = compileSummarizeRows(memory);
     this.#rmsNorm = new KernelCache((width) => compileRmsNorm(memory, width));
     this.#rope = new KernelCache((rotaryDim) => compileRope(memory, rotaryDim));
     this.#writeKv = new KernelCache((dtype, headDim) => compileWriteKv(memory, dtype, headDim));
@@ -222,6 +227,21 @@ class SimdKernels implements KernelTable {
       args.unitStep,
       args.scale,
       this.#scratch.address,
+    );
+  }
+
+  summarizeRows(args: SummarizeRowsArgs): void {
+    if (args.rowCount <= 0) return;
+    const columnStart = args.chunkStart * CHUNK_COLUMNS;
+    this.#summarizeRows(
+      args.x,
+      4 * args.xStride,
+      args.rowCount,
+      columnStart,
+      Math.max(columnStart, Math.min(args.width, args.chunkEnd * CHUNK_COLUMNS)),
+      args.needs,
+      args.out,
+      4 * args.outStride,
     );
   }
 

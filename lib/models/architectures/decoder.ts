@@ -33,7 +33,7 @@ class Decoder {
     const head = tieWordEmbeddings
       ? embedding
       : this.#builder.matrix("lm_head.weight", vocabSize, hiddenSize);
-    return this.#builder.finish(this.#builder.matmul(last, head));
+    return this.#builder.finish(this.#builder.matmul(last, head), { summarize: true });
   }
 
   #attention(hidden: Value, layer: number): void {
