@@ -55,7 +55,14 @@ import {
 } from "./kernel_table.ts";
 import { Hbm, HBM_BYTES_MAX } from "./memory.ts";
 import { joinSummary } from "./row_summary.ts";
-import { InlinePe, numericsClass, type PeGroup, scratchBytes, ThreadedPes } from "./pe/pe.ts";
+import {
+  INJECT_FAULT,
+  InlinePe,
+  numericsClass,
+  type PeGroup,
+  scratchBytes,
+  ThreadedPes,
+} from "./pe/pe.ts";
 import type { TraceEntry } from "./trace.ts";
 
 export {
@@ -108,6 +115,11 @@ export interface DeviceOptions {
   readonly limits?: KernelLimits;
   /** Most rows of output a step may ask for. Default 64. */
   readonly maxOutputRows?: number;
+  /**
+   * After how many milliseconds without progress a step fails and the threads are replaced.
+   * Default 30,000.
+   */
+  readonly stallTimeoutMs?: number;
 }
 
 /** One step's int32 inputs; `tokenIds.length` rows. */
@@ -187,6 +199,7 @@ export function matrixBytes(format: WeightFormat, n: number, k: number): number 
   return weightBytes(format, n, k);
 }
 
+const STALL_TIMEOUT_MS = 30_000;
 const DEFAULT_LIMITS: KernelLimits = { kMax: 4096, headDimMax: 128, headGroupMax: 8 };
 
 class EmulatedDevice implements Device {
@@ -296,6 +309,7 @@ class EmulatedDevice implements Device {
     if (number === undefined) {
       number = this.#pes.load(wire);
       this.#wireNumbers.set(wire, number);
+      number.catch(() => this.#wireNumbers.delete(wire));
     }
     const wireNumber = await number;
     this.#writeInputs(wire, inputs);
@@ -358,6 +372,11 @@ class EmulatedDevice implements Device {
     return this.#pes.trace();
   }
 
+  /** For tests; not part of the interface. */
+  [INJECT_FAULT](peIndex: number, fault: "crash" | "stall" | "exit"): void {
+    this.#pes.injectFault(peIndex, fault);
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#last.then(() => this.#pes.close());
     return this.#closing;
@@ -388,6 +407,10 @@ class EmulatedDevice implements Device {
 /** Opens an emulated device. Close it, or hold it with `await using`: its threads run until then. */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const { threads = 1, kernels = "simd", limits = DEFAULT_LIMITS, maxOutputRows = 64 } = options;
+  const { stallTimeoutMs = STALL_TIMEOUT_MS } = options;
+  if (!(stallTimeoutMs > 0)) {
+    throw new RangeError(`Cannot use stallTimeoutMs ${stallTimeoutMs}: it must be greater than 0`);
+  }
   if (!Number.isInteger(threads) || threads < 0 || threads > 64) {
     throw new RangeError(`Cannot use threads ${threads}: it must be an integer from 0 to 64`);
   }
@@ -402,6 +425,6 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   }));
   const pes = threads === 0
     ? new InlinePe(kernels, hbm, scratches[0] as { address: number; sizeBytes: number })
-    : await ThreadedPes.start(kernels, hbm, scratches);
+    : await ThreadedPes.start(hbm, { backend: kernels, scratches, stallTimeoutMs });
   return new EmulatedDevice(hbm, pes, maxOutputRows);
 }

@@ -10,6 +10,7 @@ import { Channel } from "../base/channel.ts";
 import {
   ClosedError,
   ContextLengthError,
+  DeviceError,
   InvalidParameterError,
   QueueFullError,
 } from "../base/errors.ts";
@@ -204,6 +205,8 @@ export class Engine {
         rows = await this.#breather.during(this.#runner.run(batch));
       } catch (error) {
         for (const turn of plan.turns) this.#fail(turn.request, error);
+        // Whoever failed may have left blocks half written: nobody should find any of them again.
+        if (error instanceof DeviceError) this.#kv.dropPrefixes();
         return true;
       }
       for (const turn of plan.turns) await this.#settle(turn, rows);

@@ -113,6 +113,11 @@ export class KvCache {
     this.#tables.delete(request);
   }
 
+  /** Frees all cached blocks that no running request uses. */
+  dropPrefixes(): void {
+    while (this.#prefixes.idleCount > 0) this.#prefixes.evict();
+  }
+
   #table(request: Request): BlockTable {
     const table = this.#tables.get(request);
     invariant(table !== undefined, "A request without blocks is asked for them");

@@ -11,6 +11,7 @@ import {
 } from "../../lib/base/row_summary.ts";
 import { topIds } from "../../lib/sampling/top_values.ts";
 import { InvariantError } from "../../lib/base/invariant.ts";
+import { INJECT_FAULT } from "../../lib/device/pe/pe.ts";
 import { type Device, GraphBuilder, openDevice, type StepInputs } from "../../lib/device/device.ts";
 import { TINY, tinyGraph } from "../helpers/tiny_graph.ts";
 
@@ -20,7 +21,7 @@ const BLOCKS = 8;
 
 /** Weights from a seed; the same for every device. */
 async function openTiny(
-  options: { threads: number; kernels: "simd" | "reference" },
+  options: { threads: number; kernels: "simd" | "reference"; stallTimeoutMs?: number },
 ): Promise<Device> {
   const device = await openDevice({
     ...options,
@@ -225,3 +226,51 @@ Deno.test("A kernel that fails on one processing element fails the step, not the
   await assertRejects(() => run(device, beyond), DeviceError, "failed");
   assertEquals((await run(device, good)).length, 4);
 });
+
+for (
+  const [fault, message] of [
+    ["crash", "crashes as it was asked to"],
+    ["stall", "no progress for 700 ms"],
+    ["exit", "no progress for 700 ms"],
+  ] as const
+) {
+  Deno.test(`Workers are replaced after one of them did this: ${fault}`, async () => {
+    await using device = await openTiny({ threads: 2, kernels: "simd", stallTimeoutMs: 700 });
+    const expected = await run(device, piece(0, 20, [0, 1]));
+    for (const peIndex of [1, 0]) {
+      (device as unknown as FaultyDevice)[INJECT_FAULT](peIndex, fault);
+      const start = performance.now();
+      // The second of them was posted already when the first one failed.
+      const results = await Promise.allSettled([
+        run(device, piece(0, 20, [2, 3])),
+        run(device, piece(0, 20, [4, 5])),
+      ]);
+      const [first, second] = results;
+      assert(first?.status === "rejected" && first.reason instanceof DeviceError);
+      assert(first.reason.message.includes(message), first.reason.message);
+      assertEquals(second, { status: "fulfilled", value: expected });
+      assert(performance.now() - start < 10_000);
+    }
+    assertEquals(await run(device, piece(0, 20, [0, 1])), expected);
+    assertEquals(new Set((await device.trace()).map(({ pe }) => pe)).size, 2);
+  });
+}
+
+Deno.test("A device closes after its workers crashed", async () => {
+  const device = await openTiny({ threads: 2, kernels: "simd" });
+  (device as unknown as FaultyDevice)[INJECT_FAULT](0, "crash");
+  await assertRejects(() => run(device, piece(0, 3, [0])), DeviceError);
+  await device.close();
+});
+
+Deno.test("A stall timeout that is no time is refused", async () => {
+  await assertRejects(
+    () => openDevice({ threads: 0, stallTimeoutMs: 0 }),
+    RangeError,
+    "must be greater than 0",
+  );
+});
+
+interface FaultyDevice {
+  [INJECT_FAULT](peIndex: number, fault: "crash" | "stall" | "exit"): void;
+}

@@ -9,6 +9,9 @@
  * element   wait for k → run ─ barrier ─ barrier ─ arrive; the last one sets done = k
  * ```
  *
+ * The host watches the barriers go by. Where an element has died or nothing moves for too long, it
+ * abandons the queue with all its elements and starts new ones (`pe.ts`).
+ *
  * An element that fails raises a flag; the others see it at their next barrier and give up the
  * command too, so that every command ends.
  */
@@ -17,6 +20,9 @@ import { invariant } from "../../base/invariant.ts";
 
 /** What a command asks for. */
 export const COMMAND = { run: 1, loadWire: 2, trace: 3, stop: 4 } as const;
+
+/** Ways to go wrong on request, so that tests can see what comes of them. */
+export const FAULT = { none: 0, crash: 1, stall: 2, exit: 3 } as const;
 
 /** One command as the elements receive it. */
 export interface PostedCommand {
@@ -37,6 +43,8 @@ const BARRIER_COUNT = 64;
 const BARRIER_SLEEPERS = 65;
 const READY = 80;
 const MESSAGE_LENGTH = 81;
+const FAULTY_PE = 82; // 0, or 1 + index of the element that goes wrong at its next step
+const FAULT_KIND = 83;
 const CELL_COUNT = 96;
 const MESSAGE_BYTES = 2048;
 
@@ -101,6 +109,35 @@ export class CommandQueue {
     return Atomics.load(cells, DONE) === sequence;
   }
 
+  /** Wakes the host where it waits for a command, to look what has happened. */
+  wakeHost(): void {
+    Atomics.notify(this.#cells, DONE);
+  }
+
+  /** A number that changes whenever an element reaches a barrier or the end of a command. */
+  progress(): number {
+    const cells = this.#cells;
+    // At most 64 elements wait at a barrier and at the end, so the three numbers do not mix.
+    return Atomics.load(cells, GENERATION) * 2 ** 14 + Atomics.load(cells, BARRIER_COUNT) * 2 ** 7 +
+      Atomics.load(cells, ARRIVED);
+  }
+
+  /** Gives the elements up: those that still listen leave the command and stop. */
+  abandon(): void {
+    const cells = this.#cells;
+    Atomics.compareExchange(cells, FAILED, 0, 1);
+    Atomics.store(cells, KIND, COMMAND.stop);
+    Atomics.add(cells, SEQUENCE, 1);
+    Atomics.notify(cells, SEQUENCE);
+    Atomics.notify(cells, GENERATION);
+  }
+
+  /** Makes an element go wrong when it next runs a wire. */
+  setFault(peIndex: number, fault: number): void {
+    Atomics.store(this.#cells, FAULT_KIND, fault);
+    Atomics.store(this.#cells, FAULTY_PE, peIndex + 1);
+  }
+
   /** Waits until all elements listen. */
   async waitReady(timeoutMs: number): Promise<boolean> {
     const seen = Atomics.load(this.#cells, READY);
@@ -148,10 +185,24 @@ export class CommandQueue {
     return { kind: Atomics.load(cells, KIND), arguments: [argument(0), argument(1), argument(2)] };
   }
 
+  /** How this element is asked to go wrong now. */
+  takeFault(peIndex: number): number {
+    const isMine = Atomics.compareExchange(this.#cells, FAULTY_PE, peIndex + 1, 0) === peIndex + 1;
+    return isMine ? Atomics.load(this.#cells, FAULT_KIND) : FAULT.none;
+  }
+
   /** Returns when every element has called it. Throws when one of them has failed instead. */
   barrier(): void {
-    if (this.peCount === 1) return;
     const cells = this.#cells;
+    // Seen by an element that was given up and comes back to life, too: the host cannot always end
+    // a thread that is stuck, so it must leave by itself before it writes any more.
+    if (Atomics.load(cells, FAILED) !== 0) {
+      throw new InterruptedCommand("Another processing element failed");
+    }
+    if (this.peCount === 1) {
+      Atomics.add(cells, GENERATION, 1); // the host watches it
+      return;
+    }
     const generation = Atomics.load(cells, GENERATION);
     if (Atomics.add(cells, BARRIER_COUNT, 1) + 1 === this.peCount) {
       Atomics.store(cells, BARRIER_COUNT, 0);

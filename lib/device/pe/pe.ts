@@ -1,13 +1,17 @@
 /** The host's handle on its processing elements: worker threads, or one inline for tests. */
 
 import { DeviceError } from "../../base/errors.ts";
+import { invariant } from "../../base/invariant.ts";
 import type { Wire } from "../compiler/wire.ts";
 import type { Hbm } from "../memory.ts";
 import { KernelTrace, type TraceEntry } from "../trace.ts";
 import { type BackendName, createKernels, type Scratch } from "./backend.ts";
-import { COMMAND, CommandQueue } from "./command_queue.ts";
+import { COMMAND, CommandQueue, FAULT } from "./command_queue.ts";
 import { Executor, type StepCounts } from "./executor.ts";
 import type { WorkerStart } from "./worker.ts";
+
+/** The name of the method by which tests make an element of a device go wrong. */
+export const INJECT_FAULT: unique symbol = Symbol("injectFault");
 
 export { numericsClass, scratchBytes } from "./backend.ts";
 
@@ -18,6 +22,8 @@ export interface PeGroup {
   load(wire: Wire): Promise<number>;
   run(wireNumber: number, counts: StepCounts): Promise<void>;
   trace(): Promise<TraceEntry[]>;
+  /** For tests: makes an element go wrong at its next run. */
+  injectFault(peIndex: number, fault: keyof typeof FAULT): void;
   close(): Promise<void>;
 }
 
@@ -49,6 +55,10 @@ export class InlinePe implements PeGroup {
     return Promise.resolve(this.#trace.entries(0));
   }
 
+  injectFault(): void {
+    invariant(false, "An element on the calling thread cannot go wrong by itself");
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }
@@ -59,85 +69,60 @@ const WATCH_MS = 500;
 const START_TIMEOUT_MS = 30_000;
 const TRACE_BYTES = 65_536;
 
-/** One worker thread an element. */
+/** How the workers are started and watched. */
+export interface ThreadedPesOptions {
+  readonly backend: BackendName;
+  /** One region an element. */
+  readonly scratches: readonly Scratch[];
+  /** After how long without progress a command is given up. */
+  readonly stallTimeoutMs: number;
+}
+
+/**
+ * One worker thread an element.
+ *
+ * Workers that crash, leave or stall fail the command that runs. All of them are replaced before
+ * the next one, and the new ones are told the wires that the old ones knew, under the same numbers.
+ */
 export class ThreadedPes implements PeGroup {
   readonly count: number;
   readonly #hbm: Hbm;
-  readonly #queue: CommandQueue;
-  readonly #workers: Worker[];
-  #wireCount = 0;
-  #crash: string | undefined;
+  readonly #options: ThreadedPesOptions;
+  #queue: CommandQueue;
+  #workers: Worker[] = [];
+  readonly #wires: Wire[] = [];
+  /** What is wrong with the workers; they are replaced before the next command. */
+  #broken: string | undefined;
   /** Ends when the last command posted so far has: commands run one at a time. */
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(backend: BackendName, hbm: Hbm, scratches: readonly Scratch[]) {
-    this.count = scratches.length;
+  private constructor(hbm: Hbm, options: ThreadedPesOptions) {
+    this.count = options.scratches.length;
     this.#hbm = hbm;
+    this.#options = options;
     this.#queue = new CommandQueue(this.count);
-    this.#workers = scratches.map((scratch, peIndex) => {
-      const worker = new Worker(new URL("./worker.ts", import.meta.url), {
-        type: "module",
-        name: `pe${peIndex}`,
-      });
-      worker.onerror = (event) => {
-        event.preventDefault();
-        this.#crash ??= event.message;
-      };
-      const start: WorkerStart = {
-        queue: this.#queue.buffer,
-        memory: hbm.memory,
-        peIndex,
-        peCount: this.count,
-        backend,
-        scratch,
-      };
-      worker.postMessage(start);
-      return worker;
-    });
   }
 
   /** Starts one worker a scratch region and waits until all listen. */
-  static async start(
-    backend: BackendName,
-    hbm: Hbm,
-    scratches: readonly Scratch[],
-  ): Promise<ThreadedPes> {
-    const pes = new ThreadedPes(backend, hbm, scratches);
-    const deadline = performance.now() + START_TIMEOUT_MS;
-    while (!await pes.#queue.waitReady(WATCH_MS)) {
-      if (pes.#crash !== undefined || performance.now() > deadline) {
-        pes.#terminate();
-        throw new DeviceError(
-          `Cannot start the processing elements: ${pes.#crash ?? "they do not answer"}`,
-        );
-      }
-    }
+  static async start(hbm: Hbm, options: ThreadedPesOptions): Promise<ThreadedPes> {
+    const pes = new ThreadedPes(hbm, options);
+    await pes.#start();
     return pes;
   }
 
   async load(wire: Wire): Promise<number> {
-    const bytes = new TextEncoder().encode(JSON.stringify(wire));
-    const address = this.#hbm.allocate(
-      bytes.length,
-      "a wire on its way to the processing elements",
-    );
-    try {
-      new Uint8Array(this.#hbm.buffer).set(bytes, address);
-      await this.#command(COMMAND.loadWire, address, bytes.length);
-    } finally {
-      this.#hbm.free(address);
-    }
-    return this.#wireCount++;
+    await this.#command(() => this.#send(wire));
+    return this.#wires.push(wire) - 1;
   }
 
   async run(wireNumber: number, counts: StepCounts): Promise<void> {
-    await this.#command(COMMAND.run, wireNumber, counts.tokens, counts.outputs);
+    await this.#command(() => this.#post(COMMAND.run, wireNumber, counts.tokens, counts.outputs));
   }
 
   async trace(): Promise<TraceEntry[]> {
     const address = this.#hbm.allocate(TRACE_BYTES * this.count, "the trace");
     try {
-      await this.#command(COMMAND.trace, address, TRACE_BYTES);
+      await this.#command(() => this.#post(COMMAND.trace, address, TRACE_BYTES));
       const memory = new Uint8Array(this.#hbm.buffer);
       return Array.from({ length: this.count }, (_, pe): TraceEntry[] => {
         const start = address + pe * TRACE_BYTES;
@@ -149,32 +134,121 @@ export class ThreadedPes implements PeGroup {
     }
   }
 
-  async close(): Promise<void> {
-    if (this.#crash === undefined) await this.#command(COMMAND.stop);
-    this.#terminate();
+  injectFault(peIndex: number, fault: keyof typeof FAULT): void {
+    this.#queue.setFault(peIndex, FAULT[fault]);
   }
 
-  #command(kind: number, first = 0, second = 0, third = 0): Promise<void> {
-    const command = this.#last.then(() => this.#post(kind, first, second, third));
+  async close(): Promise<void> {
+    await this.#last;
+    try {
+      if (this.#broken === undefined) await this.#post(COMMAND.stop);
+    } finally {
+      this.#terminate();
+    }
+  }
+
+  /** Runs one command after all others, on workers that listen. */
+  #command<T>(post: () => Promise<T>): Promise<T> {
+    const command = this.#last.then(async () => {
+      if (this.#broken !== undefined) await this.#restart();
+      return await post();
+    });
     this.#last = command.catch(() => {});
     return command;
   }
 
-  async #post(kind: number, first: number, second: number, third: number): Promise<void> {
-    if (this.#crash !== undefined) {
-      throw new DeviceError(`A processing element has crashed: ${this.#crash}`);
+  async #send(wire: Wire): Promise<void> {
+    const bytes = new TextEncoder().encode(JSON.stringify(wire));
+    const address = this.#hbm.allocate(
+      bytes.length,
+      "a wire on its way to the processing elements",
+    );
+    try {
+      new Uint8Array(this.#hbm.buffer).set(bytes, address);
+      await this.#post(COMMAND.loadWire, address, bytes.length);
+    } catch (error) {
+      // Some elements may know the wire and others not: their numbers would differ from now on.
+      this.#break("a wire did not reach all of them");
+      throw error;
+    } finally {
+      this.#hbm.free(address);
     }
-    const sequence = this.#queue.post({ kind, arguments: [first, second, third] });
-    while (!await this.#queue.waitDone(sequence, WATCH_MS)) {
-      if (this.#crash !== undefined) {
-        throw new DeviceError(`A processing element crashed: ${this.#crash}`);
+  }
+
+  async #post(kind: number, first = 0, second = 0, third = 0): Promise<void> {
+    const { stallTimeoutMs } = this.#options;
+    const queue = this.#queue;
+    const sequence = queue.post({ kind, arguments: [first, second, third] });
+    let progress = queue.progress();
+    let progressMs = performance.now();
+    while (!await queue.waitDone(sequence, Math.min(WATCH_MS, stallTimeoutMs))) {
+      const now = queue.progress();
+      if (now !== progress) {
+        progress = now;
+        progressMs = performance.now();
+      } else if (performance.now() - progressMs >= stallTimeoutMs) {
+        this.#break(`no progress for ${stallTimeoutMs} ms`);
+      }
+      if (this.#broken !== undefined) {
+        throw new DeviceError(`The processing elements failed: ${this.#broken}`);
       }
     }
-    const failure = this.#queue.failure();
+    const failure = queue.failure();
     if (failure !== undefined) throw new DeviceError(`A processing element failed: ${failure}`);
+  }
+
+  async #start(): Promise<void> {
+    this.#broken = undefined;
+    this.#queue = new CommandQueue(this.count);
+    this.#workers = this.#options.scratches.map((_, peIndex) => this.#startWorker(peIndex));
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    while (!await this.#queue.waitReady(WATCH_MS)) {
+      if (performance.now() > deadline) this.#break("they do not answer");
+      if (this.#broken !== undefined) {
+        throw new DeviceError(`Cannot start the processing elements: ${this.#broken}`);
+      }
+    }
+  }
+
+  #startWorker(peIndex: number): Worker {
+    const { backend, scratches } = this.#options;
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      type: "module",
+      name: `pe${peIndex}`,
+    });
+    worker.onerror = (event) => {
+      event.preventDefault();
+      // One that was replaced already has nothing more to say.
+      if (this.#workers.includes(worker)) this.#break(event.message);
+    };
+    const start: WorkerStart = {
+      queue: this.#queue.buffer,
+      memory: this.#hbm.memory,
+      peIndex,
+      peCount: this.count,
+      backend,
+      scratch: scratches[peIndex] as Scratch,
+    };
+    worker.postMessage(start);
+    return worker;
+  }
+
+  async #restart(): Promise<void> {
+    await this.#start();
+    for (const wire of this.#wires) await this.#send(wire);
+  }
+
+  /** Gives the workers up, and wakes whoever waits for them. */
+  #break(why: string): void {
+    if (this.#broken !== undefined) return;
+    this.#broken = why;
+    this.#queue.abandon();
+    this.#terminate();
+    this.#queue.wakeHost();
   }
 
   #terminate(): void {
     for (const worker of this.#workers) worker.terminate();
+    this.#workers = [];
   }
 }

@@ -3,7 +3,7 @@
 import type { Wire } from "../compiler/wire.ts";
 import { KernelTrace } from "../trace.ts";
 import { type BackendName, createKernels, type Scratch } from "./backend.ts";
-import { COMMAND, CommandQueue, InterruptedCommand } from "./command_queue.ts";
+import { COMMAND, CommandQueue, FAULT, InterruptedCommand } from "./command_queue.ts";
 import { Executor } from "./executor.ts";
 
 /** The one message a worker ever receives. */
@@ -24,6 +24,22 @@ interface WorkerScope {
 
 const scope = globalThis as unknown as WorkerScope;
 
+/** Does what a test has asked for; true if the element is to leave without a word. */
+function goWrong(queue: CommandQueue, peIndex: number): boolean {
+  switch (queue.takeFault(peIndex)) {
+    case FAULT.crash:
+      throw new Error("The element crashes as it was asked to");
+    case FAULT.stall:
+      while (queue.peCount > 0); // for ever
+      return true;
+    case FAULT.exit:
+      scope.close();
+      return true;
+    default:
+      return false;
+  }
+}
+
 function serve(start: WorkerStart): void {
   const { memory, peIndex, peCount } = start;
   const queue = new CommandQueue(peCount, start.queue);
@@ -37,6 +53,7 @@ function serve(start: WorkerStart): void {
   while (true) {
     seen = queue.next(seen);
     const { kind, arguments: [first, second, third] } = queue.current();
+    if (kind === COMMAND.run && goWrong(queue, peIndex)) return;
     try {
       switch (kind) {
         case COMMAND.run:
