@@ -55,6 +55,7 @@ export class LLM implements AsyncDisposable {
     this.info = modelInfo(loaded.model, {
       id: loaded.id,
       threads: loaded.threads,
+      dtype: loaded.dtype,
       hasChatTemplate: loaded.chatTemplate !== undefined,
     });
   }

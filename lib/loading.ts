@@ -5,7 +5,7 @@ import { DeviceRunner } from "./engine/runner.ts";
 import { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";
 import type { GenerationDefaults } from "./models/generation_config.ts";
 import { resolveModel } from "./models/hub.ts";
-import { Model } from "./models/model.ts";
+import { Model, type ModelOptions } from "./models/model.ts";
 import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts";
 import type { SamplingDefaults } from "./sampling/params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -16,6 +16,7 @@ import { Tokenizer } from "./text/tokenizer.ts";
 export interface LoadedModel {
   readonly id: string;
   readonly threads: number;
+  readonly dtype: ModelOptions["dtype"];
   readonly model: Model;
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
@@ -93,6 +94,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
     return {
       id,
       threads: resolved.threads,
+      dtype: resolved.dtype,
       model,
       engine,
       tokenizer,

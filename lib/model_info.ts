@@ -3,6 +3,7 @@
 import type { BucketTables } from "./device/bucket.ts";
 import type { WireStats } from "./device/device.ts";
 import type { EngineStats } from "./engine/engine.ts";
+import type { LLMOptions } from "./options.ts";
 import type { Model } from "./models/model.ts";
 
 export type { EngineStats, WireStats };
@@ -25,7 +26,9 @@ export interface ModelInfo {
   readonly threads: number;
   /** Numbers in the weights. */
   readonly parameterCount: number;
-  /** Bytes of weights as the checkpoint stores them. */
+  /** How matrices are stored on the device: "auto" is as the checkpoint stores each. */
+  readonly dtype: NonNullable<LLMOptions["dtype"]>;
+  /** Bytes of the weight matrices as the device holds them. */
   readonly weightBytes: number;
   /** Bytes of the KV pool. */
   readonly kvCacheBytes: number;
@@ -46,7 +49,7 @@ export interface ModelStats {
 /** Gathers the facts. */
 export function modelInfo(
   model: Model,
-  given: { id: string; threads: number; hasChatTemplate: boolean },
+  given: Pick<ModelInfo, "id" | "threads" | "dtype" | "hasChatTemplate">,
 ): ModelInfo {
   return {
     ...given,

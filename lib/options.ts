@@ -17,6 +17,12 @@ export interface LoadProgress {
 export interface LLMOptions {
   /** Worker threads, one a processing element. Default: the machine's cores, at most 8. 0 runs inline. */
   readonly threads?: number;
+  /**
+   * How weight matrices are stored on the device. Default "auto": as the checkpoint stores each.
+   * "q8" and "q4" are blocks of 32 with a float16 scale (GGUF's Q8_0 and Q4_0; embedding and head
+   * stay at eight bits). `docs/dtypes.md` has what each costs.
+   */
+  readonly dtype?: "auto" | "float32" | "bfloat16" | "float16" | "q8" | "q4";
   /** Size of the KV pool in bytes. Default 536,870,912 (512 MiB), or less if the context needs less. */
   readonly kvCacheBytes?: number;
   /** How keys and values are stored. Default "bfloat16". */
@@ -57,6 +63,7 @@ export interface LLMOptions {
 export interface ResolvedOptions {
   readonly threads: number;
   readonly kernels: "simd" | "reference";
+  readonly dtype: NonNullable<LLMOptions["dtype"]>;
   readonly kvCacheDtype: "bfloat16" | "float32";
   /** undefined: as much as the default and the context allow. */
   readonly kvCacheBytes: number | undefined;
@@ -120,6 +127,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
   return {
     threads: integer(options, "threads", { min: 0, max: THREADS_MAX }) ?? defaultThreads(),
     kernels: oneOf(options, "kernels", ["simd", "reference"]),
+    dtype: oneOf(options, "dtype", ["auto", "float32", "bfloat16", "float16", "q8", "q4"]),
     kvCacheDtype: oneOf(options, "kvCacheDtype", ["bfloat16", "float32"]),
     kvCacheBytes: integer(options, "kvCacheBytes", positive),
     maxModelLength: integer(options, "maxModelLength", positive),

@@ -139,6 +139,15 @@ export const FLAGS: readonly Flag[] = [
     option: "kvCacheBytes",
   },
   {
+    name: "dtype",
+    group: "Memory and batching",
+    value: "auto|float32|bfloat16|float16|q8|q4",
+    standard: "auto",
+    help: "how weights are stored; auto is as the checkpoint stores them",
+    read: choice("auto", "float32", "bfloat16", "float16", "q8", "q4"),
+    option: "dtype",
+  },
+  {
     name: "kv-cache-dtype",
     group: "Memory and batching",
     value: "bfloat16|float32",

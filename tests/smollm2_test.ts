@@ -1,7 +1,13 @@
 /** The real model against the values of the reference implementation. */
 
 import { assert, assertEquals } from "@std/assert";
-import { LLM, type LogprobMap, type RequestOutput, SamplingParams } from "../mod.ts";
+import {
+  LLM,
+  type LLMOptions,
+  type LogprobMap,
+  type RequestOutput,
+  SamplingParams,
+} from "../mod.ts";
 import { modelTest } from "./helpers/smollm2.ts";
 
 /** The parts of golden.json that are read here. */
@@ -146,3 +152,20 @@ modelTest("SmolLM2 with bfloat16 KV keeps perplexity and clear decisions", async
   assert(clear > 200, `only ${clear} steps are clear`);
   assert(agreed / clear >= 0.99, `${agreed} of ${clear} clear steps agree`);
 });
+
+modelTest(
+  "SmolLM2 repacked as float32 gives the same bits: nothing is lost on the way",
+  async (path) => {
+    const params = new SamplingParams({ temperature: 0, maxTokens: 12, logprobs: 2 });
+    const ask = async (options: LLMOptions) => {
+      await using llm = await LLM.load(path, { maxModelLength: 512, ...options });
+      const { outputs } = await llm.generate("The three primary colours are", params);
+      return { outputs, info: llm.info };
+    };
+    const stored = await ask({});
+    const expanded = await ask({ dtype: "float32" });
+    assertEquals(expanded.outputs, stored.outputs);
+    assertEquals(expanded.info.weightBytes, 4 * expanded.info.parameterCount - 4 * 61 * 576);
+    assert(expanded.info.fingerprint !== stored.info.fingerprint);
+  },
+);

@@ -15,7 +15,7 @@ import type { Checkpoint } from "./checkpoint.ts";
 import type { Architecture, ModelConfig } from "./config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { ropeTable } from "./rope.ts";
-import { type LoadWatch, uploadWeights } from "./weights.ts";
+import { deviceWeightBytes, type LoadWatch, uploadWeights, type WeightDtype } from "./weights.ts";
 
 /** Architecture → graph. */
 export const ARCHITECTURES: Readonly<
@@ -30,6 +30,7 @@ export const ARCHITECTURES: Readonly<
 export interface ModelOptions extends LoadWatch {
   readonly threads: number;
   readonly kernels: "simd" | "reference";
+  readonly dtype: WeightDtype;
   readonly kvCacheBytes: number | undefined;
   readonly kvCacheDtype: "bfloat16" | "float32";
   readonly maxModelLength: number | undefined;
@@ -95,8 +96,7 @@ function planKv(config: ModelConfig, dtype: KvDtype, options: ModelOptions): KvP
 }
 
 /** Refuses what cannot fit before a byte of it is read. */
-function checkMemory({ tensors }: Checkpoint, { poolBytes }: KvPlan): void {
-  const weightBytes = [...tensors.values()].reduce((sum, info) => sum + info.sizeBytes, 0);
+function checkMemory(weightBytes: number, { poolBytes }: KvPlan): void {
   if (weightBytes + poolBytes <= HBM_BYTES_MAX) return;
   throw new DeviceMemoryError(
     `Cannot hold ${weightBytes} bytes of weights and ${poolBytes} bytes of keys and values (kvCacheBytes): the device has ${HBM_BYTES_MAX}`,
@@ -132,6 +132,7 @@ export class Model implements AsyncDisposable {
     /** Everything that can change a bit of the output, as a SHA-256 in hex. */
     readonly fingerprint: string,
     readonly parameterCount: number,
+    /** Bytes of the weight matrices as the device holds them. */
     readonly weightBytes: number,
   ) {}
 
@@ -161,7 +162,8 @@ export class Model implements AsyncDisposable {
       throw new CheckpointError(checkpoint.path, `No graph for "${config.architecture}"`);
     }
     const graph = build(config, kv.contextLength);
-    checkMemory(checkpoint, kv);
+    const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
+    checkMemory(weightBytes, kv);
     const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
     const device = await openDevice({
       threads: options.threads,
@@ -187,9 +189,11 @@ export class Model implements AsyncDisposable {
         kv.blockCount,
         kv.poolBytes,
         maxOutputRows,
-        await sha256([checkpoint.identity, dtype, options.kernels, numericsClass()].join("\n")),
+        await sha256(
+          [checkpoint.identity, options.dtype, dtype, options.kernels, numericsClass()].join("\n"),
+        ),
         infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
-        infos.reduce((sum, info) => sum + info.sizeBytes, 0),
+        weightBytes,
       );
     } catch (error) {
       await device.close();

@@ -1,9 +1,17 @@
-/** Checkpoint → HBM: tensor by tensor through a small window, packed into panels on the way. */
+/** Checkpoint → HBM: tensor by tensor through a small window, converted and packed on the way. */
 
+import { InvalidParameterError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
-import { decodeRow, sourceRowBytes } from "../device/block_formats.ts";
+import {
+  blockElements,
+  decodeRow,
+  sourceRowBytes,
+  weightBytes,
+  type WeightFormat,
+} from "../device/block_formats.ts";
 import type { Device } from "../device/device.ts";
 import type { Graph } from "../device/compiler/graph.ts";
+import { RowConverter } from "../device/requantize.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./expected_tensors.ts";
 
@@ -14,6 +22,69 @@ export interface LoadWatch {
   readonly signal?: AbortSignal;
 }
 
+/** How matrices are stored: as in the checkpoint, or all in one format. */
+export type WeightDtype = "auto" | "float32" | "bfloat16" | "float16" | "q8" | "q4";
+
+const FORMATS: Readonly<Record<Exclude<WeightDtype, "auto">, WeightFormat>> = {
+  float32: "f32",
+  bfloat16: "bf16",
+  float16: "f16",
+  q8: "q8_0",
+  q4: "q4_0",
+};
+
+/** A matrix of the graph with the format it gets on the device. */
+interface Placed {
+  readonly name: string;
+  readonly shape: { readonly n: number; readonly k: number };
+  readonly info: TensorInfo;
+  readonly format: WeightFormat;
+}
+
+function placeMatrices(checkpoint: Checkpoint, graph: Graph, dtype: WeightDtype): Placed[] {
+  return [...graph.weights].flatMap(([name, shape]): Placed[] => {
+    if (shape.kind !== "matrix") return [];
+    const info = tensor(checkpoint, name);
+    return [{ name, shape, info, format: formatOf(info, dtype) }];
+  });
+}
+
+/** Four bits are too few for embedding and head: q4 gives them eight, as GGUF files do. */
+function formatOf({ name, format }: TensorInfo, dtype: WeightDtype): WeightFormat {
+  if (dtype === "auto") return format;
+  const isVocabulary = name.endsWith("embed_tokens.weight") || name === "lm_head.weight";
+  return dtype === "q4" && isVocabulary ? "q8_0" : FORMATS[dtype];
+}
+
+/**
+ * Bytes that the matrices will take on the device.
+ *
+ * @throws {InvalidParameterError} A matrix cannot be stored as `dtype` asks.
+ */
+export function deviceWeightBytes(
+  checkpoint: Checkpoint,
+  graph: Graph,
+  dtype: WeightDtype,
+): number {
+  return placeMatrices(checkpoint, graph, dtype).reduce((sum, { name, shape, format }) => {
+    const elements = blockElements(format);
+    if (shape.k % elements !== 0) {
+      throw new InvalidParameterError(
+        "dtype",
+        dtype,
+        `Cannot store "${name}" as ${dtype}: its rows of ${shape.k} are no multiple of ${elements}; use bfloat16`,
+      );
+    }
+    return sum + weightBytes(format, shape.n, shape.k);
+  }, 0);
+}
+
+function tensor(checkpoint: Checkpoint, name: string): TensorInfo {
+  const info = checkpoint.tensors.get(name);
+  invariant(info !== undefined, `The graph reads "${name}", which no checkpoint was checked for`);
+  return info;
+}
+
 /** Bytes of the checkpoint that are in flight at once. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
 
@@ -22,15 +93,10 @@ export async function uploadWeights(
   checkpoint: Checkpoint,
   graph: Graph,
   device: Device,
-  watch: LoadWatch,
+  watch: LoadWatch & { readonly dtype: WeightDtype },
 ): Promise<void> {
-  const wanted = [...graph.weights].flatMap(([name, shape]) => {
-    if (shape.kind === "table") return [];
-    const info = checkpoint.tensors.get(name);
-    invariant(info !== undefined, `The graph reads "${name}", which no checkpoint was checked for`);
-    return [{ name, shape, info }];
-  });
-  const total = wanted.reduce((sum, { info }) => sum + info.sizeBytes, 0);
+  const matrices = placeMatrices(checkpoint, graph, watch.dtype);
+  const total = matrices.reduce((sum, { info }) => sum + info.sizeBytes, 0);
   let done = 0;
   const advance = async (bytes: number): Promise<void> => {
     done += bytes;
@@ -39,15 +105,13 @@ export async function uploadWeights(
     await new Promise((resolve) => setTimeout(resolve, 0));
     watch.signal?.throwIfAborted();
   };
-  for (const { name, shape, info } of wanted) {
-    if (shape.kind === "vector") {
-      device.uploadFloats(name, readVector(checkpoint, info, shape.length));
-      done += info.sizeBytes;
-    } else if (shape.kind === "matrix") {
-      await uploadMatrix(checkpoint, info, shape, device, advance);
-    }
+  for (const [name, shape] of graph.weights) {
+    if (shape.kind !== "vector") continue;
+    device.uploadFloats(name, readVector(checkpoint, tensor(checkpoint, name), shape.length));
   }
-  await advance(0);
+  for (const matrix of matrices) {
+    await uploadMatrix(checkpoint, matrix, watch.dtype, device, advance);
+  }
 }
 
 function readVector(checkpoint: Checkpoint, info: TensorInfo, length: number): Float32Array {
@@ -58,21 +122,31 @@ function readVector(checkpoint: Checkpoint, info: TensorInfo, length: number): F
 
 async function uploadMatrix(
   checkpoint: Checkpoint,
-  info: TensorInfo,
-  shape: { n: number; k: number },
+  { name, shape, info, format }: Placed,
+  dtype: WeightDtype,
   device: Device,
   advance: (bytes: number) => Promise<void>,
 ): Promise<void> {
-  const { name, format } = info;
-  const rowBytes = sourceRowBytes(format, shape.k);
+  const rowBytes = Math.max(sourceRowBytes(info.format, shape.k), sourceRowBytes(format, shape.k));
   const rowsAtOnce = Math.max(8, Math.floor(WINDOW_BYTES / rowBytes / 8) * 8);
-  const window = new Uint8Array(Math.min(rowsAtOnce, shape.n) * rowBytes);
+  const windowRows = Math.min(rowsAtOnce, shape.n);
+  const window = new Uint8Array(windowRows * sourceRowBytes(info.format, shape.k));
+  const converter = format === info.format
+    ? undefined
+    : new RowConverter(info.format, format, shape.k, windowRows);
   device.allocateMatrix(name, format, shape.n, shape.k);
   for (let row = 0; row < shape.n; row += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, shape.n - row);
-    const bytes = window.subarray(0, count * rowBytes);
+    const bytes = window.subarray(0, count * sourceRowBytes(info.format, shape.k));
     checkpoint.readRows(name, row, row + count, bytes);
-    device.uploadRows(name, row, count, bytes);
+    device.uploadRows(name, row, count, converter?.convert(bytes, count) ?? bytes);
+    if (converter?.badValue !== undefined) {
+      throw new InvalidParameterError(
+        "dtype",
+        dtype,
+        `Cannot store "${name}" as ${dtype}: it holds ${converter.badValue}, which is out of range; use bfloat16`,
+      );
+    }
     await advance(bytes.length);
   }
 }

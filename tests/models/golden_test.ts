@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { DeviceRunner } from "../../lib/engine/runner.ts";
 import { loadModel } from "../../lib/loading.ts";
-import { LLM, SamplingParams } from "../../mod.ts";
+import { LLM, type LLMOptions, SamplingParams } from "../../mod.ts";
 import { type GoldenModel, goldenModel, goldenPrompt } from "../helpers/golden_models.ts";
 import { type TinyModelOptions, writeTinyGguf, writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -18,8 +18,9 @@ async function checkLogits(
   path: string,
   { expect, config }: GoldenModel,
   ids: number[],
+  options: LLMOptions,
 ): Promise<void> {
-  const loaded = await loadModel(path, { kvCacheDtype: "float32" });
+  const loaded = await loadModel(path, { kvCacheDtype: "float32", ...options });
   try {
     const positions = Int32Array.from(ids, (_, i) => i);
     const rows = await new DeviceRunner(loaded.model).run({
@@ -54,8 +55,13 @@ async function checkLogits(
   }
 }
 
-async function checkGreedy(path: string, { expect }: GoldenModel, ids: number[]): Promise<void> {
-  await using llm = await LLM.load(path, { kvCacheDtype: "float32" });
+async function checkGreedy(
+  path: string,
+  { expect }: GoldenModel,
+  ids: number[],
+  options: LLMOptions,
+): Promise<void> {
+  await using llm = await LLM.load(path, { kvCacheDtype: "float32", ...options });
   const params = new SamplingParams({
     temperature: 0,
     maxTokens: expect.greedy12.length,
@@ -65,11 +71,25 @@ async function checkGreedy(path: string, { expect }: GoldenModel, ids: number[])
   assertEquals(outputs[0]?.tokenIds, expect.greedy12);
 }
 
-async function check(path: string, golden: GoldenModel): Promise<void> {
+async function check(path: string, golden: GoldenModel, options: LLMOptions = {}): Promise<void> {
   const ids = goldenPrompt(golden);
-  await checkLogits(path, golden, ids);
-  await checkGreedy(path, golden, ids);
+  await checkLogits(path, golden, ids, options);
+  await checkGreedy(path, golden, ids, options);
 }
+
+Deno.test("Repacked as float32, bfloat16 or float16 the golden models keep logits and tokens", async () => {
+  for (const name of ["llama", "qwen2", "qwen3"] as const) {
+    const dir = await Deno.makeTempDir();
+    try {
+      writeTinyModel(dir, goldenModel(name), { dtype: "BF16" });
+      for (const dtype of ["float32", "bfloat16", "float16"] as const) {
+        await check(dir, goldenModel(name), { dtype });
+      }
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  }
+});
 
 const variants: readonly (readonly [string, TinyModelOptions])[] = [
   ["F32", { dtype: "F32" }],

@@ -17,6 +17,7 @@ const INFO: ModelInfo = {
   maxContextLength: 128,
   fingerprint: "f00dfeed",
   threads: 2,
+  dtype: "auto",
   parameterCount: 1,
   weightBytes: 4,
   kvCacheBytes: 1024,

@@ -1,0 +1,96 @@
+/**
+ * `deno run -A bench/quality.ts MODEL`: what each `dtype` costs on the golden text, in perplexity and
+ * in KL divergence against the checkpoint's own precision. Float32 KV; one window, teacher-forced.
+ */
+
+import { DeviceRunner } from "../lib/engine/runner.ts";
+import { loadModel } from "../lib/loading.ts";
+import type { LLMOptions } from "../mod.ts";
+
+const DTYPES = ["auto", "float32", "bfloat16", "float16", "q8", "q4"] as const;
+/** Rows of logits a step gives back. */
+const CHUNK = 64;
+
+const text = await Deno.readTextFile(new URL("../tests/golden/smollm2/text.txt", import.meta.url));
+
+/** Log-probabilities of every position but the last, and the tokens they predict. */
+async function logprobs(
+  path: string,
+  dtype: NonNullable<LLMOptions["dtype"]>,
+): Promise<{ rows: Float32Array[]; next: number[]; weightBytes: number }> {
+  const loaded = await loadModel(path, { dtype, kvCacheDtype: "float32", maxModelLength: 1024 });
+  try {
+    const ids = loaded.tokenizer.encode(text, { addSpecialTokens: false });
+    const runner = new DeviceRunner(loaded.model);
+    const blocks = Array.from({ length: Math.ceil(ids.length / 16) }, (_, i) => i);
+    const rows: Float32Array[] = [];
+    for (let start = 0; start < ids.length - 1; start += CHUNK) {
+      const positions = Int32Array.from(
+        { length: Math.min(CHUNK, ids.length - 1 - start) },
+        (_, i) => start + i,
+      );
+      const result = await runner.run({
+        kind: start === 0 ? "prefill" : "append",
+        tokenIds: positions.map((p) => ids[p] as number),
+        positions,
+        slots: positions,
+        sequences: new Int32Array(positions.length),
+        blockTables: [blocks.slice(0, Math.ceil((start + positions.length) / 16))],
+        outputRows: positions.map((p) => p - start),
+      });
+      for (let i = 0; i < positions.length; i++) rows.push(logSoftmax(result.row(i)));
+    }
+    return { rows, next: ids.slice(1), weightBytes: loaded.model.weightBytes };
+  } finally {
+    await loaded.engine.close();
+    await loaded.model.close();
+    loaded.textWorker.close();
+  }
+}
+
+function logSoftmax(row: Float32Array): Float32Array {
+  let largest = -Infinity;
+  for (const logit of row) largest = Math.max(largest, logit);
+  let sum = 0;
+  for (const logit of row) sum += Math.exp(logit - largest);
+  const shift = largest + Math.log(sum);
+  return row.map((logit) => logit - shift);
+}
+
+/** Σ p · (log p − log q). */
+function divergence(p: Float32Array, q: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < p.length; i++) {
+    const logP = p[i] as number;
+    sum += Math.exp(logP) * (logP - (q[i] as number));
+  }
+  return sum;
+}
+
+const [path] = Deno.args;
+if (path === undefined) {
+  console.error("Name a model: a GGUF file or a model's folder");
+  Deno.exit(2);
+}
+let base: Float32Array[] | undefined;
+console.log("| dtype | weights, MB | perplexity | mean KL | largest KL | same first choice |");
+console.log("| --- | --- | --- | --- | --- | --- |");
+for (const dtype of DTYPES) {
+  const { rows, next, weightBytes } = await logprobs(path, dtype);
+  base ??= rows;
+  const nll = rows.reduce((sum, row, i) => sum - (row[next[i] as number] as number), 0) /
+    rows.length;
+  const kl = rows.map((row, i) => divergence((base as Float32Array[])[i] as Float32Array, row));
+  const best = (row: Float32Array) => row.indexOf(row.reduce((a, b) => Math.max(a, b), -Infinity));
+  const same = rows.filter((row, i) =>
+    best(row) === best((base as Float32Array[])[i] as Float32Array)
+  );
+  const mean = kl.reduce((a, b) => a + b, 0) / kl.length;
+  console.log(
+    `| ${dtype} | ${(weightBytes / 1e6).toFixed(1)} | ${Math.exp(nll).toFixed(3)} | ${
+      mean.toExponential(1)
+    } | ${Math.max(...kl).toExponential(1)} | ${
+      ((100 * same.length) / rows.length).toFixed(1)
+    } % |`,
+  );
+}
