@@ -1,0 +1,215 @@
+/**
+ * One model in several weight formats: a GGUF file written again with its matrices in another
+ * format, so that two engines can be given the very same bytes.
+ *
+ * Metadata is copied byte for byte. Vectors stay float32. Numbers are rounded as llama.cpp's own
+ * quantiser rounds them.
+ */
+
+import { decodeRow, sourceRowBytes, type WeightFormat } from "../lib/device/block_formats.ts";
+import { f32ToBf16, f32ToF16 } from "../lib/device/dtype.ts";
+import { FileSource } from "../lib/models/formats/byte_source.ts";
+import { type GgufTensor, readGgufHeader } from "../lib/models/formats/gguf.ts";
+
+/** Formats that can be written, with the number that the file gives them. */
+const TYPE_IDS = { bf16: 30, q8_0: 8, q4_0: 2 } as const;
+
+/** A format that can be written. */
+export type TargetFormat = keyof typeof TYPE_IDS;
+
+const FORMATS: Readonly<Record<string, WeightFormat>> = {
+  F32: "f32",
+  F16: "f16",
+  BF16: "bf16",
+  Q8_0: "q8_0",
+  Q4_0: "q4_0",
+  Q4_1: "q4_1",
+};
+const FILE_TYPE_IDS: Readonly<Record<string, number>> = {
+  F32: 0,
+  F16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q8_0: 8,
+  BF16: 30,
+};
+const ALIGNMENT = 32;
+const BLOCK = 32;
+
+/** What becomes of a tensor: its own type, or the target's. */
+function targetOf(tensor: GgufTensor, target: TargetFormat): TargetFormat | undefined {
+  if (tensor.shape.length < 2) return undefined;
+  // A 4-bit file keeps its embedding in 8 bits, as the shipped one and llama.cpp's quantiser do.
+  return target === "q4_0" && tensor.name === "token_embd.weight" ? "q8_0" : target;
+}
+
+/** Writes `source` again with its matrices as `target`. The file appears when it is complete. */
+export function convertGguf(source: string, target: TargetFormat, destination: string): void {
+  using file = new FileSource(source);
+  const { tensors } = readGgufHeader(file);
+  const list = [...tensors.values()];
+  const part = `${destination}.${crypto.randomUUID()}.part`;
+  try {
+    using out = Deno.openSync(part, { write: true, createNew: true });
+    const write = (bytes: Uint8Array) => {
+      for (let at = 0; at < bytes.length;) at += out.writeSync(bytes.subarray(at));
+    };
+    const metadata = new Uint8Array(descriptionsStart(file, list));
+    file.readAt(0, metadata);
+    write(metadata);
+    const descriptions = describe(list, target);
+    write(descriptions);
+    write(new Uint8Array(padding(metadata.length + descriptions.length)));
+    for (const tensor of list) {
+      const bytes = convertTensor(file, tensor, targetOf(tensor, target));
+      write(bytes);
+      write(new Uint8Array(padding(bytes.length)));
+    }
+  } catch (error) {
+    Deno.removeSync(part);
+    throw error;
+  }
+  Deno.renameSync(part, destination);
+}
+
+/** Where the descriptions of the tensors begin: what is before is metadata. */
+function descriptionsStart(file: FileSource, list: readonly GgufTensor[]): number {
+  const size = list.reduce((sum, tensor) => sum + descriptionBytes(tensor), 0);
+  const first = list[0];
+  if (first === undefined) throw new SyntaxError(`"${file.name}" holds no tensors`);
+  const name = new TextEncoder().encode(first.name);
+  // Up to 31 bytes of padding lie between the descriptions and the data.
+  for (let pad = 0; pad < ALIGNMENT; pad++) {
+    const start = first.position - pad - size;
+    const found = new Uint8Array(8 + name.length);
+    file.readAt(start, found);
+    const length = new DataView(found.buffer).getBigUint64(0, true);
+    if (length === BigInt(name.length) && name.every((byte, i) => byte === found[8 + i])) {
+      return start;
+    }
+  }
+  throw new SyntaxError(`"${file.name}" has no tensor descriptions before its data`);
+}
+
+function descriptionBytes({ name, shape }: GgufTensor): number {
+  return 8 + new TextEncoder().encode(name).length + 4 + 8 * shape.length + 4 + 8;
+}
+
+function describe(list: readonly GgufTensor[], target: TargetFormat): Uint8Array {
+  const bytes = new Uint8Array(list.reduce((sum, tensor) => sum + descriptionBytes(tensor), 0));
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  let offset = 0;
+  for (const tensor of list) {
+    const name = new TextEncoder().encode(tensor.name);
+    view.setBigUint64(at, BigInt(name.length), true);
+    bytes.set(name, at + 8);
+    at += 8 + name.length;
+    view.setUint32(at, tensor.shape.length, true);
+    at += 4;
+    for (const size of tensor.shape.toReversed()) {
+      view.setBigUint64(at, BigInt(size), true);
+      at += 8;
+    }
+    const format = targetOf(tensor, target);
+    view.setUint32(at, format === undefined ? fileType(tensor) : TYPE_IDS[format], true);
+    view.setBigUint64(at + 4, BigInt(offset), true);
+    at += 12;
+    const size = format === undefined ? tensor.sizeBytes : convertedBytes(tensor, format);
+    offset += size + padding(size);
+  }
+  return bytes;
+}
+
+function fileType(tensor: GgufTensor): number {
+  const id = FILE_TYPE_IDS[tensor.type];
+  if (id === undefined) {
+    throw new TypeError(`Cannot copy tensor "${tensor.name}" of type ${tensor.type}`);
+  }
+  return id;
+}
+
+function convertedBytes({ shape }: GgufTensor, format: TargetFormat): number {
+  const k = shape.at(-1) as number;
+  const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  return rows * sourceRowBytes(format, k);
+}
+
+function convertTensor(
+  file: FileSource,
+  tensor: GgufTensor,
+  target: TargetFormat | undefined,
+): Uint8Array {
+  const bytes = new Uint8Array(tensor.sizeBytes);
+  file.readAt(tensor.position, bytes);
+  const format = FORMATS[tensor.type];
+  if (target === undefined || format === target) return bytes;
+  if (format === undefined) {
+    throw new TypeError(
+      `Cannot convert tensor "${tensor.name}" of type ${tensor.type}: it must be one of ` +
+        Object.keys(FORMATS).join(", "),
+    );
+  }
+  const k = tensor.shape.at(-1) as number;
+  const rows = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  const rowBytes = sourceRowBytes(format, k);
+  const outBytes = sourceRowBytes(target, k);
+  const out = new Uint8Array(rows * outBytes);
+  for (let row = 0; row < rows; row++) {
+    const values = decodeRow(format, k, bytes.subarray(row * rowBytes, (row + 1) * rowBytes));
+    encodeRow(target, values, out.subarray(row * outBytes, (row + 1) * outBytes));
+  }
+  return out;
+}
+
+/** Stores a row of numbers in a format. */
+export function encodeRow(format: TargetFormat, values: Float32Array, out: Uint8Array): void {
+  const view = new DataView(out.buffer, out.byteOffset, out.byteLength);
+  switch (format) {
+    case "bf16":
+      values.forEach((value, i) => view.setUint16(2 * i, f32ToBf16(value), true));
+      break;
+    case "q8_0":
+      for (let from = 0, at = 0; from < values.length; from += BLOCK, at += 34) {
+        encodeQ8Block(values.subarray(from, from + BLOCK), view, at);
+      }
+      break;
+    case "q4_0":
+      for (let from = 0, at = 0; from < values.length; from += BLOCK, at += 18) {
+        encodeQ4Block(values.subarray(from, from + BLOCK), view, at);
+      }
+      break;
+    default:
+      format satisfies never;
+  }
+}
+
+/** The largest magnitude becomes ±127. */
+function encodeQ8Block(values: Float32Array, view: DataView, at: number): void {
+  let largest = 0;
+  for (const value of values) largest = Math.max(largest, Math.abs(value));
+  const scale = Math.fround(largest / 127);
+  view.setUint16(at, f32ToF16(scale), true);
+  values.forEach((value, i) => {
+    const q = scale === 0 ? 0 : value / scale;
+    // Halves away from zero, as C's roundf.
+    view.setInt8(at + 2 + i, Math.sign(q) * Math.floor(Math.abs(q) + 0.5));
+  });
+}
+
+/** The value of the largest magnitude, with its sign, becomes -8. */
+function encodeQ4Block(values: Float32Array, view: DataView, at: number): void {
+  let extreme = 0;
+  for (const value of values) if (Math.abs(value) > Math.abs(extreme)) extreme = value;
+  const scale = Math.fround(extreme / -8);
+  view.setUint16(at, f32ToF16(scale), true);
+  const nibble = (i: number) =>
+    scale === 0 ? 8 : Math.min(15, Math.floor((values[i] as number) / scale + 8.5));
+  for (let i = 0; i < BLOCK / 2; i++) {
+    view.setUint8(at + 2 + i, nibble(i) | (nibble(i + BLOCK / 2) << 4));
+  }
+}
+
+function padding(size: number): number {
+  return (ALIGNMENT - size % ALIGNMENT) % ALIGNMENT;
+}
