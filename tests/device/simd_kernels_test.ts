@@ -27,6 +27,12 @@ kernelContract(
   { reservedBytes: SCRATCH_BYTES },
 );
 
+kernelContract(
+  "simd, wide tiles",
+  (memory) => createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES }, { gemm: "wide" }),
+  { reservedBytes: SCRATCH_BYTES },
+);
+
 // ---------------------------------------------------------------- staying inside
 
 /** What a kernel is given: bytes of each operand, which of them it writes, and the call. */

@@ -29,19 +29,34 @@ export function expandedBytes(k: number): number {
 /** (panel, target) */
 export type ExpandRef = FunctionRef<readonly ["i32", "i32"], "none">;
 
-/** Defines expand(panel, target): target is [4 classes][k / 4][8] float32. */
-export function defineExpand(module: ModuleBuilder, format: WeightFormat, k: number): ExpandRef {
+/**
+ * Defines expand(panel, target): target is [4 classes][k / 4][8] float32. A larger `rowBytes`
+ * leaves room between the rows, for the columns of other panels.
+ */
+export function defineExpand(
+  module: ModuleBuilder,
+  format: WeightFormat,
+  k: number,
+  rowBytes: number = EXPANDED_ROW_BYTES,
+): ExpandRef {
+  const shape = { k, rowBytes };
   // A faster decoder hands a panel that it is in doubt about to the exact one.
   const exact = mayDoubt(format)
-    ? defineExpandBy(module, "expandExact", k, (scope) => createDecoder(format, scope))
+    ? defineExpandBy(module, "expandExact", shape, (scope) => createDecoder(format, scope))
     : undefined;
-  return defineExpandBy(module, "expand", k, (scope) => createFastDecoder(format, scope), exact);
+  return defineExpandBy(
+    module,
+    "expand",
+    shape,
+    (scope) => createFastDecoder(format, scope),
+    exact,
+  );
 }
 
 function defineExpandBy(
   module: ModuleBuilder,
   functionName: string,
-  k: number,
+  { k, rowBytes }: { readonly k: number; readonly rowBytes: number },
   decoderIn: (scope: FunctionScope) => PanelDecoder,
   exact?: ExpandRef,
 ): ExpandRef {
@@ -49,11 +64,11 @@ function defineExpandBy(
     const decoder = decoderIn(scope);
     const end = scope.local("i32");
     const panelSize = k / decoder.stepK * decoder.stepBytes;
-    const classBytes = expandedBytes(k / CLASS_COUNT);
+    const classBytes = k / CLASS_COUNT * rowBytes;
     const storeWeights = (i: number): Body => {
       const weights = decoder.weights(panel, i);
       const row = Math.floor(i / CLASS_COUNT);
-      const offset = i % CLASS_COUNT * classBytes + row * EXPANDED_ROW_BYTES;
+      const offset = i % CLASS_COUNT * classBytes + row * rowBytes;
       return [
         weights.prepare,
         v128.store(target, weights.low, offset),
@@ -69,7 +84,7 @@ function defineExpandBy(
         decoder.begin(panel),
         decoder.order.map(storeWeights),
         increment(panel, decoder.stepBytes),
-        increment(target, decoder.stepK / CLASS_COUNT * EXPANDED_ROW_BYTES),
+        increment(target, decoder.stepK / CLASS_COUNT * rowBytes),
       ),
       decoder.doubt === undefined || exact === undefined ? [] : when(decoder.doubt.found, [
         call(exact, i32.sub(panel, panelSize), i32.sub(target, classBytes)),

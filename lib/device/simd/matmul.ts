@@ -2,9 +2,10 @@
 
 import { panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
-import { expandedBytes } from "./expand.ts";
 import { compileGemm, type Gemm } from "./gemm.ts";
+import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
+import { type Candidate, chooseFastest, type GemmName } from "./kernel_choice.ts";
 import { KernelCache } from "./kernel_cache.ts";
 import { compilePack, type Pack, packedTileBytes, TILE_ROWS_MAX } from "./pack.ts";
 import { invariant } from "../../base/invariant.ts";
@@ -23,10 +24,22 @@ const CACHED_PANEL_BYTES = 256 * 1024;
 /** So few rows are multiplied one after another: a tile of two has too few sums side by side. */
 const GEMV_ROWS_MAX = 2;
 
+/** From so many rows on the wide tiles, if they are the faster ones here, have at least four rows. */
+const WIDE_ROWS_MIN = 16;
+
+/** The shape that both kinds of tiles are timed on: whole tiles of either, all in scratch. */
+const RACE = { rows: 30, k: 256, panels: 2 } as const;
+
+/** How the kernel for many rows is chosen: fixed by name, or timed by a clock. */
+export interface MatmulOptions {
+  readonly gemm?: GemmName;
+  readonly now?: () => number;
+}
+
 /** Bytes of scratch that {@linkcode Matmul} needs. */
 export function matmulScratchBytes(limits: KernelLimits): number {
   const rowBytes = 4 * limits.kMax;
-  return expandedBytes(limits.kMax) +
+  return wideExpandedBytes(limits.kMax) +
     Math.max(PACKED_BYTES_WANTED, (PACKED_ROWS_MIN + TILE_ROWS_PADDING) * rowBytes);
 }
 
@@ -38,8 +51,8 @@ export interface TilePlan {
 }
 
 /** As few tiles as possible, and all nearly alike: from three rows on, none has less than three. */
-export function planTiles(rowCount: number): TilePlan {
-  const tiles = Math.ceil(rowCount / TILE_ROWS_MAX);
+export function planTiles(rowCount: number, rowsMax: number = TILE_ROWS_MAX): TilePlan {
+  const tiles = Math.ceil(rowCount / rowsMax);
   const smallRows = Math.floor(rowCount / tiles);
   const large = rowCount - smallRows * tiles;
   return { smallRows, large, small: tiles - large };
@@ -50,17 +63,29 @@ export class Matmul {
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
   readonly #gemv: KernelCache<[WeightFormat, number], Gemv>;
   readonly #gemm: KernelCache<[WeightFormat, number, number], Gemm>;
+  readonly #gemmWide: KernelCache<[WeightFormat, number, number], Gemm>;
   readonly #pack: KernelCache<[number, number], Pack>;
+  readonly #memory: WebAssembly.Memory;
+  readonly #now: (() => number) | undefined;
+  #chosen: GemmName | undefined;
 
   constructor(
     memory: WebAssembly.Memory,
     scratch: { readonly address: number; readonly sizeBytes: number },
+    options: MatmulOptions = {},
   ) {
+    this.#memory = memory;
+    this.#now = options.now;
+    this.#chosen = options.gemm;
     this.#scratch = scratch;
     this.#gemv = new KernelCache((format, k) => compileGemv(memory, format, k));
     this.#gemm = new KernelCache((format, k, smallRows) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
       return compileGemm(memory, format, k, { smallRows, largeRows });
+    });
+    this.#gemmWide = new KernelCache((format, k, smallRows) => {
+      const largeRows = Math.min(smallRows + 1, WIDE_TILE_ROWS_MAX);
+      return compileGemmWide(memory, format, k, { smallRows, largeRows });
     });
     this.#pack = new KernelCache((rows, k) => compilePack(memory, rows, k));
   }
@@ -120,10 +145,13 @@ export class Matmul {
     },
   ): void {
     const { format, k } = args.weight;
-    const { smallRows, large, small } = planTiles(block.rowEnd - block.rowStart);
-    const gemm = this.#gemm.get(format, k, smallRows);
+    const rowCount = block.rowEnd - block.rowStart;
+    const wide = rowCount >= WIDE_ROWS_MIN && this.#gemmForManyRows() === "wide";
+    const rowsMax = wide ? WIDE_TILE_ROWS_MAX : TILE_ROWS_MAX;
+    const { smallRows, large, small } = planTiles(rowCount, rowsMax);
+    const gemm = (wide ? this.#gemmWide : this.#gemm).get(format, k, smallRows);
     const expanded = this.#scratch.address;
-    const packed = expanded + expandedBytes(k);
+    const packed = expanded + wideExpandedBytes(k);
     const xStride = 4 * args.xStride;
     const x = args.x + block.rowStart * xStride;
     const smallX = x + large * (smallRows + 1) * xStride;
@@ -135,9 +163,37 @@ export class Matmul {
     gemm(packed, block.panel, out, outStride, block.panelCount, large, small, expanded);
   }
 
+  /**
+   * Timed once, when many rows first turn up. What decides is how V8 compiles either kind of tile,
+   * and that is the same for every format and k: weights are expanded before they come to a tile.
+   */
+  #gemmForManyRows(): GemmName {
+    this.#chosen ??= chooseFastest([this.#racer("narrow"), this.#racer("wide")], this.#now);
+    return this.#chosen;
+  }
+
+  #racer(name: GemmName): Candidate<GemmName> {
+    const { rows, k, panels } = RACE;
+    const wide = name === "wide";
+    const tileRows = wide ? WIDE_TILE_ROWS_MAX : TILE_ROWS_MAX;
+    const compile = wide ? compileGemmWide : compileGemm;
+    const gemm = compile(this.#memory, "f32", k, { smallRows: tileRows, largeRows: tileRows });
+    const weight = this.#scratch.address;
+    const expanded = weight + panels * panelBytes("f32", k);
+    const packed = expanded + wideExpandedBytes(k);
+    const out = packed + 4 * k * rows;
+    const outStride = panels * 32;
+    const sizeBytes = out + rows * outStride - weight;
+    invariant(sizeBytes <= this.#scratch.sizeBytes, `A race needs ${sizeBytes} bytes of scratch`);
+    // Left-over bytes may be subnormal numbers, which the processor multiplies slowly.
+    new Float32Array(this.#memory.buffer, weight, sizeBytes >> 2).fill(1);
+    const run = () => gemm(packed, weight, out, outStride, panels, 0, rows / tileRows, expanded);
+    return { name, run };
+  }
+
   #blockRowsMax(k: number): number {
     const rowBytes = 4 * k;
-    const room = Math.floor((this.#scratch.sizeBytes - expandedBytes(k)) / rowBytes);
+    const room = Math.floor((this.#scratch.sizeBytes - wideExpandedBytes(k)) / rowBytes);
     const wanted = Math.max(Math.floor(PACKED_BYTES_WANTED / rowBytes), PACKED_ROWS_MIN);
     const rows = Math.min(room - TILE_ROWS_PADDING, wanted);
     if (rows < TILE_ROWS_MAX) {

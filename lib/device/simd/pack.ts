@@ -50,7 +50,7 @@ function definePack(module: ModuleBuilder, rows: number, k: number): FunctionRef
     const rowAt = scope.locals("i32", rows);
     const vectors = scope.locals("v128", 4);
     const spare = scope.locals("v128", 4);
-    const fifth = scope.local("v128");
+    const extra = scope.local("v128");
     const targetAt = scope.local("i32");
     const targetEnd = scope.local("i32");
     // A tile of fewer than four rows repeats its first one in the lanes that no one reads.
@@ -59,10 +59,10 @@ function definePack(module: ModuleBuilder, rows: number, k: number): FunctionRef
     const storeFour: Body = vectors.map((vector, c) =>
       v128.store(targetAt, vector, c * classBytes)
     );
-    const moveFifth: Body = rows < TILE_ROWS_MAX ? [] : [
-      set(fifth, v128.load(row(4))),
-      [0, 1, 2, 3].map((c) => v128.store32Lane(targetAt, fifth, c, c * classBytes + 16)),
-    ];
+    const moveExtra: Body = rowAt.slice(4).map((at, i) => [
+      set(extra, v128.load(at)),
+      [0, 1, 2, 3].map((c) => v128.store32Lane(targetAt, extra, c, c * classBytes + 16 + 4 * i)),
+    ]);
     return [
       doWhile(
         tileCount,
@@ -77,7 +77,7 @@ function definePack(module: ModuleBuilder, rows: number, k: number): FunctionRef
           loadFour,
           transpose(vectors, spare),
           storeFour,
-          moveFifth,
+          moveExtra,
           rowAt.map((at) => increment(at, 16)),
           increment(targetAt, 4 * width),
         ),

@@ -29,7 +29,7 @@ import {
 } from "./gather.ts";
 import { KernelCache } from "./kernel_cache.ts";
 import { compileWriteKv, type WriteKv } from "./kv.ts";
-import { Matmul, matmulScratchBytes } from "./matmul.ts";
+import { Matmul, type MatmulOptions, matmulScratchBytes } from "./matmul.ts";
 import { compileRmsNorm, type RmsNorm } from "./norms.ts";
 import { compileRope, type Rope } from "./rope.ts";
 import { compileSummarizeRows, type SummarizeRows } from "./summarize_rows.ts";
@@ -59,8 +59,9 @@ export function simdScratchBytes(limits: KernelLimits): number {
 export function createSimdKernels(
   memory: WebAssembly.Memory,
   scratch: SimdScratch,
+  options: MatmulOptions = {},
 ): KernelTable {
-  return new SimdKernels(memory, scratch);
+  return new SimdKernels(memory, scratch, options);
 }
 
 class SimdKernels implements KernelTable {
@@ -76,9 +77,9 @@ class SimdKernels implements KernelTable {
   readonly #writeKv: KernelCache<[KvDtype, number], WriteKv>;
   readonly #attention: KernelCache<[KvDtype, number, number], AttentionKernel>;
 
-  constructor(memory: WebAssembly.Memory, scratch: SimdScratch) {
+  constructor(memory: WebAssembly.Memory, scratch: SimdScratch, options: MatmulOptions) {
     this.#scratch = scratch;
-    this.#matmul = new Matmul(memory, scratch);
+    this.#matmul = new Matmul(memory, scratch, options);
     this.#elementwise = compileElementwise(memory);
     this.#takeRows = compileTakeRows(memory);
     this.#summarizeRows = compileSummarizeRows(memory);
