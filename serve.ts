@@ -15,6 +15,7 @@ import { drain, listenProblem, watchSignals } from "./serve/lifecycle.ts";
 import type { ServeSettings } from "./serve/settings.ts";
 import { explain, IMPOSSIBLE, prepare } from "./serve/start.ts";
 import { showLoading, Terminal } from "./serve/terminal.ts";
+import { isRestarted, restartUnsafeFast, UNSAFE_NOTICE } from "./serve/unsafe_fast.ts";
 
 /** Loads what is served. A test gives one that needs no weights. */
 export type Load = (model: string, options: LLMOptions) => Promise<ServedModel & AsyncDisposable>;
@@ -33,6 +34,10 @@ export async function main(
   const terminal = Terminal.stderr();
   const job = await prepare(args, VERSION, terminal);
   if (typeof job === "number") return job;
+  if (job.settings.unsafeFast) {
+    if (!isRestarted()) return await restartUnsafeFast(args);
+    terminal.say(UNSAFE_NOTICE);
+  }
   const stop = new AbortController();
   using _signals = watchSignals(() => stop.abort(), () => Deno.exit(0));
   try {

@@ -192,6 +192,14 @@ export const FLAGS: readonly Flag[] = [
     read: integer(0),
     option: "threads",
   },
+  {
+    name: "unsafe-fast",
+    group: "Other",
+    help:
+      "restart with two experimental flags of V8 that make prompts faster (1.7 times where it " +
+      "was measured); gives up the bounds checks of WebAssembly memory accesses, so that a mistake " +
+      "in a kernel can corrupt the process: for performance testing",
+  },
   { name: "help", group: "Other", help: "show this text", alias: "h" },
   { name: "version", group: "Other", help: "show the version" },
 ];

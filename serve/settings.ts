@@ -17,6 +17,8 @@ export interface ServeSettings {
   readonly hostname: string;
   readonly port: number;
   readonly shutdownTimeoutSeconds: number;
+  /** In a process without the bounds checks of WebAssembly. */
+  readonly unsafeFast: boolean;
   readonly requests: RequestSettings;
   readonly llm: LLMOptions;
 }
@@ -32,6 +34,7 @@ export async function toSettings(values: FlagValues): Promise<ServeSettings> {
     hostname: values["host"] as string | undefined ?? "0.0.0.0",
     port: values["port"] as number | undefined ?? 8000,
     shutdownTimeoutSeconds: values["shutdown-timeout"] as number | undefined ?? 30,
+    unsafeFast: values["unsafe-fast"] === true,
     requests: {
       apiKeys: values["api-key"] as readonly string[] | undefined ?? [],
       allowedOrigins: values["allowed-origins"] as readonly string[] | undefined ?? ["*"],

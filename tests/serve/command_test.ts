@@ -1,6 +1,7 @@
 /** The command as a process: banner, answers, ports, and how it ends. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { restartArgs } from "../../serve/unsafe_fast.ts";
 
 const SERVER = new URL("./fake_server.ts", import.meta.url).pathname;
 
@@ -161,4 +162,46 @@ Deno.test("What cannot be done is one line and an exit code", async () => {
     assertEquals(await running.code(), code);
     assertEquals(running.text, line);
   }
+});
+
+const FAST = ["--port=0", "--host=127.0.0.1", "--unsafe-fast"];
+
+Deno.test("--unsafe-fast runs the command once more with the flags of V8, and SIGTERM ends both", async () => {
+  await using running = new Running(["fake", ...FAST]);
+  const url = await running.url();
+  assertEquals(running.text.split("memory accesses are not checked").length, 2, "said once");
+  assertEquals(running.text.split("is ready at").length, 2, "one server");
+  const answer = await (await ask(url)).text();
+  assertStringIncludes(answer, "data: [DONE]");
+  running.process.kill("SIGTERM");
+  assertEquals(await running.code(), 0);
+  assertStringIncludes(running.text, "closed");
+  assertEquals(await ask(url).then(() => "answered", () => "refused"), "refused");
+});
+
+Deno.test("--unsafe-fast hands on one Ctrl-C as one, and the exit code of what it started", async () => {
+  const env = { FAKE_TOKEN_MS: "60" };
+  await using running = new Running(["fake", ...FAST], env);
+  const answer = ask(await running.url()).then((response) => response.text());
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  running.process.kill("SIGINT");
+  assertStringIncludes(await answer, "data: [DONE]");
+  assertEquals(await running.code(), 0);
+
+  await using failing = new Running(["missing", ...FAST]);
+  assertEquals(await failing.code(), 1);
+  assertStringIncludes(failing.text, 'Cannot find "missing"');
+});
+
+Deno.test("The process that --unsafe-fast starts has the flags, the permissions and the words", () => {
+  const args = restartArgs(["model", "--unsafe-fast"], ["net", "read"]);
+  assertEquals(args, [
+    "run",
+    "--v8-flags=--experimental-wasm-revectorize,--no-wasm-bounds-checks",
+    "--allow-net",
+    "--allow-read",
+    Deno.mainModule,
+    "model",
+    "--unsafe-fast",
+  ]);
 });
