@@ -162,6 +162,8 @@ export interface Device extends AsyncDisposable {
   uploadFloats(name: string, values: Float32Array): void;
   /** Fills rows [rowStart, rowStart + rowCount) of a matrix from checkpoint bytes; rowStart is a multiple of 8. */
   uploadRows(name: string, rowStart: number, rowCount: number, source: Uint8Array): void;
+  /** Opens a window through which rows get to a matrix by way of the processing elements. */
+  openRowWindow(sizeBytes: number): RowWindow;
   /** Makes room for the keys and values of `layerCount` equal layers. */
   allocateKv(layerCount: number, shape: KvPoolShape): void;
   /** The wire of a graph for a bucket: compiled once, then cached. */
@@ -174,6 +176,22 @@ export interface Device extends AsyncDisposable {
   trace(): Promise<TraceEntry[]>;
   /** Stops the threads, after the steps that were posted. */
   close(): Promise<void>;
+}
+
+/** Memory of the device in which checkpoint rows wait to be packed. Close it when all is packed. */
+export interface RowWindow extends Disposable {
+  /** Where the rows are put, one after another. */
+  readonly bytes: Uint8Array;
+  /**
+   * Turns the first `rowCount` rows here, stored as `from`, into rows from `rowStart`, a multiple of
+   * 8, of a matrix. All elements work on it, and leave the same bytes as `uploadRows`.
+   *
+   * @returns The first value that the matrix's format cannot hold, undefined if there is none.
+   */
+  pack(
+    name: string,
+    rows: { readonly from: WeightFormat; readonly rowStart: number; readonly rowCount: number },
+  ): Promise<number | undefined>;
 }
 
 /** Shape of the KV pool. */
@@ -279,6 +297,28 @@ class EmulatedDevice implements Device {
         new Uint8Array(this.#hbm.buffer, panel, bytes),
       );
     }
+  }
+
+  openRowWindow(sizeBytes: number): RowWindow {
+    const source = this.#hbm.allocate(sizeBytes, "rows on their way to a matrix");
+    const bytes = new Uint8Array(this.#hbm.buffer, source, sizeBytes);
+    return {
+      bytes,
+      pack: (name, { from, rowStart, rowCount }) => {
+        const { address, format: to, k, n } = this.#matrix(name);
+        invariant(
+          rowStart % 8 === 0 && rowStart + rowCount <= n &&
+            rowCount * sourceRowBytes(from, k) <= sizeBytes,
+          `Rows ${rowStart} to ${rowStart + rowCount} of "${name}" cannot be packed`,
+        );
+        const target = address + (rowStart / 8) * panelBytes(to, k);
+        return this.#pes.pack({ source, from, rowCount, k, target, to });
+      },
+      [Symbol.dispose]: () => {
+        bytes.fill(0); // what is allocated here next must read as fresh memory does
+        this.#hbm.free(source);
+      },
+    };
   }
 
   allocateKv(layerCount: number, shape: KvPoolShape): void {

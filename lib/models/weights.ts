@@ -11,7 +11,6 @@ import {
 } from "../device/block_formats.ts";
 import type { Device } from "../device/device.ts";
 import type { Graph } from "../device/compiler/graph.ts";
-import { RowConverter } from "../device/requantize.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./expected_tensors.ts";
 
@@ -85,8 +84,11 @@ function tensor(checkpoint: Checkpoint, name: string): TensorInfo {
   return info;
 }
 
-/** Bytes of the checkpoint that are in flight at once. */
+/** Bytes of the checkpoint in one window; two are in flight at once. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
+
+/** After so long the event loop gets a turn, so that the process can answer, draw and stop. */
+const TURN_MS = 10;
 
 /** Uploads every matrix and vector that the graph reads and the checkpoint has. */
 export async function uploadWeights(
@@ -95,23 +97,67 @@ export async function uploadWeights(
   device: Device,
   watch: LoadWatch & { readonly dtype: WeightDtype },
 ): Promise<void> {
-  const matrices = placeMatrices(checkpoint, graph, watch.dtype);
-  const total = matrices.reduce((sum, { info }) => sum + info.sizeBytes, 0);
-  let done = 0;
-  const advance = async (bytes: number): Promise<void> => {
-    done += bytes;
-    watch.onBytes?.(done, total);
-    // A turn of the event loop, so that the process can answer, draw and stop meanwhile.
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    watch.signal?.throwIfAborted();
-  };
   for (const [name, shape] of graph.weights) {
     if (shape.kind !== "vector") continue;
     device.uploadFloats(name, readVector(checkpoint, tensor(checkpoint, name), shape.length));
   }
-  for (const matrix of matrices) {
-    await uploadMatrix(checkpoint, matrix, watch.dtype, device, advance);
+  const matrices = placeMatrices(checkpoint, graph, watch.dtype);
+  const total = matrices.reduce((sum, { info }) => sum + info.sizeBytes, 0);
+  const runs = matrices.flatMap(runsOf);
+  const windowBytes = runs.reduce((most, run) => Math.max(most, run.sizeBytes), 0);
+  if (windowBytes === 0) return;
+  for (const { name, format, shape } of matrices) {
+    device.allocateMatrix(name, format, shape.n, shape.k);
   }
+  using first = device.openRowWindow(windowBytes);
+  using second = device.openRowWindow(windowBytes);
+  let window = first;
+  let done = 0;
+  let turnMs = performance.now();
+  // While the elements pack one window, the next one is read.
+  let packing: Promise<void> | undefined;
+  try {
+    for (const run of runs) {
+      const { matrix: { name, info }, rowStart, rowCount, sizeBytes } = run;
+      checkpoint.readRows(name, rowStart, rowStart + rowCount, window.bytes.subarray(0, sizeBytes));
+      await packing;
+      packing = window.pack(name, { from: info.format, rowStart, rowCount })
+        .then((bad) => refuseBadValue(name, watch.dtype, bad));
+      // Where the loop is left before it is awaited, the first error is the one that counts.
+      packing.catch(() => {});
+      window = window === first ? second : first;
+      done += sizeBytes;
+      watch.onBytes?.(done, total);
+      if (performance.now() - turnMs >= TURN_MS) {
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        turnMs = performance.now();
+      }
+      watch.signal?.throwIfAborted();
+    }
+    await packing;
+  } finally {
+    // The elements must not read from a window that is closed.
+    await packing?.catch(() => {});
+  }
+}
+
+/** Rows of one matrix that fit into a window. */
+interface Run {
+  readonly matrix: Placed;
+  readonly rowStart: number;
+  readonly rowCount: number;
+  readonly sizeBytes: number;
+}
+
+function runsOf(matrix: Placed): Run[] {
+  const { shape: { n, k }, info } = matrix;
+  const rowBytes = sourceRowBytes(info.format, k);
+  const rowsAtOnce = Math.max(8, Math.floor(WINDOW_BYTES / rowBytes / 8) * 8);
+  return Array.from({ length: Math.ceil(n / rowsAtOnce) }, (_, i) => {
+    const rowStart = i * rowsAtOnce;
+    const rowCount = Math.min(rowsAtOnce, n - rowStart);
+    return { matrix, rowStart, rowCount, sizeBytes: rowCount * rowBytes };
+  });
 }
 
 function readVector(checkpoint: Checkpoint, info: TensorInfo, length: number): Float32Array {
@@ -120,33 +166,11 @@ function readVector(checkpoint: Checkpoint, info: TensorInfo, length: number): F
   return decodeRow(info.format, length, bytes);
 }
 
-async function uploadMatrix(
-  checkpoint: Checkpoint,
-  { name, shape, info, format }: Placed,
-  dtype: WeightDtype,
-  device: Device,
-  advance: (bytes: number) => Promise<void>,
-): Promise<void> {
-  const rowBytes = Math.max(sourceRowBytes(info.format, shape.k), sourceRowBytes(format, shape.k));
-  const rowsAtOnce = Math.max(8, Math.floor(WINDOW_BYTES / rowBytes / 8) * 8);
-  const windowRows = Math.min(rowsAtOnce, shape.n);
-  const window = new Uint8Array(windowRows * sourceRowBytes(info.format, shape.k));
-  const converter = format === info.format
-    ? undefined
-    : new RowConverter(info.format, format, shape.k, windowRows);
-  device.allocateMatrix(name, format, shape.n, shape.k);
-  for (let row = 0; row < shape.n; row += rowsAtOnce) {
-    const count = Math.min(rowsAtOnce, shape.n - row);
-    const bytes = window.subarray(0, count * sourceRowBytes(info.format, shape.k));
-    checkpoint.readRows(name, row, row + count, bytes);
-    device.uploadRows(name, row, count, converter?.convert(bytes, count) ?? bytes);
-    if (converter?.badValue !== undefined) {
-      throw new InvalidParameterError(
-        "dtype",
-        dtype,
-        `Cannot store "${name}" as ${dtype}: it holds ${converter.badValue}, which is out of range; use bfloat16`,
-      );
-    }
-    await advance(bytes.length);
-  }
+function refuseBadValue(name: string, dtype: WeightDtype, bad: number | undefined): void {
+  if (bad === undefined) return;
+  throw new InvalidParameterError(
+    "dtype",
+    dtype,
+    `Cannot store "${name}" as ${dtype}: it holds ${bad}, which is out of range; use bfloat16`,
+  );
 }

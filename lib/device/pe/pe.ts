@@ -8,6 +8,8 @@ import { KernelTrace, type TraceEntry } from "../trace.ts";
 import { type BackendName, createKernels, type Scratch } from "./backend.ts";
 import { COMMAND, CommandQueue, FAULT } from "./command_queue.ts";
 import { Executor, type StepCounts } from "./executor.ts";
+import { firstBadValue, packMailboxBytes, writePackJob } from "./pack_mailbox.ts";
+import { type PackJob, packRows } from "./pack_rows.ts";
 import type { WorkerStart } from "./worker.ts";
 
 /** The name of the method by which tests make an element of a device go wrong. */
@@ -21,6 +23,8 @@ export interface PeGroup {
   /** Makes a wire known; the number it has from now on. */
   load(wire: Wire): Promise<number>;
   run(wireNumber: number, counts: StepCounts): Promise<void>;
+  /** Packs rows into panels; the first value that the panels' format cannot hold, if any. */
+  pack(job: PackJob): Promise<number | undefined>;
   trace(): Promise<TraceEntry[]>;
   /** For tests: makes an element go wrong at its next run. */
   injectFault(peIndex: number, fault: keyof typeof FAULT): void;
@@ -30,10 +34,12 @@ export interface PeGroup {
 /** One element on the calling thread: the plain twin of {@linkcode ThreadedPes}. */
 export class InlinePe implements PeGroup {
   readonly count = 1;
+  readonly #hbm: Hbm;
   readonly #trace = new KernelTrace();
   readonly #executor: Executor;
 
   constructor(backend: BackendName, hbm: Hbm, scratch: Scratch) {
+    this.#hbm = hbm;
     const kernels = createKernels(backend, hbm.memory, scratch);
     this.#executor = new Executor(kernels, { index: 0, count: 1 }, this.#trace);
   }
@@ -49,6 +55,10 @@ export class InlinePe implements PeGroup {
     } catch (cause) {
       return Promise.reject(new DeviceError(`The processing element failed: ${cause}`, { cause }));
     }
+  }
+
+  pack(job: PackJob): Promise<number | undefined> {
+    return Promise.resolve(packRows(this.#hbm.buffer, job, { index: 0, count: 1 }));
   }
 
   trace(): Promise<TraceEntry[]> {
@@ -117,6 +127,17 @@ export class ThreadedPes implements PeGroup {
 
   async run(wireNumber: number, counts: StepCounts): Promise<void> {
     await this.#command(() => this.#post(COMMAND.run, wireNumber, counts.tokens, counts.outputs));
+  }
+
+  async pack(job: PackJob): Promise<number | undefined> {
+    const address = this.#hbm.allocate(packMailboxBytes(this.count), "a pack job");
+    try {
+      writePackJob(this.#hbm.buffer, address, job);
+      await this.#command(() => this.#post(COMMAND.pack, address));
+      return firstBadValue(this.#hbm.buffer, address, this.count);
+    } finally {
+      this.#hbm.free(address);
+    }
   }
 
   async trace(): Promise<TraceEntry[]> {

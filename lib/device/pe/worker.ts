@@ -5,6 +5,8 @@ import { KernelTrace } from "../trace.ts";
 import { type BackendName, createKernels, type Scratch } from "./backend.ts";
 import { COMMAND, CommandQueue, FAULT, InterruptedCommand } from "./command_queue.ts";
 import { Executor } from "./executor.ts";
+import { packRows } from "./pack_rows.ts";
+import { readPackJob, writeBadValue } from "./pack_mailbox.ts";
 
 /** The one message a worker ever receives. */
 export interface WorkerStart {
@@ -64,6 +66,12 @@ function serve(start: WorkerStart): void {
             JSON.parse(new TextDecoder().decode(bytesAt(first, second).slice())) as Wire,
           );
           break;
+        case COMMAND.pack: {
+          const pe = { index: peIndex, count: peCount };
+          const job = readPackJob(memory.buffer, first >>> 0);
+          writeBadValue(memory.buffer, first >>> 0, peIndex, packRows(memory.buffer, job, pe));
+          break;
+        }
         case COMMAND.trace: {
           // Each element has `second` bytes: the length, then the JSON of its totals.
           const json = new TextEncoder().encode(JSON.stringify(trace.entries(peIndex)));
