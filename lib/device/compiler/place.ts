@@ -30,6 +30,16 @@ export function alignUp(bytes: number, alignment: number = ALIGNMENT): number {
   return Math.ceil(bytes / alignment) * alignment;
 }
 
+/**
+ * Floats from one row to the next: whole cache lines, and an odd number of them. An even number
+ * maps rows to few sets of a cache (in the worst case, all to one), and a tile that writes the same
+ * columns of many rows then evicts its own lines.
+ */
+export function rowStride(width: number): number {
+  const lines = alignUp(width * 4) / ALIGNMENT;
+  return (lines + (lines % 2 === 0 ? 1 : 0)) * ALIGNMENT / 4;
+}
+
 interface Life {
   first: number;
   last: number;
@@ -69,7 +79,7 @@ export function place(
   const placements = graph.values.map((value, id): Placement => {
     const life = lives[id] as Life;
     const rows = value.rows === "tokens" ? options.tokenCount : options.outputCount;
-    const stride = alignUp(value.width * 4) / 4;
+    const stride = rowStride(value.width);
     const copyBytes = rows * stride * 4;
     const sizeBytes = life.isPrivate ? copyBytes * options.peCount : copyBytes;
     const alive = placed

@@ -3,7 +3,21 @@
 import { invariant } from "../../base/invariant.ts";
 import { CHUNK_COLUMNS } from "../../base/row_summary.ts";
 import type { Command, Operand, Wire } from "../compiler/wire.ts";
-import { type KernelTable, summaryChunkStart } from "../kernel_table.ts";
+import {
+  type AddArgs,
+  type AddBiasArgs,
+  type EmbedArgs,
+  type KernelTable,
+  type MatmulArgs,
+  type RmsNormArgs,
+  type RopeArgs,
+  type RowRange,
+  type SiluMultiplyArgs,
+  type SummarizeRowsArgs,
+  summaryChunkStart,
+  type TakeRowsArgs,
+  type WriteKvArgs,
+} from "../kernel_table.ts";
 import type { KernelTotal, KernelTrace } from "../trace.ts";
 
 /** Which processing element this is, of how many. */
@@ -18,10 +32,23 @@ export interface StepCounts {
   readonly outputs: number;
 }
 
+/** The same data, while it is ours to write. */
+type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+/** The rows of a range before a step says how many there are. */
+const NO_ROWS: RowRange = { rowStart: 0, rowEnd: 0 };
+
 type Work = Exclude<Command, { op: "barrier" }>;
 
-/** A command with where its time is added up, or null for a barrier. */
-type Prepared = { readonly command: Work; readonly total: KernelTotal } | null;
+/** Runs one command on this element's share of a step's rows. */
+type Run = (rowCount: number) => void;
+
+/** A command with its arguments, and where its time is added up; null for a barrier. */
+interface Step {
+  readonly rows: Work["rows"];
+  readonly run: Run;
+  readonly total: KernelTotal;
+}
 
 /** Backend, operation and weight format: `simd.matmul.q4_1`. */
 function kernelName(backend: string, command: Work): string {
@@ -36,7 +63,7 @@ export class Executor {
   readonly #kernels: KernelTable;
   readonly #pe: PeIdentity;
   readonly #trace: KernelTrace;
-  readonly #wires: { readonly wire: Wire; readonly steps: readonly Prepared[] }[] = [];
+  readonly #wires: (readonly (Step | null)[])[] = [];
 
   constructor(kernels: KernelTable, pe: PeIdentity, trace: KernelTrace) {
     this.#kernels = kernels;
@@ -44,32 +71,41 @@ export class Executor {
     this.#trace = trace;
   }
 
-  /** Makes a wire known; the number it has from now on. */
+  /**
+   * Makes a wire known; the number it has from now on. All that a step does not change is worked
+   * out here: a step is hundreds of commands, most of them shorter than it takes to build their
+   * arguments.
+   */
   load(wire: Wire): number {
-    const steps = wire.commands.map((command): Prepared =>
-      command.op === "barrier"
-        ? null
-        : { command, total: this.#trace.total(kernelName(this.#kernels.backend, command)) }
+    const steps = wire.commands.map((command): Step | null =>
+      command.op === "barrier" ? null : {
+        rows: command.rows,
+        run: this.#bind(command, wire),
+        total: this.#trace.total(kernelName(this.#kernels.backend, command)),
+      }
     );
-    return this.#wires.push({ wire, steps }) - 1;
+    return this.#wires.push(steps) - 1;
   }
 
   /** Runs all commands of a wire; `barrier` returns when every processing element has arrived. */
   run(wireNumber: number, counts: StepCounts, barrier: () => void): void {
-    const known = this.#wires[wireNumber];
-    invariant(known !== undefined, `Wire ${wireNumber} was not loaded`);
-    for (const step of known.steps) {
+    const steps = this.#wires[wireNumber];
+    invariant(steps !== undefined, `Wire ${wireNumber} was not loaded`);
+    let now = performance.now();
+    for (const step of steps) {
       if (step === null) {
         barrier();
+        now = performance.now();
         continue;
       }
-      const { command, total } = step;
-      const rowCount = command.rows === "tokens" ? counts.tokens : counts.outputs;
+      const { rows, run, total } = step;
+      const rowCount = rows === "tokens" ? counts.tokens : counts.outputs;
       if (rowCount === 0) continue;
-      const start = performance.now();
-      this.#execute(command, known.wire, rowCount);
+      run(rowCount);
+      const start = now;
+      now = performance.now();
       total.count++;
-      total.totalMs += performance.now() - start;
+      total.totalMs += now - start;
     }
   }
 
@@ -77,11 +113,27 @@ export class Executor {
     return operand.address + this.#pe.index * operand.copyBytes;
   }
 
-  #rows(rowCount: number): { rowStart: number; rowEnd: number } {
+  /** A kernel on this element's run of the rows. */
+  #overRows<Args extends RowRange>(
+    args: Writable<Args>,
+    kernel: (args: Args) => void,
+  ): Run {
     const { index, count } = this.#pe;
-    return {
-      rowStart: Math.floor((rowCount * index) / count),
-      rowEnd: Math.floor((rowCount * (index + 1)) / count),
+    return (rowCount) => {
+      args.rowStart = Math.floor((rowCount * index) / count);
+      args.rowEnd = Math.floor((rowCount * (index + 1)) / count);
+      kernel(args);
+    };
+  }
+
+  /** A kernel on all rows of what its arguments say is this element's part. */
+  #overAll<Args extends { readonly rowCount: number }>(
+    args: Writable<Args>,
+    kernel: (args: Args) => void,
+  ): Run {
+    return (rowCount) => {
+      args.rowCount = rowCount;
+      kernel(args);
     };
   }
 
@@ -102,84 +154,67 @@ export class Executor {
     };
   }
 
-  #execute(command: Work, wire: Wire, rowCount: number): void {
+  #bind(command: Work, wire: Wire): Run {
     const kernels = this.#kernels;
     switch (command.op) {
       case "embed":
-        kernels.embed({
+        return this.#overRows({
           weight: command.weight,
           ids: wire.inputs.tokenIds,
           out: this.#at(command.out),
           outStride: command.out.stride,
-          ...this.#rows(rowCount),
-        });
-        return;
+          ...NO_ROWS,
+        }, (args: EmbedArgs) => kernels.embed(args));
       case "takeRows":
-        kernels.takeRows({
+        return this.#overRows({
           x: this.#at(command.x),
           xStride: command.x.stride,
           indices: wire.inputs.outputRows,
           width: command.x.width,
           out: this.#at(command.out),
           outStride: command.out.stride,
-          ...this.#rows(rowCount),
-        });
-        return;
+          ...NO_ROWS,
+        }, (args: TakeRowsArgs) => kernels.takeRows(args));
       case "rmsNorm":
-        kernels.rmsNorm({
-          x: this.#at(command.x),
-          xStride: command.x.stride,
-          weight: command.weight,
-          epsilon: command.epsilon,
-          width: command.x.width / command.groups,
-          groups: command.groups,
-          out: this.#at(command.out),
-          outStride: command.out.stride,
-          ...(command.isPrivate ? { rowStart: 0, rowEnd: rowCount } : this.#rows(rowCount)),
-        });
-        return;
+        return this.#bindRmsNorm(command);
       case "matmul":
-        kernels.matmul({
+        return this.#overAll({
           x: this.#at(command.x),
           xStride: command.x.stride,
-          rowCount,
+          rowCount: 0,
           weight: command.weight,
           out: this.#at(command.out),
           outStride: command.out.stride,
           ...this.#panels(command.weight.n),
-        });
-        return;
+        }, (args: MatmulArgs) => kernels.matmul(args));
       case "addBias":
-        kernels.addBias({
+        return this.#overAll({
           x: this.#at(command.x),
           xStride: command.x.stride,
           bias: command.bias,
-          rowCount,
+          rowCount: 0,
           ...this.#columns(command.x.width),
-        });
-        return;
+        }, (args: AddBiasArgs) => kernels.addBias(args));
       case "add":
-        kernels.add({
+        return this.#overAll({
           x: this.#at(command.x),
           xStride: command.x.stride,
           y: this.#at(command.y),
           yStride: command.y.stride,
-          rowCount,
+          rowCount: 0,
           ...this.#columns(command.x.width),
-        });
-        return;
+        }, (args: AddArgs) => kernels.add(args));
       case "siluMultiply":
-        kernels.siluMultiply({
+        return this.#overAll({
           gate: this.#at(command.gate),
           gateStride: command.gate.stride,
           up: this.#at(command.up),
           upStride: command.up.stride,
-          rowCount,
+          rowCount: 0,
           ...this.#columns(command.gate.width),
-        });
-        return;
+        }, (args: SiluMultiplyArgs) => kernels.siluMultiply(args));
       case "rope":
-        kernels.rope({
+        return this.#overRows({
           x: this.#at(command.x),
           xStride: command.x.stride,
           heads: command.heads,
@@ -187,57 +222,85 @@ export class Executor {
           rotaryDim: command.rotaryDim,
           positions: wire.inputs.positions,
           table: command.table,
-          ...this.#rows(rowCount),
-        });
-        return;
+          ...NO_ROWS,
+        }, (args: RopeArgs) => kernels.rope(args));
       case "writeKv":
-        kernels.writeKv({
+        return this.#overRows({
           k: this.#at(command.k),
           kStride: command.k.stride,
           v: this.#at(command.v),
           vStride: command.v.stride,
           slots: wire.inputs.slots,
           cache: command.cache,
-          ...this.#rows(rowCount),
-        });
-        return;
+          ...NO_ROWS,
+        }, (args: WriteKvArgs) => kernels.writeKv(args));
       case "attention":
-        kernels.attention({
-          q: this.#at(command.q),
-          qStride: command.q.stride,
-          out: this.#at(command.out),
-          outStride: command.out.stride,
-          heads: command.heads,
-          scale: command.scale,
-          window: command.window,
-          cache: command.cache,
-          positions: wire.inputs.positions,
-          sequences: wire.inputs.sequences,
-          blockTables: wire.inputs.blockTables,
-          blockTableStride: wire.inputs.blockTableStride,
-          unitStart: this.#pe.index,
-          unitEnd: rowCount * command.cache.kvHeads,
-          unitStep: this.#pe.count,
-        });
-        return;
-      case "summarizeRows": {
-        const chunkCount = Math.ceil(command.x.width / CHUNK_COLUMNS);
-        const { index, count } = this.#pe;
-        kernels.summarizeRows({
-          x: this.#at(command.x),
-          xStride: command.x.stride,
-          width: command.x.width,
-          rowCount,
-          chunkStart: summaryChunkStart(index, count, chunkCount),
-          chunkEnd: summaryChunkStart(index + 1, count, chunkCount),
-          needs: wire.inputs.summaryNeeds,
-          out: this.#at(command.out),
-          outStride: command.out.stride,
-        });
-        return;
-      }
+        return this.#bindAttention(command, wire);
+      case "summarizeRows":
+        return this.#bindSummarizeRows(command, wire);
       default:
-        command satisfies never;
+        return command satisfies never;
     }
+  }
+
+  #bindRmsNorm(command: Work & { readonly op: "rmsNorm" }): Run {
+    const args = {
+      x: this.#at(command.x),
+      xStride: command.x.stride,
+      weight: command.weight,
+      epsilon: command.epsilon,
+      width: command.x.width / command.groups,
+      groups: command.groups,
+      out: this.#at(command.out),
+      outStride: command.out.stride,
+      ...NO_ROWS,
+    };
+    const kernel = (args: RmsNormArgs) => this.#kernels.rmsNorm(args);
+    if (!command.isPrivate) return this.#overRows(args, kernel);
+    return (rowCount) => {
+      args.rowEnd = rowCount;
+      kernel(args);
+    };
+  }
+
+  #bindAttention(command: Work & { readonly op: "attention" }, wire: Wire): Run {
+    const { kvHeads } = command.cache;
+    const args = {
+      q: this.#at(command.q),
+      qStride: command.q.stride,
+      out: this.#at(command.out),
+      outStride: command.out.stride,
+      heads: command.heads,
+      scale: command.scale,
+      window: command.window,
+      cache: command.cache,
+      positions: wire.inputs.positions,
+      sequences: wire.inputs.sequences,
+      blockTables: wire.inputs.blockTables,
+      blockTableStride: wire.inputs.blockTableStride,
+      unitStart: this.#pe.index,
+      unitEnd: 0,
+      unitStep: this.#pe.count,
+    };
+    return (rowCount) => {
+      args.unitEnd = rowCount * kvHeads;
+      this.#kernels.attention(args);
+    };
+  }
+
+  #bindSummarizeRows(command: Work & { readonly op: "summarizeRows" }, wire: Wire): Run {
+    const { index, count } = this.#pe;
+    const chunkCount = Math.ceil(command.x.width / CHUNK_COLUMNS);
+    return this.#overAll({
+      x: this.#at(command.x),
+      xStride: command.x.stride,
+      width: command.x.width,
+      rowCount: 0,
+      chunkStart: summaryChunkStart(index, count, chunkCount),
+      chunkEnd: summaryChunkStart(index + 1, count, chunkCount),
+      needs: wire.inputs.summaryNeeds,
+      out: this.#at(command.out),
+      outStride: command.out.stride,
+    }, (args: SummarizeRowsArgs) => this.#kernels.summarizeRows(args));
   }
 }
