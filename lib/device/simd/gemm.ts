@@ -6,7 +6,8 @@
  * each panel the classes are the outer loop and the tiles the inner one, which keeps a quarter of
  * the panel in the first-level cache.
  *
- * Float32 and bfloat16 panels are read as they are; the others are expanded once a panel.
+ * Float32 panels are read as they are, and bfloat16 ones for a few rows; the others are expanded once
+ * a panel.
  */
 
 import {
@@ -44,12 +45,27 @@ export type Gemm = (
   expanded: number,
 ) => void;
 
+/** What a GEMM is compiled for besides format and k. */
+export interface GemmTiles {
+  readonly smallRows: number;
+  /** smallRows, or one row more. */
+  readonly largeRows: number;
+  /** Whether panels that could be read as they are get expanded all the same: see EXPAND_ROWS_MIN. */
+  readonly expandsAll?: boolean;
+}
+
+/**
+ * From so many rows on, expanding a bfloat16 panel once costs less than expanding its weights in
+ * registers for every tile, which takes vector instructions that the multiply-adds would use.
+ */
+export const EXPAND_ROWS_MIN = 32;
+
 /** Compiles the GEMM of one format and k for tiles of smallRows and, below five, one row more. */
 export function compileGemm(
   memory: WebAssembly.Memory,
   format: WeightFormat,
   k: number,
-  tiles: { readonly smallRows: number; readonly largeRows: number },
+  tiles: GemmTiles,
 ): Gemm {
   const module = new ModuleBuilder();
   const gemm = defineGemm(module, format, k, tiles);
@@ -57,16 +73,17 @@ export function compileGemm(
 }
 
 /** Which panels the tiles read as they are, and which they read expanded to float32. */
-function directType(format: WeightFormat): "f32" | "bf16" | undefined {
-  return format === "f32" || format === "bf16" ? format : undefined;
+function directType(format: WeightFormat, expandsAll: boolean): "f32" | "bf16" | undefined {
+  if (format === "f32") return "f32";
+  return format === "bf16" && !expandsAll ? "bf16" : undefined;
 }
 
 /** Where the weights of one class are: in a panel every fourth k, expanded one after another. */
 function classDistances(
-  format: WeightFormat,
+  direct: "f32" | "bf16" | undefined,
   k: number,
 ): { readonly classBytes: number; readonly stepBytes: number } {
-  switch (directType(format)) {
+  switch (direct) {
     case "f32":
       return { classBytes: 32, stepBytes: CLASS_COUNT * 32 };
     case "bf16":
@@ -80,12 +97,12 @@ function defineGemm(
   module: ModuleBuilder,
   format: WeightFormat,
   k: number,
-  tiles: { readonly smallRows: number; readonly largeRows: number },
+  { smallRows, largeRows, expandsAll = false }: GemmTiles,
 ): FunctionRef {
-  const { smallRows, largeRows } = tiles;
-  const expand = directType(format) ? undefined : defineExpand(module, format, k);
-  const small = defineTiles(module, format, k, smallRows);
-  const large = largeRows === smallRows ? undefined : defineTiles(module, format, k, largeRows);
+  const direct = directType(format, expandsAll);
+  const expand = direct === undefined ? defineExpand(module, format, k) : undefined;
+  const small = defineTiles(module, direct, k, smallRows);
+  const large = largeRows === smallRows ? undefined : defineTiles(module, direct, k, largeRows);
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
   return module.define("gemm", params, "none", (
     scope,
@@ -101,7 +118,7 @@ function defineGemm(
     const weights = scope.local("i32");
     const smallPacked = scope.local("i32");
     const smallOut = scope.local("i32");
-    const { classBytes } = classDistances(format, k);
+    const { classBytes } = classDistances(direct, k);
     const smallClassBytes = packedTileBytes(smallRows, k) / CLASS_COUNT;
     const largeClassBytes = packedTileBytes(largeRows, k) / CLASS_COUNT;
     const runClass = (c: number): Body => {
@@ -154,7 +171,7 @@ const UNROLL = 4;
  */
 function defineTiles(
   module: ModuleBuilder,
-  format: WeightFormat,
+  direct: "f32" | "bf16" | undefined,
   k: number,
   rows: number,
 ): FunctionRef<readonly ["i32", "i32", "i32", "i32", "i32", "i32"], "none"> {
@@ -168,8 +185,8 @@ function defineTiles(
     tileCount,
     first,
   ) => {
-    const loader = createEightLoader(directType(format) ?? "f32", scope);
-    const { stepBytes } = classDistances(format, k);
+    const loader = createEightLoader(direct ?? "f32", scope);
+    const { stepBytes } = classDistances(direct, k);
     const sums = scope.locals("v128", 2 * rows);
     const low = scope.local("v128");
     const high = scope.local("v128");

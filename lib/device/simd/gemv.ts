@@ -46,7 +46,8 @@ export function compileGemv(
     : undefined;
   const gemv = defineGemv(module, "gemv", {
     ...shape,
-    decoder: (scope) => createSumDecoder(format, scope),
+    // What a turn of the loop costs besides weighs less the more k it covers.
+    decoder: (scope) => createSumDecoder(format, scope, k % LONG_STEP_K === 0 ? LONG_STEP_K : 8),
     exact,
   });
   return module.link(memory).get(gemv);
@@ -56,6 +57,9 @@ export function compileGemv(
 function preferredLoad(format: WeightFormat): ActivationLoad {
   return format === "f32" || format === "bf16" ? "shuffle" : "splat";
 }
+
+/** k of a turn of the loop, where k is a multiple of it. */
+const LONG_STEP_K = 32;
 
 type GemvRef = FunctionRef<readonly ["i32", "i32", "i32", "i32"], "none">;
 

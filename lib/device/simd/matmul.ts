@@ -2,7 +2,7 @@
 
 import { panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
-import { compileGemm, type Gemm } from "./gemm.ts";
+import { compileGemm, EXPAND_ROWS_MIN, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
 import { type Candidate, chooseFastest, type GemmName } from "./kernel_choice.ts";
@@ -58,11 +58,14 @@ export function planTiles(rowCount: number, rowsMax: number = TILE_ROWS_MAX): Ti
   return { smallRows, large, small: tiles - large };
 }
 
+/** Where a panel's weights become float32: before its tiles, or inside them if the format allows. */
+type ExpansionName = "first" | "in registers";
+
 /** Multiplies with kernels that are compiled when a format and k are first seen. */
 export class Matmul {
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
   readonly #gemv: KernelCache<[WeightFormat, number], Gemv>;
-  readonly #gemm: KernelCache<[WeightFormat, number, number], Gemm>;
+  readonly #gemm: KernelCache<[WeightFormat, number, number, ExpansionName], Gemm>;
   readonly #gemmWide: KernelCache<[WeightFormat, number, number], Gemm>;
   readonly #pack: KernelCache<[number, number], Pack>;
   readonly #memory: WebAssembly.Memory;
@@ -79,9 +82,10 @@ export class Matmul {
     this.#chosen = options.gemm;
     this.#scratch = scratch;
     this.#gemv = new KernelCache((format, k) => compileGemv(memory, format, k));
-    this.#gemm = new KernelCache((format, k, smallRows) => {
+    this.#gemm = new KernelCache((format, k, smallRows, expansion) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
-      return compileGemm(memory, format, k, { smallRows, largeRows });
+      const expandsAll = expansion === "first";
+      return compileGemm(memory, format, k, { smallRows, largeRows, expandsAll });
     });
     this.#gemmWide = new KernelCache((format, k, smallRows) => {
       const largeRows = Math.min(smallRows + 1, WIDE_TILE_ROWS_MAX);
@@ -149,7 +153,10 @@ export class Matmul {
     const wide = rowCount >= WIDE_ROWS_MIN && this.#gemmForManyRows() === "wide";
     const rowsMax = wide ? WIDE_TILE_ROWS_MAX : TILE_ROWS_MAX;
     const { smallRows, large, small } = planTiles(rowCount, rowsMax);
-    const gemm = (wide ? this.#gemmWide : this.#gemm).get(format, k, smallRows);
+    const expansion = rowCount >= EXPAND_ROWS_MIN ? "first" : "in registers";
+    const gemm = wide
+      ? this.#gemmWide.get(format, k, smallRows)
+      : this.#gemm.get(format, k, smallRows, expansion);
     const expanded = this.#scratch.address;
     const packed = expanded + wideExpandedBytes(k);
     const xStride = 4 * args.xStride;

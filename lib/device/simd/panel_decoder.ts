@@ -48,15 +48,25 @@ export interface Doubt {
   readonly found: Expr<"i32">;
 }
 
-/** The decoder of a format; its locals belong to `scope`. Every value has its exact bits. */
-export function createDecoder(format: WeightFormat, scope: FunctionScope): PanelDecoder {
+/** k of a step where the format does not say: any k is a multiple of it. */
+const STEP_K = 8;
+
+/**
+ * The decoder of a format; its locals belong to `scope`. Every value has its exact bits. A step of
+ * the formats that are not in blocks has `stepK` k.
+ */
+export function createDecoder(
+  format: WeightFormat,
+  scope: FunctionScope,
+  stepK: number = STEP_K,
+): PanelDecoder {
   switch (format) {
     case "f32":
-      return decodeF32();
+      return decodeF32(stepK);
     case "bf16":
-      return decodeBf16(scope);
+      return decodeBf16(scope, stepK);
     case "f16":
-      return decodeF16(scope);
+      return decodeF16(scope, stepK);
     case "q8_0":
       return decodeQ8(scope);
     case "q4_0":
@@ -69,16 +79,24 @@ export function createDecoder(format: WeightFormat, scope: FunctionScope): Panel
 }
 
 /** A faster decoder, where there is one, that may raise a {@linkcode Doubt}; else the exact one. */
-export function createFastDecoder(format: WeightFormat, scope: FunctionScope): PanelDecoder {
-  return mayDoubt(format) ? decodeFiniteF16(scope) : createDecoder(format, scope);
+export function createFastDecoder(
+  format: WeightFormat,
+  scope: FunctionScope,
+  stepK: number = STEP_K,
+): PanelDecoder {
+  return mayDoubt(format) ? decodeFiniteF16(scope, stepK) : createDecoder(format, scope, stepK);
 }
 
 /**
  * A fast decoder for sums that start at +0: it may also give +0 for a weight of −0, which such a
  * sum cannot tell apart, and NaN for an infinite weight under an infinite scale.
  */
-export function createSumDecoder(format: WeightFormat, scope: FunctionScope): PanelDecoder {
-  return format === "q4_0" ? decodeQ4Sum(scope) : createFastDecoder(format, scope);
+export function createSumDecoder(
+  format: WeightFormat,
+  scope: FunctionScope,
+  stepK: number = STEP_K,
+): PanelDecoder {
+  return format === "q4_0" ? decodeQ4Sum(scope) : createFastDecoder(format, scope, stepK);
 }
 
 /** Whether the fast decoder of a format may raise a {@linkcode Doubt}. */
@@ -93,11 +111,11 @@ function ascending(stepK: number): number[] {
   return Array.from({ length: stepK }, (_, i) => i);
 }
 
-function decodeF32(): PanelDecoder {
+function decodeF32(stepK: number): PanelDecoder {
   return {
-    stepK: 8,
-    stepBytes: 8 * 32,
-    order: ascending(8),
+    stepK,
+    stepBytes: stepK * 32,
+    order: ascending(stepK),
     setup: NOTHING,
     begin: () => NOTHING,
     weights: (step, i) => ({
@@ -109,13 +127,13 @@ function decodeF32(): PanelDecoder {
 }
 
 /** A bfloat16 is the upper half of its float32. */
-function decodeBf16(scope: FunctionScope): PanelDecoder {
+function decodeBf16(scope: FunctionScope, stepK: number): PanelDecoder {
   const mask = scope.local("v128");
   const both = scope.local("v128");
   return {
-    stepK: 8,
-    stepBytes: 8 * 16,
-    order: ascending(8),
+    stepK,
+    stepBytes: stepK * 16,
+    order: ascending(stepK),
     setup: [set(mask, v128.constI32(0xffff0000))],
     begin: () => NOTHING,
     weights: (step, i) => ({
@@ -126,15 +144,15 @@ function decodeBf16(scope: FunctionScope): PanelDecoder {
   };
 }
 
-function decodeF16(scope: FunctionScope): PanelDecoder {
+function decodeF16(scope: FunctionScope, stepK: number): PanelDecoder {
   const halves = new HalfExpander(scope, 1);
   const both = scope.local("v128");
   const low = scope.local("v128");
   const high = scope.local("v128");
   return {
-    stepK: 8,
-    stepBytes: 8 * 16,
-    order: ascending(8),
+    stepK,
+    stepBytes: stepK * 16,
+    order: ascending(stepK),
     setup: halves.setup,
     begin: () => NOTHING,
     weights: (step, i) => ({
@@ -150,7 +168,7 @@ function decodeF16(scope: FunctionScope): PanelDecoder {
 }
 
 /** Takes infinities and NaN for finite numbers, and says so: that spares half of the work. */
-function decodeFiniteF16(scope: FunctionScope): PanelDecoder {
+function decodeFiniteF16(scope: FunctionScope, stepK: number): PanelDecoder {
   const bits = scope.local("v128");
   const factor = scope.local("v128");
   const both = scope.local("v128");
@@ -158,9 +176,9 @@ function decodeFiniteF16(scope: FunctionScope): PanelDecoder {
   const expand = (top: Expr<"v128">): Expr<"v128"> =>
     f32x4.mul(v128.and(i32x4.shrS(top, 3), bits), factor);
   return {
-    stepK: 8,
-    stepBytes: 8 * 16,
-    order: ascending(8),
+    stepK,
+    stepBytes: stepK * 16,
+    order: ascending(stepK),
     setup: [set(bits, v128.constI32(HALF_BITS)), set(factor, v128.constF32(HALF_FACTOR))],
     begin: () => NOTHING,
     weights: (step, i) => ({
