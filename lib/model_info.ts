@@ -32,6 +32,12 @@ export interface ModelInfo {
   readonly weightBytes: number;
   /** Bytes of the KV pool. */
   readonly kvCacheBytes: number;
+  /**
+   * Fast kernels that gave wrong answers on this machine, and what computes in their place, slower:
+   * `matmul.bf16: …`. Each is checked when it is first needed, so that a step may add to the list,
+   * and change the fingerprint with it. Empty on a sound machine.
+   */
+  readonly kernelFallbacks: readonly string[];
   /** Whether there is a chat template, the checkpoint's or one that was given. */
   readonly hasChatTemplate: boolean;
   /** The shapes that wires are compiled for. */
@@ -57,7 +63,12 @@ export function modelInfo(
     vocabSize: model.config.vocabSize,
     maxPromptLength: model.maxPromptLength,
     maxContextLength: model.maxContextLength,
-    fingerprint: model.fingerprint,
+    get fingerprint() {
+      return model.fingerprint;
+    },
+    get kernelFallbacks() {
+      return model.device.kernelFallbacks;
+    },
     parameterCount: model.parameterCount,
     weightBytes: model.weightBytes,
     kvCacheBytes: model.kvCacheBytes,

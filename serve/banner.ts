@@ -6,7 +6,7 @@ import type { LLM } from "../mod.ts";
 export interface BannerFacts {
   readonly info: Pick<
     LLM["info"],
-    "architecture" | "parameterCount" | "maxContextLength" | "hasChatTemplate"
+    "architecture" | "parameterCount" | "maxContextLength" | "hasChatTemplate" | "kernelFallbacks"
   >;
   readonly name: string;
   readonly version: string;
@@ -35,6 +35,7 @@ export function banner(facts: BannerFacts, bold: (text: string) => string): stri
         "  Access   anyone on the network, without a key; --host 127.0.0.1 keeps it to this machine",
       ]
       : []),
+    ...info.kernelFallbacks.map((fallback) => `  Warning  slow, as kernels fail here: ${fallback}`),
     "",
     `  ${curlLine(url, facts)}`,
     "",

@@ -56,11 +56,14 @@ import {
 import { Hbm, HBM_BYTES_MAX } from "./memory.ts";
 import { joinSummary } from "./row_summary.ts";
 import {
+  divideScratch,
   INJECT_FAULT,
   InlinePe,
+  type KernelFamily,
   numericsClass,
   type PeGroup,
   scratchBytes,
+  SPOIL_KERNELS,
   ThreadedPes,
 } from "./pe/pe.ts";
 import type { TraceEntry } from "./trace.ts";
@@ -103,7 +106,7 @@ export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_
 export type { TraceEntry } from "./trace.ts";
 export type { RowSummary } from "../base/row_summary.ts";
 export type { WeightFormat } from "./block_formats.ts";
-export { numericsClass };
+export { numericsClass, SPOIL_KERNELS };
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -120,6 +123,8 @@ export interface DeviceOptions {
    * Default 30,000.
    */
   readonly stallTimeoutMs?: number;
+  /** For tests: fast kernels that are to compute something else. */
+  readonly [SPOIL_KERNELS]?: KernelFamily;
 }
 
 /** One step's int32 inputs; `tokenIds.length` rows. */
@@ -172,6 +177,13 @@ export interface Device extends AsyncDisposable {
   run(wire: Wire, inputs: StepInputs): Promise<DeviceRows>;
   /** How the wire cache has done. */
   wireStats(): WireStats;
+  /**
+   * Fast kernels that gave other answers here than their plain twins, which compute in their place:
+   * `matmul.bf16: …`. A kernel is checked when a step first needs it. Empty on a sound machine.
+   */
+  readonly kernelFallbacks: readonly string[];
+  /** Checks all kernels that were used so far once more, now that the host has optimised them. */
+  recheckKernels(): Promise<void>;
   /** What the processing elements ran so far. */
   trace(): Promise<TraceEntry[]>;
   /** Stops the threads, after the steps that were posted. */
@@ -231,6 +243,7 @@ class EmulatedDevice implements Device {
   #arena = { address: 0, sizeBytes: 0 };
   #last: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  #kernelFallbacks: readonly string[] = [];
 
   constructor(hbm: Hbm, pes: PeGroup, maxOutputRows: number) {
     this.#hbm = hbm;
@@ -408,6 +421,19 @@ class EmulatedDevice implements Device {
     return this.#wires.stats();
   }
 
+  get kernelFallbacks(): readonly string[] {
+    // Looked at after every step, so told from the count where nothing is new.
+    const { refusals } = this.#pes;
+    if (refusals.count !== this.#kernelFallbacks.length) this.#kernelFallbacks = refusals.list();
+    return this.#kernelFallbacks;
+  }
+
+  recheckKernels(): Promise<void> {
+    const recheck = this.#last.then(() => this.#pes.recheck());
+    this.#last = recheck.catch(() => {});
+    return recheck;
+  }
+
   trace(): Promise<TraceEntry[]> {
     return this.#pes.trace();
   }
@@ -445,9 +471,9 @@ class EmulatedDevice implements Device {
 }
 
 /** Opens an emulated device. Close it, or hold it with `await using`: its threads run until then. */
-export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  const { threads = 1, kernels = "simd", limits = DEFAULT_LIMITS, maxOutputRows = 64 } = options;
-  const { stallTimeoutMs = STALL_TIMEOUT_MS } = options;
+export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
+  const { threads = 1, kernels = "simd", limits = DEFAULT_LIMITS, maxOutputRows = 64 } = given;
+  const { stallTimeoutMs = STALL_TIMEOUT_MS } = given;
   if (!(stallTimeoutMs > 0)) {
     throw new RangeError(`Cannot use stallTimeoutMs ${stallTimeoutMs}: it must be greater than 0`);
   }
@@ -459,12 +485,12 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   if (sizeBytes * Math.max(1, threads) > HBM_BYTES_MAX / 2) {
     throw new DeviceMemoryError(`Scratch memory of ${sizeBytes} bytes an element is too large`);
   }
-  const scratches = Array.from({ length: Math.max(1, threads) }, () => ({
-    address: hbm.allocate(sizeBytes, "scratch"),
-    sizeBytes,
-  }));
-  const pes = threads === 0
-    ? new InlinePe(kernels, hbm, scratches[0] as { address: number; sizeBytes: number })
-    : await ThreadedPes.start(hbm, { backend: kernels, scratches, stallTimeoutMs });
+  const scratch = () => divideScratch(hbm.allocate(sizeBytes, "scratch"), limits);
+  const options = { backend: kernels, spoiled: given[SPOIL_KERNELS] };
+  const pes = threads === 0 ? new InlinePe(hbm, scratch(), options) : await ThreadedPes.start(hbm, {
+    ...options,
+    scratches: Array.from({ length: threads }, scratch),
+    stallTimeoutMs,
+  });
   return new EmulatedDevice(hbm, pes, maxOutputRows);
 }

@@ -242,7 +242,10 @@ export interface SummarizeRowsArgs {
 
 /** One backend: the same operations, whichever way they are computed. */
 export interface KernelTable {
+  /** Who computes; of a table that chooses between two, who computed last. */
   readonly backend: "reference" | "simd";
+  /** How many kernels it has compiled so far: a call that raises it runs code that is new. */
+  readonly compiledCount: number;
   embed(args: EmbedArgs): void;
   takeRows(args: TakeRowsArgs): void;
   rmsNorm(args: RmsNormArgs): void;

@@ -83,10 +83,12 @@ export class DeviceRunner implements Runner {
     return findBucket(this.#model.buckets, step) !== undefined;
   }
 
-  run(batch: Batch): Promise<Rows> {
+  async run(batch: Batch): Promise<Rows> {
     const { device, graph, buckets } = this.#model;
     const wire = device.prepare(graph, chooseBucket(buckets, stepShape(batch)));
-    return device.run(wire, batch);
+    const rows = await device.run(wire, batch);
+    await this.#model.noticeFallbacks();
+    return rows;
   }
 
   /**
@@ -100,6 +102,8 @@ export class DeviceRunner implements Runner {
       onStep(done, steps.length);
       await this.run(batch);
     }
+    await this.#model.device.recheckKernels();
+    await this.#model.noticeFallbacks();
     onStep(steps.length, steps.length);
   }
 

@@ -8,7 +8,14 @@ import {
   maxPromptLength,
 } from "../device/bucket.ts";
 import type { Graph } from "../device/compiler/graph.ts";
-import { type Device, kvBlockBytes, numericsClass, openDevice } from "../device/device.ts";
+import {
+  type Device,
+  type DeviceOptions,
+  kvBlockBytes,
+  numericsClass,
+  openDevice,
+  type SPOIL_KERNELS,
+} from "../device/device.ts";
 import { type KernelLimits, KV_BLOCK_SIZE, type KvDtype } from "../device/kernel_table.ts";
 import { decoderGraph, ROPE_TABLE } from "./architectures/decoder.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -37,6 +44,8 @@ export interface ModelOptions extends LoadWatch {
   readonly maxBatchSize: number;
   readonly maxTokensPerStep: number;
   readonly buckets: Partial<BucketTables>;
+  /** Options of the device that are for tests. */
+  readonly device?: Pick<DeviceOptions, typeof SPOIL_KERNELS>;
 }
 
 /** Size of the KV pool where nothing else is said. */
@@ -119,6 +128,10 @@ async function sha256(text: string): Promise<string> {
 
 /** A model that is ready to run. */
 export class Model implements AsyncDisposable {
+  #fingerprint = "";
+  /** How many kernels had been replaced when the fingerprint was taken. */
+  #fallbackCount = -1;
+
   private constructor(
     readonly config: ModelConfig,
     readonly graph: Graph,
@@ -129,12 +142,27 @@ export class Model implements AsyncDisposable {
     readonly kvCacheBytes: number,
     /** Most rows of logits in one step. */
     readonly maxOutputRows: number,
-    /** Everything that can change a bit of the output, as a SHA-256 in hex. */
-    readonly fingerprint: string,
+    /** Everything that can change a bit of the output, but for kernels that are replaced. */
+    readonly identity: readonly string[],
     readonly parameterCount: number,
     /** Bytes of the weight matrices as the device holds them. */
     readonly weightBytes: number,
   ) {}
+
+  /** Everything that can change a bit of the output, as a SHA-256 in hex. */
+  get fingerprint(): string {
+    return this.#fingerprint;
+  }
+
+  /** Brings the fingerprint up to date: the twin of a kernel need not have its last bits. */
+  async noticeFallbacks(): Promise<void> {
+    const { kernelFallbacks } = this.device;
+    if (kernelFallbacks.length === this.#fallbackCount) return;
+    this.#fallbackCount = kernelFallbacks.length;
+    // The families alone: a reason may quote numbers that differ between equal devices.
+    const families = kernelFallbacks.map((fallback) => fallback.split(":")[0] as string);
+    this.#fingerprint = await sha256([...this.identity, ...families].join("\n"));
+  }
 
   /** Longest prompt the buckets take. */
   get maxPromptLength(): number {
@@ -166,6 +194,7 @@ export class Model implements AsyncDisposable {
     checkMemory(weightBytes, kv);
     const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
     const device = await openDevice({
+      ...options.device,
       threads: options.threads,
       kernels: options.kernels,
       limits: kernelLimits(config),
@@ -181,7 +210,7 @@ export class Model implements AsyncDisposable {
         blockCount: kv.blockCount,
       });
       const infos = [...checkpoint.tensors.values()];
-      return new Model(
+      const model = new Model(
         config,
         graph,
         device,
@@ -189,12 +218,12 @@ export class Model implements AsyncDisposable {
         kv.blockCount,
         kv.poolBytes,
         maxOutputRows,
-        await sha256(
-          [checkpoint.identity, options.dtype, dtype, options.kernels, numericsClass()].join("\n"),
-        ),
+        [checkpoint.identity, options.dtype, dtype, options.kernels, numericsClass()],
         infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
         weightBytes,
       );
+      await model.noticeFallbacks();
+      return model;
     } catch (error) {
       await device.close();
       throw error;

@@ -112,7 +112,10 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
     servedModelNames: [name, ...aliases],
     bodySizeLimit: options.bodySizeLimit ?? 32 * 2 ** 20,
     maxLogprobs: options.maxLogprobs ?? 20,
-    systemFingerprint: options.systemFingerprint ?? `rngd-llm-${VERSION}-${llm.info.fingerprint}`,
+    // Asked each time: it changes if a kernel turns out wrong and another computes in its place.
+    get systemFingerprint() {
+      return options.systemFingerprint ?? `rngd-llm-${VERSION}-${llm.info.fingerprint}`;
+    },
     responseRole: options.responseRole ?? "assistant",
     trustRequestChatTemplate: options.trustRequestChatTemplate ?? false,
     startedAt: Math.floor(Date.now() / 1000),

@@ -9,7 +9,13 @@ import {
   type WeightFormat,
 } from "../../lib/device/block_formats.ts";
 import { Hbm } from "../../lib/device/memory.ts";
-import { InlinePe, type PeGroup, scratchBytes, ThreadedPes } from "../../lib/device/pe/pe.ts";
+import {
+  divideScratch,
+  InlinePe,
+  type PeGroup,
+  scratchBytes,
+  ThreadedPes,
+} from "../../lib/device/pe/pe.ts";
 import { RowConverter, storeValues } from "../../lib/device/requantize.ts";
 import { Random, randomSeed } from "./kernel_contract.ts";
 
@@ -31,14 +37,14 @@ const ROW_COUNT = 61;
 const K = 96;
 
 async function openElements(hbm: Hbm, threads: number): Promise<PeGroup> {
-  const sizeBytes = scratchBytes({ kMax: K, headDimMax: 8, headGroupMax: 1 });
-  const scratches = Array.from({ length: Math.max(1, threads) }, () => ({
-    address: hbm.allocate(sizeBytes, "scratch"),
-    sizeBytes,
-  }));
-  return threads === 0
-    ? new InlinePe("reference", hbm, scratches[0]!)
-    : await ThreadedPes.start(hbm, { backend: "reference", scratches, stallTimeoutMs: 30_000 });
+  const limits = { kMax: K, headDimMax: 8, headGroupMax: 1 };
+  const scratch = () => divideScratch(hbm.allocate(scratchBytes(limits), "scratch"), limits);
+  const backend = "reference";
+  return threads === 0 ? new InlinePe(hbm, scratch(), { backend }) : await ThreadedPes.start(hbm, {
+    backend,
+    scratches: Array.from({ length: threads }, scratch),
+    stallTimeoutMs: 30_000,
+  });
 }
 
 function someRows(format: WeightFormat, random: Random): Uint8Array {

@@ -16,6 +16,7 @@ const INFO: ModelInfo = {
   maxPromptLength: 96,
   maxContextLength: 128,
   fingerprint: "f00dfeed",
+  kernelFallbacks: [],
   threads: 2,
   dtype: "auto",
   parameterCount: 1,

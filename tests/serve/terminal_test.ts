@@ -63,6 +63,7 @@ const FACTS: BannerFacts = {
     parameterCount: 134_515_008,
     maxContextLength: 2048,
     hasChatTemplate: true,
+    kernelFallbacks: [],
   },
   name: "SmolLM2",
   version: "1.2.3",
@@ -84,6 +85,15 @@ Deno.test("The banner says so when anyone on the network may come in", () => {
   assertEquals(open(FACTS), true);
   assertEquals(open({ ...FACTS, needsKey: true }), false);
   assertEquals(open({ ...FACTS, address: { hostname: "127.0.0.1", port: 8000 } }), false);
+});
+
+Deno.test("The banner tells of kernels that another computes for", () => {
+  const info = { ...FACTS.info, kernelFallbacks: ["matmul.bf16: computed by reference.matmul"] };
+  assertStringIncludes(
+    banner({ ...FACTS, info }, (word) => word),
+    "Warning  slow, as kernels fail here: matmul.bf16: computed by reference.matmul",
+  );
+  assertEquals(banner(FACTS, (word) => word).includes("Warning"), false);
 });
 
 Deno.test("The line to copy fits the model, the address and the key", () => {

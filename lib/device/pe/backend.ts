@@ -3,28 +3,66 @@
 import type { KernelLimits, KernelTable } from "../kernel_table.ts";
 import { checkFusedMultiplyAdd } from "../simd/self_check.ts";
 import { createSimdKernels, simdScratchBytes } from "../simd/simd.ts";
+import { CheckArea, checkAreaBytes } from "./check_area.ts";
+import { CheckedKernels } from "./checked_kernels.ts";
 import { createReferenceKernels } from "./reference.ts";
+import { type KernelFamily, Refusals } from "./refusals.ts";
+import { spoilKernels } from "./spoiled_kernels.ts";
 
 /** The backends there are. */
 export type BackendName = "simd" | "reference";
 
-/** A processing element's own working memory inside HBM. */
-export interface Scratch {
+/** Part of HBM. */
+interface Region {
   readonly address: number;
   readonly sizeBytes: number;
 }
 
+/** A processing element's own working memory inside HBM. */
+export interface Scratch {
+  /** What kernels work with. */
+  readonly kernels: Region;
+  /** Where they are checked. */
+  readonly checks: Region;
+}
+
+/** Which kernels an element makes, and what all elements of its device share. */
+export interface KernelOptions {
+  readonly backend: BackendName;
+  /** The verdicts on kernels: the buffer of a {@linkcode Refusals}. */
+  readonly refusals: SharedArrayBuffer;
+  /** For tests: kernels that are to be wrong. */
+  readonly spoiled?: KernelFamily | undefined;
+}
+
+/** Kernels of one element, and how to check them once more where they are checked at all. */
+export interface ElementKernels {
+  readonly table: KernelTable;
+  recheck(): void;
+}
+
 /** Makes one element's kernels. */
 export function createKernels(
-  backend: BackendName,
+  options: KernelOptions,
   memory: WebAssembly.Memory,
   scratch: Scratch,
-): KernelTable {
+): ElementKernels {
+  const { backend, spoiled } = options;
+  const plain = createReferenceKernels(memory);
   switch (backend) {
-    case "simd":
-      return createSimdKernels(memory, scratch);
+    case "simd": {
+      const simd = createSimdKernels(memory, scratch.kernels);
+      const table = new CheckedKernels({
+        fast: spoiled === undefined ? simd : spoilKernels(simd, memory, spoiled),
+        plain,
+        area: new CheckArea(memory, scratch.checks),
+        refusals: new Refusals(options.refusals),
+        fusesMultiplyAdd: checkFusedMultiplyAdd(),
+      });
+      return { table, recheck: () => table.recheck() };
+    }
     case "reference":
-      return createReferenceKernels(memory);
+      return { table: plain, recheck: () => {} };
     default:
       return backend satisfies never;
   }
@@ -32,7 +70,16 @@ export function createKernels(
 
 /** Bytes of scratch memory an element needs for kernels up to these shapes. */
 export function scratchBytes(limits: KernelLimits): number {
-  return simdScratchBytes(limits);
+  return simdScratchBytes(limits) + checkAreaBytes(limits);
+}
+
+/** Divides memory of {@linkcode scratchBytes} bytes. */
+export function divideScratch(address: number, limits: KernelLimits): Scratch {
+  const sizeBytes = simdScratchBytes(limits);
+  return {
+    kernels: { address, sizeBytes },
+    checks: { address: address + sizeBytes, sizeBytes: checkAreaBytes(limits) },
+  };
 }
 
 /** Names the arithmetic this machine computes with: equal classes give equal bits. */

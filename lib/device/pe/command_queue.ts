@@ -19,7 +19,7 @@
 import { invariant } from "../../base/invariant.ts";
 
 /** What a command asks for. */
-export const COMMAND = { run: 1, loadWire: 2, trace: 3, stop: 4, pack: 5 } as const;
+export const COMMAND = { run: 1, loadWire: 2, trace: 3, stop: 4, pack: 5, recheck: 6 } as const;
 
 /** Ways to go wrong on request, so that tests can see what comes of them. */
 export const FAULT = { none: 0, crash: 1, stall: 2, exit: 3 } as const;

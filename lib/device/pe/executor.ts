@@ -43,11 +43,11 @@ type Work = Exclude<Command, { op: "barrier" }>;
 /** Runs one command on this element's share of a step's rows. */
 type Run = (rowCount: number) => void;
 
-/** A command with its arguments, and where its time is added up; null for a barrier. */
+/** A command with its arguments, and where its time is added up, by who computed it. */
 interface Step {
   readonly rows: Work["rows"];
   readonly run: Run;
-  readonly total: KernelTotal;
+  readonly totals: Readonly<Record<KernelTable["backend"], KernelTotal>>;
 }
 
 /** Backend, operation and weight format: `simd.matmul.q4_1`. */
@@ -81,7 +81,10 @@ export class Executor {
       command.op === "barrier" ? null : {
         rows: command.rows,
         run: this.#bind(command, wire),
-        total: this.#trace.total(kernelName(this.#kernels.backend, command)),
+        totals: {
+          simd: this.#trace.total(kernelName("simd", command)),
+          reference: this.#trace.total(kernelName("reference", command)),
+        },
       }
     );
     return this.#wires.push(steps) - 1;
@@ -98,12 +101,13 @@ export class Executor {
         now = performance.now();
         continue;
       }
-      const { rows, run, total } = step;
+      const { rows, run, totals } = step;
       const rowCount = rows === "tokens" ? counts.tokens : counts.outputs;
       if (rowCount === 0) continue;
       run(rowCount);
       const start = now;
       now = performance.now();
+      const total = totals[this.#kernels.backend];
       total.count++;
       total.totalMs += now - start;
     }

@@ -5,17 +5,22 @@ import { invariant } from "../../base/invariant.ts";
 import type { Wire } from "../compiler/wire.ts";
 import type { Hbm } from "../memory.ts";
 import { KernelTrace, type TraceEntry } from "../trace.ts";
-import { type BackendName, createKernels, type Scratch } from "./backend.ts";
+import { type BackendName, createKernels, type ElementKernels, type Scratch } from "./backend.ts";
 import { COMMAND, CommandQueue, FAULT } from "./command_queue.ts";
 import { Executor, type StepCounts } from "./executor.ts";
 import { firstBadValue, packMailboxBytes, writePackJob } from "./pack_mailbox.ts";
 import { type PackJob, packRows } from "./pack_rows.ts";
+import { type KernelFamily, Refusals } from "./refusals.ts";
 import type { WorkerStart } from "./worker.ts";
 
 /** The name of the method by which tests make an element of a device go wrong. */
 export const INJECT_FAULT: unique symbol = Symbol("injectFault");
 
-export { numericsClass, scratchBytes } from "./backend.ts";
+/** The option by which tests make a device's kernels wrong. */
+export const SPOIL_KERNELS: unique symbol = Symbol("spoilKernels");
+
+export { divideScratch, numericsClass, scratchBytes } from "./backend.ts";
+export type { KernelFamily };
 
 /** A group of processing elements that run the same wire together. */
 export interface PeGroup {
@@ -26,6 +31,10 @@ export interface PeGroup {
   /** Packs rows into panels; the first value that the panels' format cannot hold, if any. */
   pack(job: PackJob): Promise<number | undefined>;
   trace(): Promise<TraceEntry[]>;
+  /** Checks all kernels that were used so far once more. */
+  recheck(): Promise<void>;
+  /** Fast kernels that were found wrong, and who computes in their place: `matmul.bf16: …`. */
+  readonly refusals: Refusals;
   /** For tests: makes an element go wrong at its next run. */
   injectFault(peIndex: number, fault: keyof typeof FAULT): void;
   close(): Promise<void>;
@@ -34,14 +43,17 @@ export interface PeGroup {
 /** One element on the calling thread: the plain twin of {@linkcode ThreadedPes}. */
 export class InlinePe implements PeGroup {
   readonly count = 1;
+  readonly refusals: Refusals = new Refusals();
   readonly #hbm: Hbm;
+  readonly #kernels: ElementKernels;
   readonly #trace = new KernelTrace();
   readonly #executor: Executor;
 
-  constructor(backend: BackendName, hbm: Hbm, scratch: Scratch) {
+  constructor(hbm: Hbm, scratch: Scratch, options: Pick<PeOptions, "backend" | "spoiled">) {
     this.#hbm = hbm;
-    const kernels = createKernels(backend, hbm.memory, scratch);
-    this.#executor = new Executor(kernels, { index: 0, count: 1 }, this.#trace);
+    const shared = { ...options, refusals: this.refusals.buffer };
+    this.#kernels = createKernels(shared, hbm.memory, scratch);
+    this.#executor = new Executor(this.#kernels.table, { index: 0, count: 1 }, this.#trace);
   }
 
   load(wire: Wire): Promise<number> {
@@ -65,6 +77,11 @@ export class InlinePe implements PeGroup {
     return Promise.resolve(this.#trace.entries(0));
   }
 
+  recheck(): Promise<void> {
+    this.#kernels.recheck();
+    return Promise.resolve();
+  }
+
   injectFault(): void {
     invariant(false, "An element on the calling thread cannot go wrong by itself");
   }
@@ -79,9 +96,15 @@ const WATCH_MS = 500;
 const START_TIMEOUT_MS = 30_000;
 const TRACE_BYTES = 65_536;
 
-/** How the workers are started and watched. */
-export interface ThreadedPesOptions {
+/** How elements are made. */
+interface PeOptions {
   readonly backend: BackendName;
+  /** For tests: kernels that are to be wrong. */
+  readonly spoiled?: KernelFamily | undefined;
+}
+
+/** How the workers are started and watched. */
+export interface ThreadedPesOptions extends PeOptions {
   /** One region an element. */
   readonly scratches: readonly Scratch[];
   /** After how long without progress a command is given up. */
@@ -96,6 +119,7 @@ export interface ThreadedPesOptions {
  */
 export class ThreadedPes implements PeGroup {
   readonly count: number;
+  readonly refusals: Refusals = new Refusals();
   readonly #hbm: Hbm;
   readonly #options: ThreadedPesOptions;
   #queue: CommandQueue;
@@ -153,6 +177,10 @@ export class ThreadedPes implements PeGroup {
     } finally {
       this.#hbm.free(address);
     }
+  }
+
+  async recheck(): Promise<void> {
+    await this.#command(() => this.#post(COMMAND.recheck));
   }
 
   injectFault(peIndex: number, fault: keyof typeof FAULT): void {
@@ -232,7 +260,7 @@ export class ThreadedPes implements PeGroup {
   }
 
   #startWorker(peIndex: number): Worker {
-    const { backend, scratches } = this.#options;
+    const { backend, spoiled, scratches } = this.#options;
     const worker = new Worker(new URL("./worker.ts", import.meta.url), {
       type: "module",
       name: `pe${peIndex}`,
@@ -247,7 +275,7 @@ export class ThreadedPes implements PeGroup {
       memory: this.#hbm.memory,
       peIndex,
       peCount: this.count,
-      backend,
+      kernels: { backend, spoiled, refusals: this.refusals.buffer },
       scratch: scratches[peIndex] as Scratch,
     };
     worker.postMessage(start);

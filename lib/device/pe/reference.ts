@@ -49,6 +49,7 @@ export function createReferenceKernels(
 
   return {
     backend: "reference",
+    compiledCount: 0,
 
     embed(args) {
       const out = rowsOf(args.out, args.outStride, args.weight.k, args);

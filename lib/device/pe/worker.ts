@@ -2,7 +2,7 @@
 
 import type { Wire } from "../compiler/wire.ts";
 import { KernelTrace } from "../trace.ts";
-import { type BackendName, createKernels, type Scratch } from "./backend.ts";
+import { createKernels, type KernelOptions, type Scratch } from "./backend.ts";
 import { COMMAND, CommandQueue, FAULT, InterruptedCommand } from "./command_queue.ts";
 import { Executor } from "./executor.ts";
 import { packRows } from "./pack_rows.ts";
@@ -14,7 +14,7 @@ export interface WorkerStart {
   readonly memory: WebAssembly.Memory;
   readonly peIndex: number;
   readonly peCount: number;
-  readonly backend: BackendName;
+  readonly kernels: KernelOptions;
   readonly scratch: Scratch;
 }
 
@@ -46,8 +46,8 @@ function serve(start: WorkerStart): void {
   const { memory, peIndex, peCount } = start;
   const queue = new CommandQueue(peCount, start.queue);
   const trace = new KernelTrace();
-  const kernels = createKernels(start.backend, memory, start.scratch);
-  const executor = new Executor(kernels, { index: peIndex, count: peCount }, trace);
+  const kernels = createKernels(start.kernels, memory, start.scratch);
+  const executor = new Executor(kernels.table, { index: peIndex, count: peCount }, trace);
   const bytesAt = (address: number, length: number) =>
     new Uint8Array(memory.buffer).subarray(address >>> 0, (address >>> 0) + length);
 
@@ -72,6 +72,9 @@ function serve(start: WorkerStart): void {
           writeBadValue(memory.buffer, first >>> 0, peIndex, packRows(memory.buffer, job, pe));
           break;
         }
+        case COMMAND.recheck:
+          kernels.recheck();
+          break;
         case COMMAND.trace: {
           // Each element has `second` bytes: the length, then the JSON of its totals.
           const json = new TextEncoder().encode(JSON.stringify(trace.entries(peIndex)));

@@ -1,11 +1,18 @@
 /** Kernels by the shape they were compiled for. */
 
+/** Counts what the caches of one table compile. */
+export class CompileCount {
+  value = 0;
+}
+
 /** Compiles a kernel when its key is first asked for, and keeps it. */
 export class KernelCache<Key extends readonly (string | number)[], Kernel> {
+  readonly #compiled: CompileCount;
   readonly #compile: (...key: Key) => Kernel;
   readonly #kernels: { readonly key: Key; readonly kernel: Kernel }[] = [];
 
-  constructor(compile: (...key: Key) => Kernel) {
+  constructor(compiled: CompileCount, compile: (...key: Key) => Kernel) {
+    this.#compiled = compiled;
     this.#compile = compile;
   }
 
@@ -16,6 +23,7 @@ export class KernelCache<Key extends readonly (string | number)[], Kernel> {
     }
     const kernel = this.#compile(...key);
     this.#kernels.push({ key, kernel });
+    this.#compiled.value++;
     return kernel;
   }
 }

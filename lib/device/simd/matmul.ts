@@ -6,7 +6,7 @@ import { compileGemm, EXPAND_ROWS_MIN, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
 import { type Candidate, chooseFastest, type GemmName } from "./kernel_choice.ts";
-import { KernelCache } from "./kernel_cache.ts";
+import { type CompileCount, KernelCache } from "./kernel_cache.ts";
 import { compilePack, type Pack, packedTileBytes, TILE_ROWS_MAX } from "./pack.ts";
 import { invariant } from "../../base/invariant.ts";
 
@@ -75,23 +75,24 @@ export class Matmul {
   constructor(
     memory: WebAssembly.Memory,
     scratch: { readonly address: number; readonly sizeBytes: number },
+    compiled: CompileCount,
     options: MatmulOptions = {},
   ) {
     this.#memory = memory;
     this.#now = options.now;
     this.#chosen = options.gemm;
     this.#scratch = scratch;
-    this.#gemv = new KernelCache((format, k) => compileGemv(memory, format, k));
-    this.#gemm = new KernelCache((format, k, smallRows, expansion) => {
+    this.#gemv = new KernelCache(compiled, (format, k) => compileGemv(memory, format, k));
+    this.#gemm = new KernelCache(compiled, (format, k, smallRows, expansion) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
       const expandsAll = expansion === "first";
       return compileGemm(memory, format, k, { smallRows, largeRows, expandsAll });
     });
-    this.#gemmWide = new KernelCache((format, k, smallRows) => {
+    this.#gemmWide = new KernelCache(compiled, (format, k, smallRows) => {
       const largeRows = Math.min(smallRows + 1, WIDE_TILE_ROWS_MAX);
       return compileGemmWide(memory, format, k, { smallRows, largeRows });
     });
-    this.#pack = new KernelCache((rows, k) => compilePack(memory, rows, k));
+    this.#pack = new KernelCache(compiled, (rows, k) => compilePack(memory, rows, k));
   }
 
   run(args: MatmulArgs): void {

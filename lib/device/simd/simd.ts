@@ -27,7 +27,7 @@ import {
   embedScratchBytes,
   type TakeRows,
 } from "./gather.ts";
-import { KernelCache } from "./kernel_cache.ts";
+import { CompileCount, KernelCache } from "./kernel_cache.ts";
 import { compileWriteKv, type WriteKv } from "./kv.ts";
 import { Matmul, type MatmulOptions, matmulScratchBytes } from "./matmul.ts";
 import { compileRmsNorm, type RmsNorm } from "./norms.ts";
@@ -66,6 +66,7 @@ export function createSimdKernels(
 
 class SimdKernels implements KernelTable {
   readonly backend = "simd";
+  readonly #compiled = new CompileCount();
   readonly #scratch: SimdScratch;
   readonly #matmul: Matmul;
   readonly #elementwise: ElementwiseKernels;
@@ -79,21 +80,28 @@ class SimdKernels implements KernelTable {
 
   constructor(memory: WebAssembly.Memory, scratch: SimdScratch, options: MatmulOptions) {
     this.#scratch = scratch;
-    this.#matmul = new Matmul(memory, scratch, options);
+    this.#matmul = new Matmul(memory, scratch, this.#compiled, options);
     this.#elementwise = compileElementwise(memory);
     this.#takeRows = compileTakeRows(memory);
     this.#summarizeRows = compileSummarizeRows(memory);
-    this.#rmsNorm = new KernelCache((width) => compileRmsNorm(memory, width));
-    this.#rope = new KernelCache((rotaryDim) => compileRope(memory, rotaryDim));
-    this.#writeKv = new KernelCache((dtype, headDim) => compileWriteKv(memory, dtype, headDim));
-    this.#embed = new KernelCache((format, k) => {
+    this.#rmsNorm = new KernelCache(this.#compiled, (width) => compileRmsNorm(memory, width));
+    this.#rope = new KernelCache(this.#compiled, (rotaryDim) => compileRope(memory, rotaryDim));
+    this.#writeKv = new KernelCache(
+      this.#compiled,
+      (dtype, headDim) => compileWriteKv(memory, dtype, headDim),
+    );
+    this.#embed = new KernelCache(this.#compiled, (format, k) => {
       this.#requireScratch(embedScratchBytes(k), `an embedding of ${k} floats`);
       return compileEmbed(memory, format, k);
     });
-    this.#attention = new KernelCache((dtype, headDim, group) => {
+    this.#attention = new KernelCache(this.#compiled, (dtype, headDim, group) => {
       this.#requireScratch(attentionScratchBytes(headDim), `heads of ${headDim} floats`);
       return compileAttention(memory, { dtype, headDim, group });
     });
+  }
+
+  get compiledCount(): number {
+    return this.#compiled.value;
   }
 
   embed({ weight, ids, out, outStride, rowStart, rowEnd }: EmbedArgs): void {

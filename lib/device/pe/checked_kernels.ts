@@ -1,0 +1,311 @@
+/**
+ * A fast kernel table that is checked against the plain one, kernel by kernel, before it is used.
+ *
+ * ```text
+ * first call of a shape ─▶ a small problem of that shape, by both tables
+ *                            ├─ same answer ─▶ the fast kernel, from now on
+ *                            └─ another one ─▶ the plain one for its whole family, on all elements
+ * ```
+ *
+ * A kernel is code made here for the instructions that V8 makes of it: where either goes wrong on
+ * some machine, answers would be wrong without a word.
+ */
+
+import type { WeightFormat } from "../block_formats.ts";
+import type {
+  AddArgs,
+  AddBiasArgs,
+  AttentionArgs,
+  EmbedArgs,
+  KernelTable,
+  KvDtype,
+  MatmulArgs,
+  RmsNormArgs,
+  RopeArgs,
+  SiluMultiplyArgs,
+  SummarizeRowsArgs,
+  TakeRowsArgs,
+  WriteKvArgs,
+} from "../kernel_table.ts";
+import { CHECK_ROWS_MAX, type CheckArea } from "./check_area.ts";
+import {
+  addBiasProblem,
+  addProblem,
+  attentionProblem,
+  embedProblem,
+  matmulProblem,
+  type Problem,
+  rmsNormProblem,
+  ropeProblem,
+  siluMultiplyProblem,
+  summarizeRowsProblem,
+  takeRowsProblem,
+  type Tolerance,
+  writeKvProblem,
+} from "./check_problems.ts";
+import type { KernelFamily, Refusals } from "./refusals.ts";
+
+/** The two tables, and what checking them takes. */
+export interface CheckedKernelsOptions {
+  readonly fast: KernelTable;
+  readonly plain: KernelTable;
+  readonly area: CheckArea;
+  readonly refusals: Refusals;
+  readonly fusesMultiplyAdd: boolean;
+}
+
+/** Kernels that stand and fall together, and the checks that were made of them. */
+interface Family {
+  readonly name: KernelFamily;
+  readonly index: number;
+  /** By the number of a shape. */
+  readonly checks: Map<number, (area: CheckArea) => Problem>;
+}
+
+/** An operation that is the same for all shapes. */
+const ANY_SHAPE = 0;
+
+/** The table of an element: fast where the fast kernel is right, plain where it is not. */
+export class CheckedKernels implements KernelTable {
+  readonly #options: CheckedKernelsOptions;
+  readonly #refusals: Refusals;
+  readonly #families = new Map<KernelFamily, Family>();
+  readonly #byFormat = new Map<WeightFormat, { readonly embed: Family; readonly matmul: Family }>();
+  readonly #byKvDtype = new Map<
+    KvDtype,
+    { readonly writeKv: Family; readonly attention: Family }
+  >();
+  readonly #takeRows: Family;
+  readonly #rmsNorm: Family;
+  readonly #addBias: Family;
+  readonly #add: Family;
+  readonly #siluMultiply: Family;
+  readonly #rope: Family;
+  readonly #summarizeRows: Family;
+  #last: KernelTable;
+
+  constructor(options: CheckedKernelsOptions) {
+    this.#options = options;
+    this.#refusals = options.refusals;
+    this.#last = options.fast;
+    this.#takeRows = this.#family("takeRows");
+    this.#rmsNorm = this.#family("rmsNorm");
+    this.#addBias = this.#family("addBias");
+    this.#add = this.#family("add");
+    this.#siluMultiply = this.#family("siluMultiply");
+    this.#rope = this.#family("rope");
+    this.#summarizeRows = this.#family("summarizeRows");
+  }
+
+  /** Who computed the last call. */
+  get backend(): KernelTable["backend"] {
+    return this.#last.backend;
+  }
+
+  get compiledCount(): number {
+    return this.#options.fast.compiledCount;
+  }
+
+  /**
+   * Makes all checks again. The first ones ran on code that V8 had compiled in haste; by the end of
+   * the warm-up it has optimised what is used much, and that is other code.
+   */
+  recheck(): void {
+    for (const family of this.#families.values()) {
+      for (const problem of family.checks.values()) {
+        if (!this.#refusals.has(family.index)) this.#compare(family, problem);
+      }
+    }
+  }
+
+  embed(args: EmbedArgs): void {
+    const { format, k } = args.weight;
+    this.#table(this.#ofFormat(format).embed, k, embedProblem, args).embed(args);
+  }
+
+  takeRows(args: TakeRowsArgs): void {
+    this.#table(this.#takeRows, ANY_SHAPE, takeRowsProblem, args).takeRows(args);
+  }
+
+  rmsNorm(args: RmsNormArgs): void {
+    this.#table(this.#rmsNorm, args.width, rmsNormProblem, args).rmsNorm(args);
+  }
+
+  matmul(args: MatmulArgs): void {
+    if (args.rowCount <= CHECK_ROWS_MAX) {
+      this.#matmul(args);
+      return;
+    }
+    for (let row = 0; row < args.rowCount; row += CHECK_ROWS_MAX) {
+      this.#matmul({
+        ...args,
+        rowCount: Math.min(CHECK_ROWS_MAX, args.rowCount - row),
+        x: args.x + 4 * row * args.xStride,
+        out: args.out + 4 * row * args.outStride,
+      });
+    }
+  }
+
+  addBias(args: AddBiasArgs): void {
+    this.#table(this.#addBias, ANY_SHAPE, addBiasProblem, args).addBias(args);
+  }
+
+  add(args: AddArgs): void {
+    this.#table(this.#add, ANY_SHAPE, addProblem, args).add(args);
+  }
+
+  siluMultiply(args: SiluMultiplyArgs): void {
+    this.#table(this.#siluMultiply, ANY_SHAPE, siluMultiplyProblem, args).siluMultiply(args);
+  }
+
+  rope(args: RopeArgs): void {
+    this.#table(this.#rope, args.rotaryDim, ropeProblem, args).rope(args);
+  }
+
+  writeKv(args: WriteKvArgs): void {
+    const { dtype, headDim } = args.cache;
+    this.#table(this.#ofKvDtype(dtype).writeKv, headDim, writeKvProblem, args).writeKv(args);
+  }
+
+  attention(args: AttentionArgs): void {
+    const { dtype, headDim, kvHeads } = args.cache;
+    const shape = headDim * 1024 + args.heads / kvHeads;
+    this.#table(this.#ofKvDtype(dtype).attention, shape, attentionProblem, args).attention(args);
+  }
+
+  summarizeRows(args: SummarizeRowsArgs): void {
+    this.#table(this.#summarizeRows, ANY_SHAPE, summarizeRowsProblem, args).summarizeRows(args);
+  }
+
+  #matmul(args: MatmulArgs): void {
+    if (args.rowCount <= 0) return;
+    const { format, k } = args.weight;
+    // Which kernels multiply depends on the number of rows, in ways that are their table's own.
+    const shape = k * CHECK_ROWS_MAX + args.rowCount - 1;
+    this.#table(this.#ofFormat(format).matmul, shape, this.#matmulProblem, args).matmul(args);
+  }
+
+  readonly #matmulProblem = (area: CheckArea, args: MatmulArgs): Problem =>
+    matmulProblem(area, args, this.#options.fusesMultiplyAdd);
+
+  /** The table that is to compute a call. */
+  #table<Args>(
+    family: Family,
+    shape: number,
+    problem: (area: CheckArea, args: Args) => Problem,
+    args: Args,
+  ): KernelTable {
+    if (!family.checks.has(shape)) {
+      const check = (area: CheckArea) => problem(area, args);
+      family.checks.set(shape, check);
+      if (!this.#refusals.has(family.index)) this.#checkFirst(family, check);
+    }
+    const { fast, plain } = this.#options;
+    this.#last = this.#refusals.has(family.index) ? plain : fast;
+    return this.#last;
+  }
+
+  /** Asks the twin only if the shape needs a kernel that no other shape of the family has brought. */
+  #checkFirst(family: Family, problem: (area: CheckArea) => Problem): void {
+    const { fast } = this.#options;
+    const isFirst = family.checks.size === 1;
+    const compiledCount = fast.compiledCount;
+    if (this.#solve(family, problem) === undefined) return;
+    if (isFirst || fast.compiledCount !== compiledCount) this.#compare(family, problem);
+  }
+
+  /** The problem as the fast table solves it; a kernel that cannot run is refused. */
+  #solve(family: Family, problem: (area: CheckArea) => Problem): Problem | undefined {
+    const { fast, area } = this.#options;
+    area.reset();
+    const solved = problem(area);
+    try {
+      solved.run(fast);
+      return solved;
+    } catch (error) {
+      const isTheirs = error instanceof WebAssembly.RuntimeError ||
+        error instanceof WebAssembly.CompileError;
+      if (!isTheirs) throw error;
+      this.#refuse(family, `fails: ${error.message}`);
+      return undefined;
+    }
+  }
+
+  #refuse(family: Family, fault: string): void {
+    const { fast, plain, refusals } = this.#options;
+    const operation = family.name.split(".")[0];
+    refusals.refuse(
+      family.index,
+      `computed by ${plain.backend}.${operation}, as ${fast.backend}.${operation} ${fault}`,
+    );
+  }
+
+  #compare(family: Family, problem: (area: CheckArea) => Problem): void {
+    const { plain, area } = this.#options;
+    const solved = this.#solve(family, problem);
+    if (solved === undefined) return;
+    const { outputs, accuracy } = solved;
+    const found = outputs.map(({ address, count }) => area.words(address, count));
+    area.reset();
+    const { run: runAll, runTwin = runAll } = problem(area);
+    runTwin(plain);
+    outputs.forEach(({ address, count }, i) => {
+      const wrong = firstDifference(
+        found[i] as Int32Array<ArrayBuffer>,
+        area.words(address, count),
+        accuracy,
+      );
+      if (wrong === undefined) return;
+      this.#refuse(family, `gives ${wrong.found} where ${wrong.expected} is right`);
+    });
+  }
+
+  #ofFormat(format: WeightFormat): { readonly embed: Family; readonly matmul: Family } {
+    let families = this.#byFormat.get(format);
+    if (families === undefined) {
+      families = {
+        embed: this.#family(`embed.${format}`),
+        matmul: this.#family(`matmul.${format}`),
+      };
+      this.#byFormat.set(format, families);
+    }
+    return families;
+  }
+
+  #ofKvDtype(dtype: KvDtype): { readonly writeKv: Family; readonly attention: Family } {
+    let families = this.#byKvDtype.get(dtype);
+    if (families === undefined) {
+      families = {
+        writeKv: this.#family(`writeKv.${dtype}`),
+        attention: this.#family(`attention.${dtype}`),
+      };
+      this.#byKvDtype.set(dtype, families);
+    }
+    return families;
+  }
+
+  #family(name: KernelFamily): Family {
+    const family = { name, index: this.#refusals.indexOf(name), checks: new Map() };
+    this.#families.set(name, family);
+    return family;
+  }
+}
+
+/** The first word that is not what it should be. */
+function firstDifference(
+  found: Int32Array<ArrayBuffer>,
+  expected: Int32Array<ArrayBuffer>,
+  accuracy: "bits" | Tolerance,
+): { readonly found: number; readonly expected: number } | undefined {
+  const values = new Float32Array(found.buffer);
+  const right = new Float32Array(expected.buffer);
+  for (let i = 0; i < found.length; i++) {
+    if (found[i] === expected[i]) continue;
+    const [value, want] = [values[i] as number, right[i] as number];
+    // Written so that NaN is wrong.
+    const isClose = accuracy !== "bits" &&
+      Math.abs(value - want) <= accuracy.absolute + accuracy.relative * Math.abs(want);
+    if (!isClose) return { found: value, expected: want };
+  }
+  return undefined;
+}
