@@ -1,5 +1,6 @@
 /** From a model's name and options to everything an `LLM` holds. */
 
+import { StartedThreads } from "./device/device.ts";
 import { Engine } from "./engine/engine.ts";
 import { DeviceRunner } from "./engine/runner.ts";
 import { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";
@@ -63,6 +64,16 @@ function samplingDefaults(generation: GenerationDefaults): SamplingDefaults {
   return maxNewTokens === undefined ? defaults : { ...defaults, maxTokens: maxNewTokens };
 }
 
+/** Does something while a model is opened, and closes it again if that fails. */
+async function orClose<Result>(opening: Promise<Model>, work: () => Result): Promise<Result> {
+  try {
+    return work();
+  } catch (error) {
+    await (await opening).close();
+    throw error;
+  }
+}
+
 /** Loads a model: checkpoint, tokenizer, weights, engine; then warms it up. */
 export async function loadModel(id: string, options: LLMOptions): Promise<LoadedModel> {
   const resolved = resolveOptions(options);
@@ -71,17 +82,26 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
     options.onProgress?.({ stage, done, total });
   signal?.throwIfAborted();
   const path = resolveModel(id, revision === undefined ? {} : { revision });
+  // The threads load their code while this one reads the checkpoint's header and builds the
+  // tokenizer.
+  using startedThreads = new StartedThreads(resolved.threads);
   using checkpoint = await openCheckpoint(path);
-  // Text first: it is quick, and a broken tokenizer should not wait for the weights.
-  const tokenizer = loadTokenizer(checkpoint);
-  const textWorker = new TextWorker(); // its thread starts with the first render
-  const chatTemplate = loadChatTemplate(checkpoint, tokenizer, textWorker, options.chatTemplate);
-  const model = await Model.load(checkpoint, {
+  const modelOptions: ModelOptions = {
     ...resolved,
+    device: { startedThreads },
     onBytes: report("read"),
     ...(signal && { signal }),
+  };
+  const opening = Model.open(checkpoint, modelOptions);
+  const textWorker = new TextWorker(); // its thread starts with the first render
+  const { tokenizer, chatTemplate } = await orClose(opening, () => {
+    const tokenizer = loadTokenizer(checkpoint);
+    const given = options.chatTemplate;
+    return { tokenizer, chatTemplate: loadChatTemplate(checkpoint, tokenizer, textWorker, given) };
   });
+  const model = await opening;
   try {
+    await model.upload(checkpoint, modelOptions);
     const runner = new DeviceRunner(model);
     await runner.warmUp(report("compile"));
     signal?.throwIfAborted();

@@ -64,6 +64,7 @@ import {
   type PeGroup,
   scratchBytes,
   SPOIL_KERNELS,
+  StartedThreads,
   ThreadedPes,
 } from "./pe/pe.ts";
 import type { TraceEntry } from "./trace.ts";
@@ -106,7 +107,7 @@ export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_
 export type { TraceEntry } from "./trace.ts";
 export type { RowSummary } from "../base/row_summary.ts";
 export type { WeightFormat } from "./block_formats.ts";
-export { numericsClass, SPOIL_KERNELS };
+export { numericsClass, SPOIL_KERNELS, StartedThreads };
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -123,6 +124,8 @@ export interface DeviceOptions {
    * Default 30,000.
    */
   readonly stallTimeoutMs?: number;
+  /** Threads that were started earlier, `threads` of them. Default: new ones. */
+  readonly startedThreads?: StartedThreads;
   /** For tests: fast kernels that are to compute something else. */
   readonly [SPOIL_KERNELS]?: KernelFamily;
 }
@@ -487,10 +490,13 @@ export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
   }
   const scratch = () => divideScratch(hbm.allocate(sizeBytes, "scratch"), limits);
   const options = { backend: kernels, spoiled: given[SPOIL_KERNELS] };
-  const pes = threads === 0 ? new InlinePe(hbm, scratch(), options) : await ThreadedPes.start(hbm, {
-    ...options,
-    scratches: Array.from({ length: threads }, scratch),
-    stallTimeoutMs,
-  });
+  let pes: PeGroup;
+  if (threads === 0) {
+    pes = new InlinePe(hbm, scratch(), options);
+  } else {
+    const scratches = Array.from({ length: threads }, scratch);
+    const started = given.startedThreads;
+    pes = await ThreadedPes.start(hbm, { ...options, scratches, started, stallTimeoutMs });
+  }
   return new EmulatedDevice(hbm, pes, maxOutputRows);
 }

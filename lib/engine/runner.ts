@@ -56,6 +56,9 @@ const largestBatch = (tables: BucketTables) =>
     ),
   );
 
+/** As few as take part in choosing the kernel for many rows: all their time is waited for. */
+const WARM_UP_ROWS = 16;
+
 /** Runs batches of a loaded model. */
 export class DeviceRunner implements Runner {
   readonly #model: Model;
@@ -96,8 +99,8 @@ export class DeviceRunner implements Runner {
    * request pays for it. What it writes to KV blocks is overwritten by whoever gets them.
    */
   async warmUp(onStep: (done: number, total: number) => void): Promise<void> {
-    const rows = Math.min(32, this.maxTokensPerStep, this.maxContextLength);
-    const steps = [this.#madeUp(rows), ...Array.from({ length: 3 }, () => this.#madeUp(1))];
+    const rows = Math.min(WARM_UP_ROWS, this.maxTokensPerStep, this.maxContextLength);
+    const steps = [this.#madeUp(rows), this.#madeUp(1), this.#madeUp(1)];
     for (const [done, batch] of steps.entries()) {
       onStep(done, steps.length);
       await this.run(batch);

@@ -44,8 +44,8 @@ export interface ModelOptions extends LoadWatch {
   readonly maxBatchSize: number;
   readonly maxTokensPerStep: number;
   readonly buckets: Partial<BucketTables>;
-  /** Options of the device that are for tests. */
-  readonly device?: Pick<DeviceOptions, typeof SPOIL_KERNELS>;
+  /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
+  readonly device?: Pick<DeviceOptions, "startedThreads" | typeof SPOIL_KERNELS>;
 }
 
 /** Size of the KV pool where nothing else is said. */
@@ -112,6 +112,10 @@ function checkMemory(weightBytes: number, { poolBytes }: KvPlan): void {
   );
 }
 
+function kvDtype({ kvCacheDtype }: ModelOptions): KvDtype {
+  return kvCacheDtype === "float32" ? "f32" : "bf16";
+}
+
 function kernelLimits(config: ModelConfig): KernelLimits {
   const { hiddenSize, intermediateSize, headCount, headDim, kvHeadCount } = config;
   return {
@@ -174,11 +178,22 @@ export class Model implements AsyncDisposable {
     return maxContextLength(this.buckets);
   }
 
-  /** Reads the checkpoint's weights into a freshly opened device. */
+  /** Opens a device and reads the checkpoint's weights into it. */
   static async load(checkpoint: Checkpoint, options: ModelOptions): Promise<Model> {
+    const model = await Model.open(checkpoint, options);
+    try {
+      await model.upload(checkpoint, options);
+      return model;
+    } catch (error) {
+      await model.close();
+      throw error;
+    }
+  }
+
+  /** Opens a device that has room for the checkpoint. Its threads start before this first waits. */
+  static async open(checkpoint: Checkpoint, options: ModelOptions): Promise<Model> {
     const { config } = checkpoint;
-    const dtype: KvDtype = options.kvCacheDtype === "float32" ? "f32" : "bf16";
-    const kv = planKv(config, dtype, options);
+    const kv = planKv(config, kvDtype(options), options);
     const maxBatchSize = Math.min(options.maxBatchSize, options.maxTokensPerStep);
     const buckets = bucketTables(options.buckets, {
       maxContextLength: kv.contextLength,
@@ -200,34 +215,34 @@ export class Model implements AsyncDisposable {
       limits: kernelLimits(config),
       maxOutputRows,
     });
-    try {
-      await uploadWeights(checkpoint, graph, device, options);
-      device.uploadFloats(ROPE_TABLE, ropeTable(config.rope, kv.contextLength));
-      device.allocateKv(config.layerCount, {
-        dtype,
-        kvHeads: config.kvHeadCount,
-        headDim: config.headDim,
-        blockCount: kv.blockCount,
-      });
-      const infos = [...checkpoint.tensors.values()];
-      const model = new Model(
-        config,
-        graph,
-        device,
-        buckets,
-        kv.blockCount,
-        kv.poolBytes,
-        maxOutputRows,
-        [checkpoint.identity, options.dtype, dtype, options.kernels, numericsClass()],
-        infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
-        weightBytes,
-      );
-      await model.noticeFallbacks();
-      return model;
-    } catch (error) {
-      await device.close();
-      throw error;
-    }
+    const infos = [...checkpoint.tensors.values()];
+    return new Model(
+      config,
+      graph,
+      device,
+      buckets,
+      kv.blockCount,
+      kv.poolBytes,
+      maxOutputRows,
+      [checkpoint.identity, options.dtype, kvDtype(options), options.kernels, numericsClass()],
+      infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
+      weightBytes,
+    );
+  }
+
+  /** Reads the weights, and makes room for keys and values: then the model can run. */
+  async upload(checkpoint: Checkpoint, options: ModelOptions): Promise<void> {
+    const { config, device } = this;
+    await uploadWeights(checkpoint, this.graph, device, options);
+    const { contextLength } = planKv(config, kvDtype(options), options);
+    device.uploadFloats(ROPE_TABLE, ropeTable(config.rope, contextLength));
+    device.allocateKv(config.layerCount, {
+      dtype: kvDtype(options),
+      kvHeads: config.kvHeadCount,
+      headDim: config.headDim,
+      blockCount: this.blockCount,
+    });
+    await this.noticeFallbacks();
   }
 
   close(): Promise<void> {

@@ -288,7 +288,9 @@ function checkModel(model: Record<string, unknown>, file: string): void {
     if (wrong >= 0) fail(file, `"model.vocab" entry ${wrong} must be a token and its score`);
   } else if (isRecord(vocab)) {
     for (const token of Object.keys(vocab)) {
-      checkId(vocab[token], `"model.vocab" entry ${JSON.stringify(token)}`, file);
+      const id = vocab[token];
+      // Spelled out only for a fault: a vocabulary has a hundred thousand entries.
+      if (!isId(id)) checkId(id, `"model.vocab" entry ${JSON.stringify(token)}`, file);
     }
   } else {
     fail(file, `"model.vocab" must be an object of ids, or a list of tokens and scores`);
@@ -310,8 +312,12 @@ function checkModel(model: Record<string, unknown>, file: string): void {
   }
 }
 
+function isId(id: unknown): id is number {
+  return typeof id === "number" && Number.isInteger(id) && id >= 0 && id <= ID_MAX;
+}
+
 function checkId(id: unknown, where: string, file: string): void {
-  if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > ID_MAX) {
+  if (!isId(id)) {
     fail(
       file,
       `the id of ${where} is ${JSON.stringify(id)}: it must be an integer from 0 to ` +

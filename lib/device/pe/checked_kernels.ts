@@ -41,6 +41,7 @@ import {
   summarizeRowsProblem,
   takeRowsProblem,
   type Tolerance,
+  type Words,
   writeKvProblem,
 } from "./check_problems.ts";
 import type { KernelFamily, Refusals } from "./refusals.ts";
@@ -54,12 +55,27 @@ export interface CheckedKernelsOptions {
   readonly fusesMultiplyAdd: boolean;
 }
 
-/** Kernels that stand and fall together, and the checks that were made of them. */
+/** Kernels that stand and fall together. */
 interface Family {
   readonly name: KernelFamily;
   readonly index: number;
-  /** By the number of a shape. */
-  readonly checks: Map<number, (area: CheckArea) => Problem>;
+  /** Numbers of the shapes that were seen. */
+  readonly shapes: Set<number>;
+}
+
+type SetProblem = (area: CheckArea) => Problem;
+
+/** A problem that was solved by both tables, and what is right. */
+interface Check {
+  readonly family: Family;
+  readonly set: SetProblem;
+  readonly expected: readonly Int32Array<ArrayBuffer>[];
+}
+
+/** What the fast table made of a problem. */
+interface Solution {
+  readonly outputs: readonly Int32Array<ArrayBuffer>[];
+  readonly accuracy: Problem["accuracy"];
 }
 
 /** An operation that is the same for all shapes. */
@@ -69,7 +85,7 @@ const ANY_SHAPE = 0;
 export class CheckedKernels implements KernelTable {
   readonly #options: CheckedKernelsOptions;
   readonly #refusals: Refusals;
-  readonly #families = new Map<KernelFamily, Family>();
+  readonly #checks: Check[] = [];
   readonly #byFormat = new Map<WeightFormat, { readonly embed: Family; readonly matmul: Family }>();
   readonly #byKvDtype = new Map<
     KvDtype,
@@ -111,10 +127,10 @@ export class CheckedKernels implements KernelTable {
    * the warm-up it has optimised what is used much, and that is other code.
    */
   recheck(): void {
-    for (const family of this.#families.values()) {
-      for (const problem of family.checks.values()) {
-        if (!this.#refusals.has(family.index)) this.#compare(family, problem);
-      }
+    for (const { family, set, expected } of this.#checks) {
+      if (this.#refusals.has(family.index)) continue;
+      const found = this.#solve(family, set);
+      if (found !== undefined) this.#compare(family, found, expected);
     }
   }
 
@@ -195,10 +211,11 @@ export class CheckedKernels implements KernelTable {
     problem: (area: CheckArea, args: Args) => Problem,
     args: Args,
   ): KernelTable {
-    if (!family.checks.has(shape)) {
-      const check = (area: CheckArea) => problem(area, args);
-      family.checks.set(shape, check);
-      if (!this.#refusals.has(family.index)) this.#checkFirst(family, check);
+    if (!family.shapes.has(shape)) {
+      family.shapes.add(shape);
+      if (!this.#refusals.has(family.index)) {
+        this.#checkFirst(family, (area) => problem(area, args));
+      }
     }
     const { fast, plain } = this.#options;
     this.#last = this.#refusals.has(family.index) ? plain : fast;
@@ -206,28 +223,52 @@ export class CheckedKernels implements KernelTable {
   }
 
   /** Asks the twin only if the shape needs a kernel that no other shape of the family has brought. */
-  #checkFirst(family: Family, problem: (area: CheckArea) => Problem): void {
+  #checkFirst(family: Family, set: SetProblem): void {
     const { fast } = this.#options;
-    const isFirst = family.checks.size === 1;
+    const isFirst = family.shapes.size === 1;
     const compiledCount = fast.compiledCount;
-    if (this.#solve(family, problem) === undefined) return;
-    if (isFirst || fast.compiledCount !== compiledCount) this.#compare(family, problem);
+    const found = this.#solve(family, set);
+    if (found === undefined || (!isFirst && fast.compiledCount === compiledCount)) return;
+    const expected = this.#solveByTwin(set);
+    this.#checks.push({ family, set, expected });
+    this.#compare(family, found, expected);
   }
 
-  /** The problem as the fast table solves it; a kernel that cannot run is refused. */
-  #solve(family: Family, problem: (area: CheckArea) => Problem): Problem | undefined {
+  /** What the fast table leaves; a kernel that cannot run is refused. */
+  #solve(family: Family, set: SetProblem): Solution | undefined {
     const { fast, area } = this.#options;
     area.reset();
-    const solved = problem(area);
+    const { run, outputs, accuracy } = set(area);
     try {
-      solved.run(fast);
-      return solved;
+      run(fast);
     } catch (error) {
       const isTheirs = error instanceof WebAssembly.RuntimeError ||
         error instanceof WebAssembly.CompileError;
       if (!isTheirs) throw error;
       this.#refuse(family, `fails: ${error.message}`);
       return undefined;
+    }
+    return { outputs: read(area, outputs), accuracy };
+  }
+
+  #solveByTwin(set: SetProblem): Int32Array<ArrayBuffer>[] {
+    const { plain, area } = this.#options;
+    area.reset();
+    const { run, runTwin = run, outputs } = set(area);
+    runTwin(plain);
+    return read(area, outputs);
+  }
+
+  #compare(
+    family: Family,
+    { outputs, accuracy }: Solution,
+    expected: readonly Int32Array<ArrayBuffer>[],
+  ): void {
+    for (const [i, output] of outputs.entries()) {
+      const wrong = firstDifference(output, expected[i] as Int32Array<ArrayBuffer>, accuracy);
+      if (wrong === undefined) continue;
+      this.#refuse(family, `gives ${wrong.found} where ${wrong.expected} is right`);
+      return;
     }
   }
 
@@ -238,26 +279,6 @@ export class CheckedKernels implements KernelTable {
       family.index,
       `computed by ${plain.backend}.${operation}, as ${fast.backend}.${operation} ${fault}`,
     );
-  }
-
-  #compare(family: Family, problem: (area: CheckArea) => Problem): void {
-    const { plain, area } = this.#options;
-    const solved = this.#solve(family, problem);
-    if (solved === undefined) return;
-    const { outputs, accuracy } = solved;
-    const found = outputs.map(({ address, count }) => area.words(address, count));
-    area.reset();
-    const { run: runAll, runTwin = runAll } = problem(area);
-    runTwin(plain);
-    outputs.forEach(({ address, count }, i) => {
-      const wrong = firstDifference(
-        found[i] as Int32Array<ArrayBuffer>,
-        area.words(address, count),
-        accuracy,
-      );
-      if (wrong === undefined) return;
-      this.#refuse(family, `gives ${wrong.found} where ${wrong.expected} is right`);
-    });
   }
 
   #ofFormat(format: WeightFormat): { readonly embed: Family; readonly matmul: Family } {
@@ -285,10 +306,12 @@ export class CheckedKernels implements KernelTable {
   }
 
   #family(name: KernelFamily): Family {
-    const family = { name, index: this.#refusals.indexOf(name), checks: new Map() };
-    this.#families.set(name, family);
-    return family;
+    return { name, index: this.#refusals.indexOf(name), shapes: new Set() };
   }
+}
+
+function read(area: CheckArea, outputs: readonly Words[]): Int32Array<ArrayBuffer>[] {
+  return outputs.map(({ address, count }) => area.words(address, count));
 }
 
 /** The first word that is not what it should be. */

@@ -91,6 +91,34 @@ export class InlinePe implements PeGroup {
   }
 }
 
+/**
+ * Threads that load their code while the host does something else. Whoever opens a device with them
+ * has them; disposing ends those that nobody took.
+ */
+export class StartedThreads implements Disposable {
+  readonly #workers: Worker[];
+
+  constructor(count: number) {
+    this.#workers = Array.from({ length: count }, (_, peIndex) => createWorker(peIndex));
+  }
+
+  /** One of the threads; undefined when all are taken. */
+  take(): Worker | undefined {
+    return this.#workers.shift();
+  }
+
+  [Symbol.dispose](): void {
+    for (const worker of this.#workers.splice(0)) worker.terminate();
+  }
+}
+
+function createWorker(peIndex: number): Worker {
+  return new Worker(new URL("./worker.ts", import.meta.url), {
+    type: "module",
+    name: `pe${peIndex}`,
+  });
+}
+
 /** How often the host looks whether a worker has died while it waits. */
 const WATCH_MS = 500;
 const START_TIMEOUT_MS = 30_000;
@@ -107,6 +135,8 @@ interface PeOptions {
 export interface ThreadedPesOptions extends PeOptions {
   /** One region an element. */
   readonly scratches: readonly Scratch[];
+  /** Threads to begin with. */
+  readonly started?: StartedThreads | undefined;
   /** After how long without progress a command is given up. */
   readonly stallTimeoutMs: number;
 }
@@ -261,10 +291,7 @@ export class ThreadedPes implements PeGroup {
 
   #startWorker(peIndex: number): Worker {
     const { backend, spoiled, scratches } = this.#options;
-    const worker = new Worker(new URL("./worker.ts", import.meta.url), {
-      type: "module",
-      name: `pe${peIndex}`,
-    });
+    const worker = this.#options.started?.take() ?? createWorker(peIndex);
     worker.onerror = (event) => {
       event.preventDefault();
       // One that was replaced already has nothing more to say.
