@@ -107,6 +107,7 @@ export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_
 export type { TraceEntry } from "./trace.ts";
 export type { RowSummary } from "../base/row_summary.ts";
 export type { WeightFormat } from "./block_formats.ts";
+export type { KernelFamily };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
 
 /** How a device is opened. */

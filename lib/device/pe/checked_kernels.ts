@@ -205,7 +205,7 @@ export class CheckedKernels implements KernelTable {
     matmulProblem(area, args, this.#options.fusesMultiplyAdd);
 
   /** The table that is to compute a call. */
-  #table<Args>(
+  #table<Args extends object>(
     family: Family,
     shape: number,
     problem: (area: CheckArea, args: Args) => Problem,
@@ -214,7 +214,8 @@ export class CheckedKernels implements KernelTable {
     if (!family.shapes.has(shape)) {
       family.shapes.add(shape);
       if (!this.#refusals.has(family.index)) {
-        this.#checkFirst(family, (area) => problem(area, args));
+        const given = { ...args }; // the caller may use its object again for another call
+        this.#checkFirst(family, (area) => problem(area, given));
       }
     }
     const { fast, plain } = this.#options;

@@ -98,6 +98,7 @@ export class InlinePe implements PeGroup {
 export class StartedThreads implements Disposable {
   readonly #workers: Worker[];
 
+  /** Starts so many. */
   constructor(count: number) {
     this.#workers = Array.from({ length: count }, (_, peIndex) => createWorker(peIndex));
   }
@@ -107,6 +108,7 @@ export class StartedThreads implements Disposable {
     return this.#workers.shift();
   }
 
+  /** Ends the threads that are left. */
   [Symbol.dispose](): void {
     for (const worker of this.#workers.splice(0)) worker.terminate();
   }
