@@ -25,6 +25,9 @@ import { bf16ToF32, f16ToF32 } from "./dtype.ts";
  */
 export type WeightFormat = "f32" | "bf16" | "f16" | "q8_0" | "q4_0" | "q4_1";
 
+/** The formats of blocks of codes under a scale. */
+export type QuantizedFormat = "q8_0" | "q4_0" | "q4_1";
+
 /** Columns (checkpoint rows) of one panel. */
 export const PANEL_COLUMNS = 8;
 
@@ -53,6 +56,11 @@ const SHAPES: Readonly<Record<WeightFormat, FormatShape>> = {
 /** Elements along k that are stored together: 32 for quantised formats, else 1. */
 export function blockElements(format: WeightFormat): number {
   return SHAPES[format].elements;
+}
+
+/** Whether a format stores codes under a scale. */
+export function isQuantized(format: WeightFormat): format is QuantizedFormat {
+  return SHAPES[format].elements === QUANT_BLOCK;
 }
 
 /** Bytes of one checkpoint row of k elements. */
@@ -162,7 +170,7 @@ function unpackValue(
       return f16ToF32(view.getUint16(block + half, true));
     case "q8_0":
       return f16ToF32(view.getUint16(block + half, true)) *
-        view.getInt8(block + 16 + 32 * (i >> 2) + 4 * column + (i & 3));
+        panelByte(view, block + 16, i, column);
     case "q4_0":
       return f16ToF32(view.getUint16(block + half, true)) *
         (panelNibble(view, block + 16, i, column) - 8);
@@ -174,6 +182,48 @@ function unpackValue(
     default:
       return format satisfies never;
   }
+}
+
+/** One column's part of a quantised block: each value is scale · code, plus the minimum. */
+export interface QuantizedColumn {
+  readonly scale: number;
+  /** undefined for formats without minima. */
+  readonly minimum: number | undefined;
+  /** One integer for each k of the block. */
+  readonly codes: readonly number[];
+}
+
+/** Takes block `blockIndex` of one column out of a panel, without multiplying anything. */
+export function unpackQuantized(
+  format: QuantizedFormat,
+  panel: Uint8Array,
+  blockIndex: number,
+  column: number,
+): QuantizedColumn {
+  const view = new DataView(panel.buffer, panel.byteOffset, panel.byteLength);
+  const block = blockIndex * SHAPES[format].panelBytes;
+  const half = 2 * halfIndex(column);
+  const codeOf = (i: number): number => {
+    switch (format) {
+      case "q8_0":
+        return panelByte(view, block + 16, i, column);
+      case "q4_0":
+        return panelNibble(view, block + 16, i, column) - 8;
+      case "q4_1":
+        return panelNibble(view, block + 32, i, column);
+      default:
+        return format satisfies never;
+    }
+  };
+  return {
+    scale: f16ToF32(view.getUint16(block + half, true)),
+    minimum: format === "q4_1" ? f16ToF32(view.getUint16(block + 16 + half, true)) : undefined,
+    codes: Array.from({ length: QUANT_BLOCK }, (_, i) => codeOf(i)),
+  };
+}
+
+function panelByte(view: DataView, groups: number, i: number, column: number): number {
+  return view.getInt8(groups + 32 * (i >> 2) + 4 * column + (i & 3));
 }
 
 function panelNibble(view: DataView, groups: number, i: number, column: number): number {

@@ -7,7 +7,7 @@ import { createReferenceKernels } from "../../lib/device/pe/reference.ts";
 import { ModuleBuilder, result, set } from "../../lib/device/simd/assembler.ts";
 import { Exponential } from "../../lib/device/simd/exponential.ts";
 import { f32x4 } from "../../lib/device/simd/instructions.ts";
-import { planTiles } from "../../lib/device/simd/matmul.ts";
+import { planTiles } from "../../lib/device/simd/tile_plan.ts";
 import { checkFusedMultiplyAdd } from "../../lib/device/simd/self_check.ts";
 import { createSimdKernels, simdScratchBytes } from "../../lib/device/simd/simd.ts";
 import { InvariantError } from "../../lib/base/invariant.ts";
@@ -30,6 +30,13 @@ kernelContract(
 kernelContract(
   "simd, wide tiles",
   (memory) => createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES }, { gemm: "wide" }),
+  { reservedBytes: SCRATCH_BYTES },
+);
+
+kernelContract(
+  "simd, bytes widened to words",
+  (memory) =>
+    createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES }, { byteDot: "words" }),
   { reservedBytes: SCRATCH_BYTES },
 );
 
