@@ -19,6 +19,7 @@ function target(peCount: number): CompileTarget & { arenaBytes: number[] } {
     arenaBytes,
     peCount,
     maxOutputRows: 4,
+    activations: "i8",
     address,
     matrix(name) {
       const shape = graph.weights.get(name);

@@ -18,6 +18,7 @@ const INFO: ModelInfo = {
   fingerprint: "f00dfeed",
   threads: 2,
   dtype: "auto",
+  activationDtype: "float32",
   parameterCount: 1,
   weightBytes: 4,
   kvCacheBytes: 1024,
