@@ -46,6 +46,22 @@ Deno.test("The wire of the tiny graph reads as its golden file says", async () =
   await assertGolden("wires/tiny.wire", wireText(compile(tinyGraph(), bucket, target(2))));
 });
 
+Deno.test("Integer activations go to products with quantised weights, and to no others", () => {
+  const floats = target(2);
+  const quantised: CompileTarget = {
+    ...floats,
+    matrix: (name) => ({ ...floats.matrix(name), format: name.includes("head") ? "f32" : "q8_0" }),
+  };
+  const { commands } = compile(tinyGraph(), bucket, quantised);
+  const found = commands.flatMap((command) =>
+    command.op === "matmul" ? [[command.weight.format, command.activations]] : []
+  );
+  assert(found.some(([format]) => format === "f32") && found.some(([format]) => format === "q8_0"));
+  for (const [format, activations] of found) {
+    assertEquals(activations, format === "q8_0" ? "i8" : "f32");
+  }
+});
+
 Deno.test("A wire is plain data: it survives a round trip through JSON", () => {
   const wire = compile(tinyGraph(), bucket, target(2));
   assertEquals(JSON.parse(JSON.stringify(wire)), wire);

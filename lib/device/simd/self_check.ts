@@ -1,7 +1,7 @@
 /** What this CPU's relaxed instructions do, where that is up to the CPU. */
 
 import { ModuleBuilder, result } from "./assembler.ts";
-import { f32x4, i32, i32x4, v128 } from "./instructions.ts";
+import { f32x4, i32x4 } from "./instructions.ts";
 
 /**
  * Whether relaxed multiply-add rounds once here.
@@ -27,49 +27,48 @@ const SIGNED_BYTES = [-128, -127, -64, -1, 0, 1, 63, 127];
 const SEVEN_BITS = [0, 1, 2, 64, 126, 127];
 const ADDENDS = [0, 1, -1, 2 ** 30, -(2 ** 30)];
 
-/**
- * Whether the relaxed dot product adds four exact products of signed bytes and bytes of 0…127.
- *
- * Where it does not, it takes the wrong side for the signed one, or sums of two or of four products
- * are cut to 16 bits on the way, in either direction: the extremes in all places show it.
- */
+/** c + Σ a[i] · b[i] of four signed bytes and four of 0…127. */
+export type ByteDotOfFour = (a: number[], b: number[], c: number) => number;
+
+/** Whether the relaxed dot product adds exact products of signed bytes and bytes of 0…127. */
 export function checkByteDot(): boolean {
   const module = new ModuleBuilder();
-  const dot = module.define("dot", [], "none", () => [
-    v128.store(
-      i32.const(48),
-      i32x4.relaxedDotAdd(
-        v128.load(i32.const(0)),
-        v128.load(i32.const(16)),
-        v128.load(i32.const(32)),
+  const define = module.define("dot", ["i32", "i32", "i32"], "i32", (_scope, a, b, c) => [
+    result(
+      i32x4.extractLane(
+        i32x4.relaxedDotAdd(i32x4.splat(a), i32x4.splat(b), i32x4.splat(c)),
+        3,
       ),
     ),
   ]);
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-  const compute = module.link(memory).get(dot);
-  const a = new Int8Array(memory.buffer, 0, 16);
-  const b = new Int8Array(memory.buffer, 16, 16);
-  const c = new Int32Array(memory.buffer, 32, 4);
-  const sums = new Int32Array(memory.buffer, 48, 4);
-  const isExact = (): boolean => {
-    compute();
-    return sums.every((sum, lane) => {
-      const products = [0, 1, 2, 3].map((i) => a[4 * lane + i]! * b[4 * lane + i]!);
-      return sum === products.reduce((total, product) => total + product, c[lane]!);
-    });
-  };
+  const compute = module.link(memory).get(define);
+  return isExactDot((a, b, c) => compute(lane(a), lane(b), c));
+}
+
+/** Four bytes as one 32-bit lane. */
+function lane(bytes: readonly number[]): number {
+  return bytes.reduce((word, byte, i) => word | (byte & 255) << (8 * i), 0);
+}
+
+/**
+ * Whether a dot product is what it should be, at all extremes and in all places.
+ *
+ * One that is not takes the wrong side for the signed one, or cuts sums of two or of four products
+ * to 16 bits on the way, at either end.
+ */
+export function isExactDot(dot: ByteDotOfFour): boolean {
   const pairs = SIGNED_BYTES.flatMap((x) => SEVEN_BITS.map((y) => [x, y] as const));
-  return pairs.every(([x, y], i) =>
-    pairs.every(([otherX, otherY], j) => {
-      // Lanes hold one pair four times, then twice, in turns, and once beside the other.
-      const others = [[], [2, 3], [1, 3], [3]];
-      for (let at = 0; at < 16; at++) {
-        const isOther = others[at >> 2]!.includes(at & 3);
-        a[at] = isOther ? otherX : x;
-        b[at] = isOther ? otherY : y;
-      }
-      c.fill(ADDENDS[(i + j) % ADDENDS.length]!);
-      return isExact();
-    })
+  // One pair four times, beside another one twice, in turns, and three times.
+  const mixes = [[], [2, 3], [1, 3], [1, 2, 3]];
+  return pairs.every((one, i) =>
+    pairs.every((other, j) =>
+      mixes.every((others) => {
+        const chosen = [0, 1, 2, 3].map((at) => others.includes(at) ? other : one);
+        const [a, b] = [chosen.map(([x]) => x), chosen.map(([, y]) => y)];
+        const c = ADDENDS[(i + j) % ADDENDS.length] as number;
+        return dot(a, b, c) === chosen.reduce((sum, [x, y]) => sum + x * y, c);
+      })
+    )
   );
 }
