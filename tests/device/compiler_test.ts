@@ -50,7 +50,7 @@ Deno.test("Integer activations go to products with quantised weights, and to no 
   const floats = target(2);
   const quantised: CompileTarget = {
     ...floats,
-    matrix: (name) => ({ ...floats.matrix(name), format: name.includes("head") ? "f32" : "q8_0" }),
+    matrix: (name) => ({ ...floats.matrix(name), format: name.endsWith(".o") ? "f32" : "q8_0" }),
   };
   const { commands } = compile(tinyGraph(), bucket, quantised);
   const found = commands.flatMap((command) =>
