@@ -33,7 +33,7 @@ export class CodeLoader {
   }
 
   /** A byte for each k in the lanes of columns 0–3 and 4–7. */
-  load(low: Local<"v128">, high: Local<"v128">, block: Expr<"i32">, group: number): Body {
+  load([low, high]: Halves, block: Expr<"i32">, group: number): Body {
     const header = headerBytes(this.#format);
     if (this.#format === "q8_0") {
       return [
@@ -49,17 +49,25 @@ export class CodeLoader {
   }
 }
 
+/** What belongs to columns 0–3 and 4–7. */
+export type Halves = readonly [Local<"v128">, Local<"v128">];
+
+/** Locals for both halves of the columns. */
+export function halvesIn(scope: FunctionScope): Halves {
+  return [scope.local("v128"), scope.local("v128")];
+}
+
 /** Multiplies groups with the codes of rows. */
 export interface GroupDot {
   /** Constants into locals: once a function. */
   readonly setup: Body;
-  /** Before `add`, for each group of four columns. */
-  prepare(weights: Local<"v128">): Body;
+  /** Before `add`, for each group. */
+  prepare(weights: Halves): Body;
   /**
-   * sum += the prepared weights times 4 k of a row: `lane` and, for words, the lane behind it of
+   * sums += the prepared weights times 4 k of a row: `lane` and, for words, the lane behind it of
    * `row` hold them.
    */
-  add(sum: Local<"v128">, row: Local<"v128">, lane: number): Body;
+  add(sums: Halves, row: Local<"v128">, lane: number): Body;
 }
 
 /** The way that codes of such a kind are multiplied. */
@@ -68,48 +76,51 @@ export function createGroupDot(
   format: QuantizedFormat,
   codes: IntegerCodes,
 ): GroupDot {
-  return codes.bits === 16 ? dotWords(scope) : dotBytes(format);
+  return codes.bits === 16 ? dotWords(scope) : dotBytes(scope, format);
 }
 
 /** One instruction on processors that have it, three on others. Its second operand is 0…127. */
-function dotBytes(format: QuantizedFormat): GroupDot {
-  let prepared: Local<"v128">;
+function dotBytes(scope: FunctionScope, format: QuantizedFormat): GroupDot {
+  const activations = scope.local("v128");
+  let prepared: Halves;
+  const product = (weights: Local<"v128">, sum: Local<"v128">): Expr<"v128"> =>
+    format === "q8_0"
+      ? i32x4.relaxedDotAdd(weights, activations, sum)
+      : i32x4.relaxedDotAdd(activations, weights, sum);
   return {
     setup: [],
     prepare(weights) {
       prepared = weights;
       return [];
     },
-    add(sum, row, lane) {
-      const activations = splatLane(row, lane);
-      return [
-        set(
-          sum,
-          format === "q8_0"
-            ? i32x4.relaxedDotAdd(prepared, activations, sum)
-            : i32x4.relaxedDotAdd(activations, prepared, sum),
-        ),
-      ];
-    },
+    add: (sums, row, lane) => [
+      set(activations, splatLane(row, lane)),
+      sums.map((sum, half) => set(sum, product(prepared[half]!, sum))),
+    ],
   };
 }
 
-/** Bytes are widened: k 0 and 1 of all four columns into one vector, k 2 and 3 into another. */
+/** Bytes are widened: k 0 and 1 of four columns into one vector, k 2 and 3 into another. */
 function dotWords(scope: FunctionScope): GroupDot {
-  const pairs = scope.local("v128");
-  const words = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+  const swizzle = scope.local("v128");
+  const words = [halvesIn(scope), halvesIn(scope)] as const;
+  const activations = scope.local("v128");
   return {
     setup: [
-      set(pairs, v128.constBytes([0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15])),
+      set(swizzle, v128.constBytes([0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15])),
     ],
-    prepare: (weights) => [
-      set(words[1], i8x16.relaxedSwizzle(weights, pairs)),
-      set(words[0], i16x8.extendLowI8x16S(words[1])),
-      set(words[1], i16x8.extendHighI8x16S(words[1])),
-    ],
-    add: (sum, row, lane) =>
-      words.map((word, i) =>
-        set(sum, i32x4.add(sum, i32x4.dotI16x8S(word, splatLane(row, lane + i))))
-      ),
+    prepare: (weights) =>
+      weights.map((weight, half) => [
+        set(weight, i8x16.relaxedSwizzle(weight, swizzle)),
+        set(words[0][half]!, i16x8.extendLowI8x16S(weight)),
+        set(words[1][half]!, i16x8.extendHighI8x16S(weight)),
+      ]),
+    add: (sums, row, lane) =>
+      words.map((pair, i) => [
+        set(activations, splatLane(row, lane + i)),
+        sums.map((sum, half) =>
+          set(sum, i32x4.add(sum, i32x4.dotI16x8S(pair[half]!, activations)))
+        ),
+      ]),
   };
 }

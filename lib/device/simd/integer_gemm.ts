@@ -14,7 +14,6 @@ import {
   type Expr,
   type FunctionRef,
   increment,
-  type Local,
   ModuleBuilder,
   set,
   setI32,
@@ -23,7 +22,14 @@ import {
 import type { Gemm } from "./gemm.ts";
 import { HalfExpander } from "./half_expander.ts";
 import { f32x4, i32, i32x4, v128 } from "./instructions.ts";
-import { blockBytes, CodeLoader, createGroupDot, GROUPS } from "./integer_dot.ts";
+import {
+  blockBytes,
+  CodeLoader,
+  createGroupDot,
+  GROUPS,
+  type Halves,
+  halvesIn,
+} from "./integer_dot.ts";
 import { type IntegerCodes, integerRowBytes, rowBlock } from "./integer_rows.ts";
 import { splatLane } from "./lanes.ts";
 
@@ -111,8 +117,8 @@ function defineShare(
   return module.define("share", ["i32", "i32"], "none", (scope, panel, shared) => {
     const halves = new HalfExpander(scope, 1);
     const loader = new CodeLoader(scope, format);
-    const expanded = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
-    const weights = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+    const expanded = halvesIn(scope);
+    const weights = halvesIn(scope);
     const end = scope.local("i32");
     const store = (offset: number): Body =>
       expanded.map((vector, half) => v128.store(shared, vector, offset + 16 * half));
@@ -121,7 +127,7 @@ function defineShare(
     const biases: Body = [
       expanded.map((sum) => set(sum, v128.zero)),
       Array.from({ length: GROUPS }, (_, group) => [
-        loader.load(...weights, panel, group),
+        loader.load(weights, panel, group),
         expanded.map((sum, half) =>
           set(
             sum,
@@ -170,11 +176,8 @@ function defineIntegerTiles(
     const layout = rowBlock(codes.bits, 4);
     const loader = new CodeLoader(scope, format);
     const dot = createGroupDot(scope, format, codes);
-    const sums = Array.from(
-      { length: rows },
-      () => scope.locals("v128", 2) as [Local<"v128">, Local<"v128">],
-    );
-    const weights = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+    const sums = Array.from({ length: rows }, () => halvesIn(scope));
+    const weights = halvesIn(scope);
     const activations = scope.locals("v128", codes.bits / 8);
     const splat = scope.local("v128");
     const weightsAt = scope.local("i32");
@@ -197,20 +200,18 @@ function defineIntegerTiles(
       ),
     ];
     const multiplyGroup = (group: number): Body => [
-      loader.load(...weights, weightsAt, group),
+      loader.load(weights, weightsAt, group),
       activations.map((vector, i) =>
         set(vector, v128.load(rowsAt, group * layout.groupBytes + 16 * i))
       ),
-      weights.map((weight, half) => [
-        dot.prepare(weight),
-        sums.map((pair, row) => {
-          const lane = row * codes.bits / 8;
-          return dot.add(pair[half]!, activations[lane >> 2]!, lane & 3);
-        }),
-      ]),
+      dot.prepare(weights),
+      sums.map((pair, row) => {
+        const lane = row * codes.bits / 8;
+        return dot.add(pair, activations[lane >> 2]!, lane & 3);
+      }),
     ];
     // Scales are in `weights`, scale · Σ codes of the rows in the last vector of `activations`.
-    const addRow = (pair: readonly Local<"v128">[], row: number): Body => {
+    const addRow = (pair: Halves, row: number): Body => {
       const total = (half: number) => totals + 32 * row + 16 * half;
       const product = (half: number): Expr<"v128"> =>
         f32x4.relaxedMadd(
@@ -227,7 +228,7 @@ function defineIntegerTiles(
         ),
       ];
     };
-    const addMinima = (pair: readonly Local<"v128">[], row: number): Body => [
+    const addMinima = (pair: Halves, row: number): Body => [
       set(splat, splatLane(activations[0]!, row)),
       pair.map((sum, half) =>
         v128.store(

@@ -1,18 +1,10 @@
 /** One row of integer activations times a quantised weight: panels stream by once. */
 
 import { PANEL_COLUMNS, QUANT_BLOCK, type QuantizedFormat } from "../block_formats.ts";
-import {
-  type Body,
-  doWhile,
-  increment,
-  type Local,
-  ModuleBuilder,
-  set,
-  setI32,
-} from "./assembler.ts";
+import { type Body, doWhile, increment, ModuleBuilder, set, setI32 } from "./assembler.ts";
 import { HalfExpander } from "./half_expander.ts";
 import { f32x4, i32, i32x4, v128 } from "./instructions.ts";
-import { blockBytes, CodeLoader, createGroupDot, GROUPS } from "./integer_dot.ts";
+import { blockBytes, CodeLoader, createGroupDot, GROUPS, halvesIn } from "./integer_dot.ts";
 import { type IntegerCodes, rowBlock } from "./integer_rows.ts";
 import { splatLane } from "./lanes.ts";
 
@@ -34,16 +26,12 @@ export function compileIntegerGemv(
     out,
     panelCount,
   ) => {
-    type Pair = [Local<"v128">, Local<"v128">];
-    const pair = () => scope.locals("v128", 2) as Pair;
-    const [totals, sums, weights, scales, minima, biases] = [
-      pair(),
-      pair(),
-      pair(),
-      pair(),
-      pair(),
-      pair(),
-    ];
+    const totals = halvesIn(scope);
+    const sums = halvesIn(scope);
+    const weights = halvesIn(scope);
+    const scales = halvesIn(scope);
+    const minima = halvesIn(scope);
+    const biases = halvesIn(scope);
     const activations = scope.local("v128");
     const bias = scope.local("v128");
     const rowAt = scope.local("i32");
@@ -58,14 +46,14 @@ export function compileIntegerGemv(
       group % groupsLoaded === 0
         ? [set(activations, v128.load(rowAt, group * layout.groupBytes))]
         : [],
-      loader.load(...weights, panel, group),
-      weights.map((weight, half) => [
-        dot.prepare(weight),
-        dot.add(sums[half]!, activations, group % groupsLoaded * layout.groupBytes / 4),
-        codes.bias === 0
-          ? []
-          : [set(biases[half]!, i32x4.relaxedDotAdd(weight, bias, biases[half]!))],
-      ]),
+      loader.load(weights, panel, group),
+      codes.bias === 0
+        ? []
+        : weights.map((weight, half) =>
+          set(biases[half]!, i32x4.relaxedDotAdd(weight, bias, biases[half]!))
+        ),
+      dot.prepare(weights),
+      dot.add(sums, activations, group % groupsLoaded * layout.groupBytes / 4),
     ];
     const begin: Body = [0, 1].map((half) => [
       set(
