@@ -4,7 +4,6 @@ import { QUANT_BLOCK, type QuantizedFormat } from "../block_formats.ts";
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
 import type { IntegerCodes } from "./integer_rows.ts";
-import { splatLane } from "./lanes.ts";
 
 /** Groups of 4 k in a block. */
 export const GROUPS: number = QUANT_BLOCK / 4;
@@ -64,10 +63,10 @@ export interface GroupDot {
   /** Before `add`, for each group. */
   prepare(weights: Halves): Body;
   /**
-   * sums += the prepared weights times 4 k of a row: `lane` and, for words, the lane behind it of
-   * `row` hold them.
+   * sums += the prepared weights times 4 k of a row. `spread` gives them in all four lanes: all
+   * four bytes as part 0, or two words each as parts 0 and 1.
    */
-  add(sums: Halves, row: Local<"v128">, lane: number): Body;
+  add(sums: Halves, spread: (part: number) => Expr<"v128">): Body;
 }
 
 /** The way that codes of such a kind are multiplied. */
@@ -93,8 +92,8 @@ function dotBytes(scope: FunctionScope, format: QuantizedFormat): GroupDot {
       prepared = weights;
       return [];
     },
-    add: (sums, row, lane) => [
-      set(activations, splatLane(row, lane)),
+    add: (sums, spread) => [
+      set(activations, spread(0)),
       sums.map((sum, half) => set(sum, product(prepared[half]!, sum))),
     ],
   };
@@ -115,9 +114,9 @@ function dotWords(scope: FunctionScope): GroupDot {
         set(words[0][half]!, i16x8.extendLowI8x16S(weight)),
         set(words[1][half]!, i16x8.extendHighI8x16S(weight)),
       ]),
-    add: (sums, row, lane) =>
-      words.map((pair, i) => [
-        set(activations, splatLane(row, lane + i)),
+    add: (sums, spread) =>
+      words.map((pair, part) => [
+        set(activations, spread(part)),
         sums.map((sum, half) =>
           set(sum, i32x4.add(sum, i32x4.dotI16x8S(pair[half]!, activations)))
         ),

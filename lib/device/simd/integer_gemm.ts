@@ -14,6 +14,7 @@ import {
   type Expr,
   type FunctionRef,
   increment,
+  type Local,
   ModuleBuilder,
   set,
   setI32,
@@ -207,7 +208,8 @@ function defineIntegerTiles(
       dot.prepare(weights),
       sums.map((pair, row) => {
         const lane = row * codes.bits / 8;
-        return dot.add(pair, activations[lane >> 2]!, lane & 3);
+        const vector = activations[lane >> 2] as Local<"v128">;
+        return dot.add(pair, (part) => splatLane(vector, (lane & 3) + part));
       }),
     ];
     // Scales are in `weights`, scale · Σ codes of the rows in the last vector of `activations`.

@@ -63,7 +63,7 @@ export class IntegerMatmul {
     this.#scratch = scratch;
     this.#byteDot = byteDot;
     this.#gemv = new KernelCache((format, activations, k) =>
-      compileIntegerGemv(memory, format, this.#codes(format, activations), k)
+      compileIntegerGemv(memory, { format, codes: this.#codes(format, activations), k })
     );
     this.#gemm = new KernelCache((format, activations, k, smallRows) => {
       const shape = { format, codes: this.#codes(format, activations), k };
