@@ -173,11 +173,11 @@ function defineIntegerTiles(
     shared,
   ) => {
     const blocks = k / QUANT_BLOCK;
-    const totals = blocks * SHARED_BYTES;
     const layout = rowBlock(codes.bits, 4);
     const loader = new CodeLoader(scope, format);
     const dot = createGroupDot(scope, format, codes);
     const sums = Array.from({ length: rows }, () => halvesIn(scope));
+    const totals = Array.from({ length: rows }, () => halvesIn(scope));
     const weights = halvesIn(scope);
     const activations = scope.locals("v128", codes.bits / 8);
     const splat = scope.local("v128");
@@ -212,32 +212,24 @@ function defineIntegerTiles(
         return dot.add(pair, (part) => splatLane(vector, (lane & 3) + part));
       }),
     ];
-    // Scales are in `weights`, scale · Σ codes of the rows in the last vector of `activations`.
-    const addRow = (pair: Halves, row: number): Body => {
-      const total = (half: number) => totals + 32 * row + 16 * half;
-      const product = (half: number): Expr<"v128"> =>
-        f32x4.relaxedMadd(
-          f32x4.convertI32x4S(pair[half]!),
-          f32x4.mul(weights[half]!, splat),
-          v128.load(shared, total(half)),
-        );
-      return [
-        set(splat, splatLane(activations[0]!, row)),
-        pair.map((sum, half) =>
-          format === "q4_1"
-            ? set(sum, product(half))
-            : v128.store(shared, product(half), total(half))
-        ),
-      ];
-    };
-    const addMinima = (pair: Halves, row: number): Body => [
+    // Scales are in `weights`, those of the rows in the first vector of `activations`.
+    const addProducts = (pair: Halves, row: number): Body => [
       set(splat, splatLane(activations[0]!, row)),
-      pair.map((sum, half) =>
-        v128.store(
-          shared,
-          f32x4.relaxedMadd(weights[half]!, splat, sum),
-          totals + 32 * row + 16 * half,
+      totals[row]!.map((total, half) =>
+        set(
+          total,
+          f32x4.relaxedMadd(
+            f32x4.convertI32x4S(pair[half]!),
+            f32x4.mul(weights[half]!, splat),
+            total,
+          ),
         )
+      ),
+    ];
+    const addMinima = (_: Halves, row: number): Body => [
+      set(splat, splatLane(activations[0]!, row)),
+      totals[row]!.map((total, half) =>
+        set(total, f32x4.relaxedMadd(weights[half]!, splat, total))
       ),
     ];
     const loadShared = (offset: number, rowOffset: number): Body => [
@@ -250,10 +242,7 @@ function defineIntegerTiles(
       setI32(sharedEnd, i32.add(shared, blocks * SHARED_BYTES)),
       doWhile(
         tileCount,
-        Array.from(
-          { length: 2 * rows },
-          (_, i) => v128.store(shared, v128.zero, totals + 16 * i),
-        ),
+        totals.flat().map((total) => set(total, v128.zero)),
         setI32(weightsAt, panel),
         setI32(sharedAt, shared),
         doWhile(
@@ -261,16 +250,14 @@ function defineIntegerTiles(
           begin,
           Array.from({ length: GROUPS }, (_, group) => multiplyGroup(group)),
           loadShared(0, layout.scales),
-          sums.map(addRow),
+          sums.map(addProducts),
           format === "q4_1" ? [loadShared(32, layout.sums), sums.map(addMinima)] : [],
           increment(weightsAt, blockBytes(format)),
           increment(sharedAt, SHARED_BYTES),
           increment(rowsAt, layout.bytes),
         ),
-        sums.map((_, row) => [
-          [0, 1].map((half) =>
-            v128.store(out, v128.load(shared, totals + 32 * row + 16 * half), 16 * half)
-          ),
+        totals.map((pair) => [
+          pair.map((total, half) => v128.store(out, total, 16 * half)),
           increment(out, outStride),
         ]),
         increment(tileCount, -1),
