@@ -11,10 +11,15 @@
  * scale is NaN, and so is every output of the row.
  */
 
-import type { QuantizedFormat } from "./block_formats.ts";
+import { isQuantized, type QuantizedFormat, type WeightFormat } from "./block_formats.ts";
 
 /** Activations as they are, or as integers of so many bits where the weight is quantised. */
 export type ActivationType = "f32" | "i16" | "i8";
+
+/** What the activations of one matrix are, if quantised matrices get `wanted`. */
+export function activationsFor(format: WeightFormat, wanted: ActivationType): ActivationType {
+  return isQuantized(format) ? wanted : "f32";
+}
 
 /** Blocks of smaller numbers count as zeros: R / max would leave the range of float32. */
 export const ACTIVATION_MIN: number = 2 ** -100;

@@ -6,8 +6,7 @@
  * 3. emit        ops → commands with addresses, barriers in between
  */
 
-import type { ActivationType } from "../activations.ts";
-import { isQuantized } from "../block_formats.ts";
+import { activationsFor, type ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
 import { KV_BLOCK_SIZE, type KvCacheLayer, type PanelWeight } from "../kernel_table.ts";
 import type { Graph, ValueShape } from "./graph.ts";
@@ -91,7 +90,7 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         rows: rowsOf(op.x),
         x: at(op.x),
         weight,
-        activations: isQuantized(weight.format) ? target.activations : "f32",
+        activations: activationsFor(weight.format, target.activations),
         out: at(op.out),
       };
     }

@@ -11,7 +11,6 @@ import {
   type Body,
   call,
   doWhile,
-  type Expr,
   type FunctionRef,
   increment,
   type Local,
