@@ -1,7 +1,9 @@
 /**
  * How fast the SIMD kernels are, as shares of what this machine's memory and multipliers give.
  *
- *     deno run -A bench/kernels.ts [gemv] [gemm] [attention]
+ *     deno run -A bench/kernels.ts [gemv] [gemm] [attention] [--activations=i8]
+ *
+ * With integer activations, only the quantised formats are measured.
  *
  * Other tenants of a shared machine slow a core down by up to two times within milliseconds, so a
  * sample counts only if a calibration loop before and after it ran at nearly its best speed ever.
@@ -22,6 +24,7 @@ import { f32x4, i32, i32x4, v128 } from "../lib/device/simd/instructions.ts";
 import { createSimdKernels, simdScratchBytes } from "../lib/device/simd/simd.ts";
 import { checkFusedMultiplyAdd } from "../lib/device/simd/self_check.ts";
 import {
+  isQuantized,
   packPanel,
   panelBytes,
   sourceRowBytes,
@@ -31,8 +34,13 @@ import {
 import { f32ToBf16, f32ToF16 } from "../lib/device/dtype.ts";
 import type { KernelTable, PanelWeight } from "../lib/device/kernel_table.ts";
 
+const activations = readActivations();
+const named = Deno.args.filter((arg) => !arg.startsWith("--"));
+const wanted = named.length === 0 ? ["gemv", "gemm", "attention"] : named;
+
 const MEBIBYTE = 1 << 20;
-const FORMATS: readonly WeightFormat[] = ["f32", "bf16", "f16", "q8_0", "q4_0", "q4_1"];
+const ALL_FORMATS: readonly WeightFormat[] = ["f32", "bf16", "f16", "q8_0", "q4_0", "q4_1"];
+const FORMATS = activations === "f32" ? ALL_FORMATS : ALL_FORMATS.filter(isQuantized);
 const SCRATCH_BYTES = simdScratchBytes({ kMax: 1536, headDimMax: 128, headGroupMax: 8 });
 
 /** Where things are: small operands low, weights from `WEIGHTS` on, larger than the caches. */
@@ -49,6 +57,14 @@ const memory = new WebAssembly.Memory({
   maximum: 65536,
   shared: true,
 });
+
+function readActivations(): "f32" | "i16" | "i8" {
+  const flag = Deno.args.find((arg) => arg.startsWith("--activations="))?.split("=")[1] ?? "f32";
+  const known = (["f32", "i16", "i8"] as const).find((type) => type === flag);
+  if (known !== undefined) return known;
+  console.error(`Cannot use --activations=${flag}: it must be f32, i16 or i8`);
+  Deno.exit(2);
+}
 
 // ---------------------------------------------------------------- loops to compare with
 
@@ -212,6 +228,7 @@ function multiply(
   panelEnd = Math.ceil(weight.n / 8),
 ): void {
   kernels.matmul({
+    activations,
     x: X,
     xStride: weight.k,
     rowCount,
@@ -356,7 +373,6 @@ const ATTENTION_CASES = [["bf16", 32, 1], ["bf16", 512, 1], ["f32", 512, 1], [
   16,
 ]] as const;
 
-const wanted = Deno.args.length === 0 ? ["gemv", "gemm", "attention"] : Deno.args;
 const kernels = createSimdKernels(memory, { address: SCRATCH, sizeBytes: SCRATCH_BYTES });
 console.log(`multiply-add is ${checkFusedMultiplyAdd() ? "fused" : "not fused"}`);
 fillFloats(X, 64 * 1536);

@@ -1,13 +1,21 @@
 /**
- * `deno run -A bench/quality.ts MODEL`: what each `dtype` costs on the golden text, in perplexity and
- * in KL divergence against the checkpoint's own precision. Float32 KV; one window, teacher-forced.
+ * `deno run -A bench/quality.ts MODEL`: what each `dtype` and `activationDtype` costs on the golden
+ * text, in perplexity and in KL divergence against the checkpoint's own precision. Float32 KV; one window, teacher-forced.
  */
 
 import { DeviceRunner } from "../lib/engine/runner.ts";
 import { loadModel } from "../lib/loading.ts";
 import type { LLMOptions } from "../mod.ts";
 
-const DTYPES = ["auto", "float32", "bfloat16", "float16", "q8", "q4"] as const;
+type Precision = Required<Pick<LLMOptions, "dtype" | "activationDtype">>;
+
+const PRECISIONS: readonly Precision[] = [
+  ...(["auto", "float32", "bfloat16", "float16", "q8", "q4"] as const)
+    .map((dtype) => ({ dtype, activationDtype: "float32" as const })),
+  ...(["auto", "q8", "q4"] as const).flatMap((dtype) =>
+    (["int16", "int8"] as const).map((activationDtype) => ({ dtype, activationDtype }))
+  ),
+];
 /** Rows of logits a step gives back. */
 const CHUNK = 64;
 
@@ -16,9 +24,13 @@ const text = await Deno.readTextFile(new URL("../tests/golden/smollm2/text.txt",
 /** Log-probabilities of every position but the last, and the tokens they predict. */
 async function logprobs(
   path: string,
-  dtype: NonNullable<LLMOptions["dtype"]>,
+  precision: Precision,
 ): Promise<{ rows: Float32Array[]; next: number[]; weightBytes: number }> {
-  const loaded = await loadModel(path, { dtype, kvCacheDtype: "float32", maxModelLength: 1024 });
+  const loaded = await loadModel(path, {
+    ...precision,
+    kvCacheDtype: "float32",
+    maxModelLength: 1024,
+  });
   try {
     const ids = loaded.tokenizer.encode(text, { addSpecialTokens: false });
     const runner = new DeviceRunner(loaded.model);
@@ -73,10 +85,12 @@ if (path === undefined) {
   Deno.exit(2);
 }
 let base: Float32Array[] | undefined;
-console.log("| dtype | weights, MB | perplexity | mean KL | largest KL | same first choice |");
-console.log("| --- | --- | --- | --- | --- | --- |");
-for (const dtype of DTYPES) {
-  const { rows, next, weightBytes } = await logprobs(path, dtype);
+console.log(
+  "| dtype | activationDtype | weights, MB | perplexity | mean KL | largest KL | same first choice |",
+);
+console.log("| --- | --- | --- | --- | --- | --- | --- |");
+for (const precision of PRECISIONS) {
+  const { rows, next, weightBytes } = await logprobs(path, precision);
   base ??= rows;
   const nll = rows.reduce((sum, row, i) => sum - (row[next[i] as number] as number), 0) /
     rows.length;
@@ -87,9 +101,9 @@ for (const dtype of DTYPES) {
   );
   const mean = kl.reduce((a, b) => a + b, 0) / kl.length;
   console.log(
-    `| ${dtype} | ${(weightBytes / 1e6).toFixed(1)} | ${Math.exp(nll).toFixed(3)} | ${
-      mean.toExponential(1)
-    } | ${Math.max(...kl).toExponential(1)} | ${
+    `| ${precision.dtype} | ${precision.activationDtype} | ${(weightBytes / 1e6).toFixed(1)} | ${
+      Math.exp(nll).toFixed(3)
+    } | ${mean.toExponential(1)} | ${Math.max(...kl).toExponential(1)} | ${
       ((100 * same.length) / rows.length).toFixed(1)
     } % |`,
   );

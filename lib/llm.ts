@@ -56,6 +56,7 @@ export class LLM implements AsyncDisposable {
       id: loaded.id,
       threads: loaded.threads,
       dtype: loaded.dtype,
+      activationDtype: loaded.activationDtype,
       hasChatTemplate: loaded.chatTemplate !== undefined,
     });
   }

@@ -18,6 +18,7 @@ export interface LoadedModel {
   readonly id: string;
   readonly threads: number;
   readonly dtype: ModelOptions["dtype"];
+  readonly activationDtype: ModelOptions["activationDtype"];
   readonly model: Model;
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
@@ -115,6 +116,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       id,
       threads: resolved.threads,
       dtype: resolved.dtype,
+      activationDtype: resolved.activationDtype,
       model,
       engine,
       tokenizer,

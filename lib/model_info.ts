@@ -20,7 +20,7 @@ export interface ModelInfo {
   readonly maxPromptLength: number;
   /** Longest prompt and output together, in tokens. */
   readonly maxContextLength: number;
-  /** Names everything that can change a bit of the output: weights, KV dtype, kernels, numerics. */
+  /** Names everything that can change a bit of the output: weights, activations, KV dtype, kernels, numerics. */
   readonly fingerprint: string;
   /** Processing elements that run as threads; 0 when the one there is runs inline. */
   readonly threads: number;
@@ -28,6 +28,8 @@ export interface ModelInfo {
   readonly parameterCount: number;
   /** How matrices are stored on the device: "auto" is as the checkpoint stores each. */
   readonly dtype: NonNullable<LLMOptions["dtype"]>;
+  /** How activations meet quantised weights. */
+  readonly activationDtype: NonNullable<LLMOptions["activationDtype"]>;
   /** Bytes of the weight matrices as the device holds them. */
   readonly weightBytes: number;
   /** Bytes of the KV pool. */
@@ -55,7 +57,7 @@ export interface ModelStats {
 /** Gathers the facts. */
 export function modelInfo(
   model: Model,
-  given: Pick<ModelInfo, "id" | "threads" | "dtype" | "hasChatTemplate">,
+  given: Pick<ModelInfo, "id" | "threads" | "dtype" | "activationDtype" | "hasChatTemplate">,
 ): ModelInfo {
   return {
     ...given,

@@ -23,6 +23,13 @@ export interface LLMOptions {
    * stay at eight bits). `docs/dtypes.md` has what each costs.
    */
   readonly dtype?: "auto" | "float32" | "bfloat16" | "float16" | "q8" | "q4";
+  /**
+   * How activations meet quantised weights. Default "float32": exactly as the weights' format
+   * defines their values. "int16" and "int8" turn activations into integers by blocks of 32, which
+   * is faster and changes results; refused if no weight is quantised. `docs/dtypes.md` has what
+   * each costs.
+   */
+  readonly activationDtype?: "float32" | "int16" | "int8";
   /** Size of the KV pool in bytes. Default 536,870,912 (512 MiB), or less if the context needs less. */
   readonly kvCacheBytes?: number;
   /** How keys and values are stored. Default "bfloat16". */
@@ -64,6 +71,7 @@ export interface ResolvedOptions {
   readonly threads: number;
   readonly kernels: "simd" | "reference";
   readonly dtype: NonNullable<LLMOptions["dtype"]>;
+  readonly activationDtype: NonNullable<LLMOptions["activationDtype"]>;
   readonly kvCacheDtype: "bfloat16" | "float32";
   /** undefined: as much as the default and the context allow. */
   readonly kvCacheBytes: number | undefined;
@@ -128,6 +136,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     threads: integer(options, "threads", { min: 0, max: THREADS_MAX }) ?? defaultThreads(),
     kernels: oneOf(options, "kernels", ["simd", "reference"]),
     dtype: oneOf(options, "dtype", ["auto", "float32", "bfloat16", "float16", "q8", "q4"]),
+    activationDtype: oneOf(options, "activationDtype", ["float32", "int16", "int8"]),
     kvCacheDtype: oneOf(options, "kvCacheDtype", ["bfloat16", "float32"]),
     kvCacheBytes: integer(options, "kvCacheBytes", positive),
     maxModelLength: integer(options, "maxModelLength", positive),

@@ -148,6 +148,15 @@ export const FLAGS: readonly Flag[] = [
     option: "dtype",
   },
   {
+    name: "activation-dtype",
+    group: "Memory and batching",
+    value: "float32|int16|int8",
+    standard: "float32",
+    help: "how activations meet quantised weights; integers are faster and less exact",
+    read: choice("float32", "int16", "int8"),
+    option: "activationDtype",
+  },
+  {
     name: "kv-cache-dtype",
     group: "Memory and batching",
     value: "bfloat16|float32",

@@ -55,6 +55,21 @@ async function ask(llm: LLM, crowd: boolean): Promise<string[]> {
 }
 
 modelTest(
+  "SmolLM2 with integer activations answers to the bit: alone, in a crowd, chunked, on 1 and 2 threads",
+  async (path) => {
+    for (const activationDtype of ["int8", "int16"] as const) {
+      const load = (options: LLMOptions) =>
+        LLM.load(path, { maxModelLength: 1024, activationDtype, ...options });
+      await using llm = await load({ threads: 2 });
+      const expected = await ask(llm, false);
+      assertEquals(await ask(llm, true), expected, `${activationDtype} in a crowd`);
+      await using chunked = await load({ threads: 1, maxTokensPerStep: 16, maxBatchSize: 4 });
+      assertEquals(await ask(chunked, false), expected, `${activationDtype} in chunks`);
+    }
+  },
+);
+
+modelTest(
   "SmolLM2 answers to the bit: alone, in a crowd, chunked, cached, preempted, on 0 to 3 threads",
   async (path) => {
     let expected: string[] | undefined;

@@ -261,6 +261,7 @@ Deno.test("Options out of range are refused by name before anything is read", as
   await refuse({ threads: 1.5 }, "threads");
   await refuse({ kernels: "gpu" as "simd" }, "kernels");
   await refuse({ kvCacheDtype: "int8" as "float32" }, "kvCacheDtype");
+  await refuse({ activationDtype: "int4" as "int8" }, "activationDtype");
   await refuse({ generationConfig: "x" as "none" }, "generationConfig");
   await refuse({ kvCacheBytes: 0 }, "kvCacheBytes");
   await refuse({ maxBatchSize: 0 }, "maxBatchSize");
@@ -290,6 +291,11 @@ Deno.test("A model that is not there, or contradicts its options, is refused in 
       () => LLM.load(dir, { kvCacheBytes: 20_000, maxModelLength: 256 }),
       InvalidParameterError,
       "kvCacheBytes",
+    );
+    await assertRejects(
+      () => LLM.load(dir, { activationDtype: "int8" }),
+      InvalidParameterError,
+      'Cannot use activationDtype "int8" with dtype "auto": no weight of this model is quantised',
     );
     const reads: number[] = [];
     await using llm = await LLM.load(dir, {

@@ -169,3 +169,31 @@ modelTest(
     assert(expanded.info.fingerprint !== stored.info.fingerprint);
   },
 );
+
+modelTest(
+  "SmolLM2 with integer activations says so, and is nearly as sure of a text as without",
+  async (path) => {
+    const text = "The capital of France is Paris, and the capital of Italy is Rome.";
+    const params = new SamplingParams({ temperature: 0, maxTokens: 1, promptLogprobs: 0 });
+    const measure = async (activationDtype: NonNullable<LLMOptions["activationDtype"]>) => {
+      await using llm = await LLM.load(path, { maxModelLength: 512, activationDtype });
+      assertEquals(llm.info.activationDtype, activationDtype);
+      const { promptLogprobs, promptTokenIds } = await llm.generate(text, params);
+      const sum = promptTokenIds.slice(1).reduce(
+        (total, id, i) => total + (promptLogprobs?.[i + 1]?.get(id)?.logprob ?? NaN),
+        0,
+      );
+      return { mean: sum / (promptTokenIds.length - 1), fingerprint: llm.info.fingerprint };
+    };
+    const [float32, int16, int8] = [
+      await measure("float32"),
+      await measure("int16"),
+      await measure("int8"),
+    ];
+    assert(float32.mean < 0 && float32.mean > -4, `${float32.mean}`);
+    assert(Math.abs(int16.mean - float32.mean) < 2e-3, `${int16.mean}, not ${float32.mean}`);
+    assert(Math.abs(int8.mean - float32.mean) < 5e-2, `${int8.mean}, not ${float32.mean}`);
+    assert(int8.mean !== int16.mean && int16.mean !== float32.mean);
+    assertEquals(new Set([float32, int16, int8].map(({ fingerprint }) => fingerprint)).size, 3);
+  },
+);

@@ -13,7 +13,7 @@ import { bf16ToF32, f16ToF32 } from "./dtype.ts";
  * bf16, f16   [k][8] u16, in column order 0 4 1 5 2 6 3 7: of four little-endian u32 lanes the
  *             low halves are columns 0-3, the high halves 4-7
  * q8_0        a block of 32 k:  8 f16 scales d, in that same order             16 bytes
- *                               [32][8] int8, in plain column order           256 bytes
+ *                               8 groups of 4 k, [8 columns][4 k] int8 each   256 bytes
  * q4_0        a block of 32 k:  8 f16 scales d                                 16 bytes
  *                               8 groups of 4 k, 16 bytes each                128 bytes
  * q4_1        a block of 32 k:  8 f16 scales d, 8 f16 minima m                 32 bytes
@@ -24,6 +24,9 @@ import { bf16ToF32, f16ToF32 } from "./dtype.ts";
  * Values: q8_0 is d·q, q4_0 is d·(q − 8), q4_1 is d·q + m rounded once to float32.
  */
 export type WeightFormat = "f32" | "bf16" | "f16" | "q8_0" | "q4_0" | "q4_1";
+
+/** The formats of blocks of codes under a scale. */
+export type QuantizedFormat = "q8_0" | "q4_0" | "q4_1";
 
 /** Columns (checkpoint rows) of one panel. */
 export const PANEL_COLUMNS = 8;
@@ -53,6 +56,11 @@ const SHAPES: Readonly<Record<WeightFormat, FormatShape>> = {
 /** Elements along k that are stored together: 32 for quantised formats, else 1. */
 export function blockElements(format: WeightFormat): number {
   return SHAPES[format].elements;
+}
+
+/** Whether a format stores codes under a scale. */
+export function isQuantized(format: WeightFormat): format is QuantizedFormat {
+  return SHAPES[format].elements === QUANT_BLOCK;
 }
 
 /** Bytes of one checkpoint row of k elements. */
@@ -162,7 +170,7 @@ function unpackValue(
       return f16ToF32(view.getUint16(block + half, true));
     case "q8_0":
       return f16ToF32(view.getUint16(block + half, true)) *
-        view.getInt8(block + 16 + 8 * i + column);
+        panelByte(view, block + 16, i, column);
     case "q4_0":
       return f16ToF32(view.getUint16(block + half, true)) *
         (panelNibble(view, block + 16, i, column) - 8);
@@ -174,6 +182,48 @@ function unpackValue(
     default:
       return format satisfies never;
   }
+}
+
+/** One column's part of a quantised block: each value is scale · code, plus the minimum. */
+export interface QuantizedColumn {
+  readonly scale: number;
+  /** undefined for formats without minima. */
+  readonly minimum: number | undefined;
+  /** One integer for each k of the block. */
+  readonly codes: readonly number[];
+}
+
+/** Takes block `blockIndex` of one column out of a panel, without multiplying anything. */
+export function unpackQuantized(
+  format: QuantizedFormat,
+  panel: Uint8Array,
+  blockIndex: number,
+  column: number,
+): QuantizedColumn {
+  const view = new DataView(panel.buffer, panel.byteOffset, panel.byteLength);
+  const block = blockIndex * SHAPES[format].panelBytes;
+  const half = 2 * halfIndex(column);
+  const codeOf = (i: number): number => {
+    switch (format) {
+      case "q8_0":
+        return panelByte(view, block + 16, i, column);
+      case "q4_0":
+        return panelNibble(view, block + 16, i, column) - 8;
+      case "q4_1":
+        return panelNibble(view, block + 32, i, column);
+      default:
+        return format satisfies never;
+    }
+  };
+  return {
+    scale: f16ToF32(view.getUint16(block + half, true)),
+    minimum: format === "q4_1" ? f16ToF32(view.getUint16(block + 16 + half, true)) : undefined,
+    codes: Array.from({ length: QUANT_BLOCK }, (_, i) => codeOf(i)),
+  };
+}
+
+function panelByte(view: DataView, groups: number, i: number, column: number): number {
+  return view.getInt8(groups + 32 * (i >> 2) + 4 * column + (i & 3));
 }
 
 function panelNibble(view: DataView, groups: number, i: number, column: number): number {
@@ -298,62 +348,21 @@ function packScales(
   }
 }
 
-/** Padding columns keep code 0 under a scale of 0. */
+/** A word holds four k of one column. Padding columns keep code 0 under a scale of 0. */
 function packQ8(k: number, source: Uint16Array, rowCount: number, target: Uint32Array): void {
   const blocks = k / QUANT_BLOCK;
   const rowStep = blocks * 17;
+  if (rowCount < PANEL_COLUMNS) target.fill(0);
   for (let b = 0; b < blocks; b++) {
-    const block = b * 17;
     const panel = b * 68;
-    packScales(source, block, rowStep, rowCount, 1, target, panel);
-    for (let side = 0; side < 2; side++) {
-      const row = side * 4;
-      const at = panel + 4 + side;
-      if (row + 4 <= rowCount) {
-        packQ8Quad(source, block + 1 + row * rowStep, rowStep, target, at);
-      } else {
-        packQ8Tail(source, block + 1 + row * rowStep, rowStep, rowCount - row, target, at);
+    packScales(source, b * 17, rowStep, rowCount, 1, target, panel);
+    for (let column = 0; column < rowCount; column++) {
+      const codes = b * 17 + 1 + column * rowStep;
+      const words = panel + 4 + column;
+      for (let g = 0; g < 8; g++) {
+        target[words + 8 * g] = source[codes + 2 * g]! | (source[codes + 2 * g + 1]! << 16);
       }
     }
-  }
-}
-
-/** Codes of four columns, two k a source word. */
-function packQ8Quad(
-  source: Uint16Array,
-  codes: number,
-  rowStep: number,
-  target: Uint32Array,
-  at: number,
-): void {
-  for (let i = 0; i < 16; i++) {
-    const c0 = source[codes + i]!;
-    const c1 = source[codes + i + rowStep]!;
-    const c2 = source[codes + i + 2 * rowStep]!;
-    const c3 = source[codes + i + 3 * rowStep]!;
-    target[at + 4 * i] = (c0 & 255) | ((c1 & 255) << 8) | ((c2 & 255) << 16) | (c3 << 24);
-    target[at + 4 * i + 2] = (c0 >> 8) | (c1 & 0xff00) | ((c2 >> 8) << 16) | ((c3 >> 8) << 24);
-  }
-}
-
-function packQ8Tail(
-  source: Uint16Array,
-  codes: number,
-  rowStep: number,
-  columns: number,
-  target: Uint32Array,
-  at: number,
-): void {
-  for (let i = 0; i < 16; i++) {
-    let even = 0;
-    let odd = 0;
-    for (let column = 0; column < columns; column++) {
-      const pair = source[codes + i + column * rowStep]!;
-      even |= (pair & 255) << (8 * column);
-      odd |= (pair >> 8) << (8 * column);
-    }
-    target[at + 4 * i] = even;
-    target[at + 4 * i + 2] = odd;
   }
 }
 

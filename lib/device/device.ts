@@ -40,6 +40,7 @@
 import { DeviceMemoryError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import { type RowSummary, SUMMARY_NEED } from "../base/row_summary.ts";
+import type { ActivationType } from "./activations.ts";
 import { packPanel, panelBytes, sourceRowBytes, weightBytes } from "./block_formats.ts";
 import type { WeightFormat } from "./block_formats.ts";
 import type { Bucket } from "./bucket.ts";
@@ -106,6 +107,7 @@ export type { AttentionBucket, Bucket, BucketKind, BucketTables } from "./bucket
 export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_table.ts";
 export type { TraceEntry } from "./trace.ts";
 export type { RowSummary } from "../base/row_summary.ts";
+export type { ActivationType } from "./activations.ts";
 export type { WeightFormat } from "./block_formats.ts";
 export type { KernelFamily };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
@@ -120,6 +122,8 @@ export interface DeviceOptions {
   readonly limits?: KernelLimits;
   /** Most rows of output a step may ask for. Default 64. */
   readonly maxOutputRows?: number;
+  /** What activations are where they meet a quantised matrix: integers or, by default, "f32". */
+  readonly activations?: ActivationType;
   /**
    * After how many milliseconds without progress a step fails and the threads are replaced.
    * Default 30,000.
@@ -249,12 +253,16 @@ class EmulatedDevice implements Device {
   #closing: Promise<void> | undefined;
   #kernelFallbacks: readonly string[] = [];
 
-  constructor(hbm: Hbm, pes: PeGroup, maxOutputRows: number) {
+  constructor(
+    hbm: Hbm,
+    pes: PeGroup,
+    options: { readonly maxOutputRows: number; readonly activations: ActivationType },
+  ) {
     this.#hbm = hbm;
     this.#pes = pes;
     this.#wires = new WireCache({
+      ...options,
       peCount: pes.count,
-      maxOutputRows,
       matrix: (name) => this.#matrix(name),
       address: (name) => {
         const found = this.#floats.get(name);
@@ -477,7 +485,7 @@ class EmulatedDevice implements Device {
 /** Opens an emulated device. Close it, or hold it with `await using`: its threads run until then. */
 export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
   const { threads = 1, kernels = "simd", limits = DEFAULT_LIMITS, maxOutputRows = 64 } = given;
-  const { stallTimeoutMs = STALL_TIMEOUT_MS } = given;
+  const { stallTimeoutMs = STALL_TIMEOUT_MS, activations = "f32" } = given;
   if (!(stallTimeoutMs > 0)) {
     throw new RangeError(`Cannot use stallTimeoutMs ${stallTimeoutMs}: it must be greater than 0`);
   }
@@ -499,5 +507,5 @@ export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
     const started = given.startedThreads;
     pes = await ThreadedPes.start(hbm, { ...options, scratches, started, stallTimeoutMs });
   }
-  return new EmulatedDevice(hbm, pes, maxOutputRows);
+  return new EmulatedDevice(hbm, pes, { maxOutputRows, activations });
 }

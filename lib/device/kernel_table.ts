@@ -14,6 +14,11 @@
  * - matmul: four partial sums over k ≡ 0, 1, 2, 3 (mod 4), each in ascending k by fused
  *   multiply-add from +0, then ((s0 + s1) + s2) + s3. The weight is first expanded to float32
  *   exactly as its format defines it.
+ * - matmul with integer activations: products are summed exactly within each block of 32 k, and one
+ *   chain runs over the blocks, ascending, from +0. A block with weight scale d, activation scale a
+ *   (`activations.ts`) and sum s of products of codes (of q · (n − 8) for q4_0) adds to it by fused
+ *   multiply-add: total = s · (d · a) + total, s and d · a rounded to float32. For q4_1
+ *   total = m · (a · Σq) + total follows, a · Σq rounded.
  * - attention: keys in tiles of {@linkcode KV_BLOCK_SIZE} cut by position; within a tile each score
  *   is one chain over d; tiles are folded in ascending order by the online softmax.
  * - norms: an order fixed by the width alone.
@@ -21,6 +26,7 @@
  */
 
 import { CHUNK_COLUMNS, SUMMARY_TOP_COUNT } from "../base/row_summary.ts";
+import type { ActivationType } from "./activations.ts";
 import type { WeightFormat } from "./block_formats.ts";
 
 /** Tokens a KV block holds, and keys an attention tile holds. */
@@ -117,6 +123,8 @@ export interface MatmulArgs {
   readonly out: number;
   /** At least n rounded up to 8: the padding columns of the last panel are written too (zeros). */
   readonly outStride: number;
+  /** Integers, only where the weight is quantised, or float32. Default "f32". */
+  readonly activations?: ActivationType;
 }
 
 /** x[r, c] += bias[c]. */

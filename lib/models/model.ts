@@ -7,6 +7,7 @@ import {
   maxContextLength,
   maxPromptLength,
 } from "../device/bucket.ts";
+import type { ActivationType } from "../device/activations.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import {
   type Device,
@@ -22,7 +23,14 @@ import type { Checkpoint } from "./checkpoint.ts";
 import type { Architecture, ModelConfig } from "./config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { ropeTable } from "./rope.ts";
-import { deviceWeightBytes, type LoadWatch, uploadWeights, type WeightDtype } from "./weights.ts";
+import {
+  type ActivationDtype,
+  checkActivations,
+  deviceWeightBytes,
+  type LoadWatch,
+  uploadWeights,
+  type WeightDtype,
+} from "./weights.ts";
 
 /** Architecture → graph. */
 export const ARCHITECTURES: Readonly<
@@ -33,11 +41,18 @@ export const ARCHITECTURES: Readonly<
   Qwen3ForCausalLM: decoderGraph,
 };
 
+const ACTIVATIONS: Readonly<Record<ActivationDtype, ActivationType>> = {
+  float32: "f32",
+  int16: "i16",
+  int8: "i8",
+};
+
 /** How a model is put on a device. */
 export interface ModelOptions extends LoadWatch {
   readonly threads: number;
   readonly kernels: "simd" | "reference";
   readonly dtype: WeightDtype;
+  readonly activationDtype: ActivationDtype;
   readonly kvCacheBytes: number | undefined;
   readonly kvCacheDtype: "bfloat16" | "float32";
   readonly maxModelLength: number | undefined;
@@ -206,6 +221,7 @@ export class Model implements AsyncDisposable {
     }
     const graph = build(config, kv.contextLength);
     const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
+    checkActivations(checkpoint, graph, options);
     checkMemory(weightBytes, kv);
     const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
     const device = await openDevice({
@@ -214,6 +230,7 @@ export class Model implements AsyncDisposable {
       kernels: options.kernels,
       limits: kernelLimits(config),
       maxOutputRows,
+      activations: ACTIVATIONS[options.activationDtype],
     });
     const infos = [...checkpoint.tensors.values()];
     return new Model(
@@ -224,7 +241,14 @@ export class Model implements AsyncDisposable {
       kv.blockCount,
       kv.poolBytes,
       maxOutputRows,
-      [checkpoint.identity, options.dtype, kvDtype(options), options.kernels, numericsClass()],
+      [
+        checkpoint.identity,
+        options.dtype,
+        options.activationDtype,
+        kvDtype(options),
+        options.kernels,
+        numericsClass(),
+      ],
       infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
       weightBytes,
     );

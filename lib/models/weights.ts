@@ -5,6 +5,7 @@ import { invariant } from "../base/invariant.ts";
 import {
   blockElements,
   decodeRow,
+  isQuantized,
   sourceRowBytes,
   weightBytes,
   type WeightFormat,
@@ -23,6 +24,9 @@ export interface LoadWatch {
 
 /** How matrices are stored: as in the checkpoint, or all in one format. */
 export type WeightDtype = "auto" | "float32" | "bfloat16" | "float16" | "q8" | "q4";
+
+/** How activations meet quantised matrices. */
+export type ActivationDtype = "float32" | "int16" | "int8";
 
 const FORMATS: Readonly<Record<Exclude<WeightDtype, "auto">, WeightFormat>> = {
   float32: "f32",
@@ -76,6 +80,29 @@ export function deviceWeightBytes(
     }
     return sum + weightBytes(format, shape.n, shape.k);
   }, 0);
+}
+
+/**
+ * Integer activations need a product with a quantised matrix; an embedding alone is only read.
+ *
+ * @throws {InvalidParameterError} There is none.
+ */
+export function checkActivations(
+  checkpoint: Checkpoint,
+  graph: Graph,
+  options: { readonly dtype: WeightDtype; readonly activationDtype: ActivationDtype },
+): void {
+  const { dtype, activationDtype } = options;
+  if (activationDtype === "float32") return;
+  const multiplied = new Set(graph.ops.flatMap((op) => op.op === "matmul" ? [op.weight] : []));
+  const matrices = placeMatrices(checkpoint, graph, dtype);
+  if (matrices.some(({ name, format }) => multiplied.has(name) && isQuantized(format))) return;
+  throw new InvalidParameterError(
+    "activationDtype",
+    activationDtype,
+    `Cannot use activationDtype "${activationDtype}" with dtype "${dtype}": no weight of this ` +
+      `model is quantised; dtype "q8" or "q4" quantises them`,
+  );
 }
 
 function tensor(checkpoint: Checkpoint, name: string): TensorInfo {

@@ -260,7 +260,6 @@ Deno.test("Loads and stores reach their offset, lane stores their few bytes", ()
   const at = i32.const(100);
   assertEquals(lanes(v128.load32Splat(at, 1), 3), 0x85848382 | 0);
   assertEquals([0, 1].map((lane) => lanes(v128.load32Zero(at), lane)), [0x84838281 | 0, 0]);
-  assertEquals([1, 2].map((lane) => lanes(v128.load64Zero(at), lane)), [0x88878685 | 0, 0]);
 
   const store = (body: Body) => assemble(0, "none", () => body, memory)();
   store([v128.store16Lane(i32.const(204), ints([1, 0x55667788, 3, 4]), 3)]);
@@ -327,6 +326,39 @@ Deno.test("Integer lanes add, shift and compare", () => {
   assertEquals(asInts(i16x8.add(low, high)), [4, 7, 6, 5]);
   assertEquals(asInts(i16x8.maxU(low, high)), [0xfffe0003 | 0, 5, 3, 4]);
   assertEquals(asInts(i16x8.gtU(low, high)), [0xffff0000 | 0, 0, 0, 0xffff]);
+  assertEquals(asInts(i32x4.maxU(a, ints([2, 3, 4, 5]))), [2, -1, 0x7fffffff, -(2 ** 31)]);
+});
+
+Deno.test("Lanes are widened and narrowed with their sign, and cut to what fits", () => {
+  const bytes = ints([0x807f01ff, 0, 0xff, 0x02fffe00]);
+  assertEquals(asInts(i16x8.extendLowI8x16S(bytes)), [0x0001ffff, 0xff80007f | 0, 0, 0]);
+  assertEquals(asInts(i16x8.extendHighI8x16S(bytes)), [255 * 257, 0, 0xfffe0000 | 0, 0x0002ffff]);
+  const wide = ints([70_000, -70_000, -3, 40]);
+  assertEquals(asInts(i16x8.narrowI32x4S(wide, v128.zero)), [0x80007fff | 0, 0x0028fffd, 0, 0]);
+  assertEquals(asInts(i8x16.narrowI16x8S(wide, wide)), [
+    ...[0xfe80017f | 0, 0x0028fffd],
+    ...[0xfe80017f | 0, 0x0028fffd],
+  ]);
+  assertEquals(asInts(i8x16.add(ints([0x01ff02fe, 0, 0, 0]), v128.constI32(0x01010101))), [
+    0x020003ff,
+    0x01010101,
+    0x01010101,
+    0x01010101,
+  ]);
+});
+
+Deno.test("Integer products are added up by pairs and fours, floats become whole numbers", () => {
+  const words = ints([0x7fff7fff, 0xffff0002, 3, 0]);
+  assertEquals(asInts(i32x4.dotI16x8S(words, words)), [2 * 32767 ** 2, 5, 9, 0]);
+  const signed = ints([0x80808080, 0x7f7f7f7f, 0x000000ff, 0]);
+  const sevenBits = ints([0x7f7f7f7f, 0x7f7f7f7f, 0x00000005, 0]);
+  assertEquals(
+    asInts(i32x4.relaxedDotAdd(signed, sevenBits, ints([1, 2, 3, 4]))),
+    [1 - 4 * 128 * 127, 2 + 4 * 127 ** 2, -2, 4],
+  );
+  const halves = floats([0.5, 1.5, -2.5, 3.75]);
+  assertEquals(asFloats(f32x4.nearest(halves)), [0, 2, -2, 4]);
+  assertEquals(asInts(i32x4.relaxedTruncF32x4S(halves)), [0, 1, -2, 3]);
 });
 
 Deno.test("Bits are chosen by a mask, bytes by their index", () => {

@@ -93,7 +93,7 @@ Deno.test("The bytes of a panel lie where the kernels look for them", () => {
   assertEquals([...new Uint16Array(panel8.buffer, 0, 8)], order);
   for (let i = 0; i < 32; i++) {
     for (let column = 0; column < 8; column++) {
-      assertEquals(panel8[16 + 8 * i + column], 32 * (column & 3) + i);
+      assertEquals(panel8[16 + 32 * (i >> 2) + 4 * column + (i & 3)], 32 * (column & 3) + i);
     }
   }
 

@@ -150,7 +150,13 @@ async function runTiny(dir: string, threads: number, spoiled?: KernelFamily) {
     outputRows: Int32Array.of(8),
     summaryNeeds: Int32Array.of(0),
   });
-  const info = modelInfo(model, { id: "tiny", threads, dtype: "auto", hasChatTemplate: false });
+  const info = modelInfo(model, {
+    id: "tiny",
+    threads,
+    dtype: "auto",
+    activationDtype: "float32",
+    hasChatTemplate: false,
+  });
   return {
     row: rows.row(0).slice(),
     fallbacks: info.kernelFallbacks,

@@ -19,6 +19,7 @@ function target(peCount: number): CompileTarget & { arenaBytes: number[] } {
     arenaBytes,
     peCount,
     maxOutputRows: 4,
+    activations: "i8",
     address,
     matrix(name) {
       const shape = graph.weights.get(name);
@@ -43,6 +44,22 @@ const bucket = { kind: "append", batchSize: 2, attentionSize: 32, tokenCount: 8 
 
 Deno.test("The wire of the tiny graph reads as its golden file says", async () => {
   await assertGolden("wires/tiny.wire", wireText(compile(tinyGraph(), bucket, target(2))));
+});
+
+Deno.test("Integer activations go to products with quantised weights, and to no others", () => {
+  const floats = target(2);
+  const quantised: CompileTarget = {
+    ...floats,
+    matrix: (name) => ({ ...floats.matrix(name), format: name.endsWith(".o") ? "f32" : "q8_0" }),
+  };
+  const { commands } = compile(tinyGraph(), bucket, quantised);
+  const found = commands.flatMap((command) =>
+    command.op === "matmul" ? [[command.weight.format, command.activations]] : []
+  );
+  assert(found.some(([format]) => format === "f32") && found.some(([format]) => format === "q8_0"));
+  for (const [format, activations] of found) {
+    assertEquals(activations, format === "q8_0" ? "i8" : "f32");
+  }
 });
 
 Deno.test("A wire is plain data: it survives a round trip through JSON", () => {

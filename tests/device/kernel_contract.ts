@@ -1,11 +1,13 @@
 /** The contract of a kernel backend: one suite of tests that every `KernelTable` has to pass. */
 
 import { assert, assertEquals } from "@std/assert";
+import type { ActivationType } from "../../lib/device/activations.ts";
 import {
   blockElements,
   decodeRow,
   packPanel,
   panelBytes,
+  type QuantizedFormat,
   sourceRowBytes,
   weightBytes,
   type WeightFormat,
@@ -37,6 +39,9 @@ export const WEIGHT_FORMATS: readonly WeightFormat[] = [
   "q4_0",
   "q4_1",
 ];
+
+export const QUANTIZED_FORMATS: readonly QuantizedFormat[] = ["q8_0", "q4_0", "q4_1"];
+const INTEGERS = ["i16", "i8"] as const;
 
 /** The largest shapes that the suite uses. */
 export const CONTRACT_LIMITS: KernelLimits = { kMax: 1024, headDimMax: 128, headGroupMax: 8 };
@@ -81,6 +86,11 @@ export function kernelContract(
   test("matmul and embed have the bits of the reference in every format and batch", matmulBits);
   test("matmul gives a row the same bits in any batch and any split of panels", matmulInvariance);
   test("matmul fuses its multiply-add and keeps subnormal numbers", matmulRounding);
+  test("matmul with integer activations follows its definition", integerDefinition);
+  test("matmul with integer activations has the bits of the reference", integerBits);
+  test("matmul with integer activations gives a row its bits in any company", integerInvariance);
+  test("matmul with integer activations stays exact at the extremes", integerExtremes);
+  test("matmul with integer activations makes NaN of rows that are not finite", integerNaN);
   test("embed decodes the rows of its ids and no others", embedRows);
   test("takeRows copies bits", takeRowsBits);
   test("rmsNorm is close to the exact value, by groups and in place", rmsNormOracle);
@@ -272,6 +282,185 @@ function matmulRounding({ kernels, arena }: TestBed): void {
     expectSameMatrix(products, expected, `subnormal, ${rowCount} rows`);
     assert(expected.get(0, 0) !== 0, `the sums should not vanish`);
   }
+}
+
+/** Every format with both kinds of integers. */
+function eachInteger(
+  run: (format: QuantizedFormat, activations: "i16" | "i8") => void,
+): void {
+  for (const format of QUANTIZED_FORMATS) {
+    for (const activations of INTEGERS) run(format, activations);
+  }
+}
+
+/** The definition written out once more, over the checkpoint's own rows. */
+function integerDefinition({ kernels, arena }: TestBed): void {
+  eachInteger((format, activations) => {
+    arena.reset();
+    const [k, n, rowCount] = [96, 11, 5];
+    const weight = arena.weight(format, n, k);
+    const x = arena.matrix(rowCount, k).fillRandom();
+    const out = arena.matrix(rowCount, 16);
+    multiply(kernels, x, weight.panels, out, activations);
+    const range = activations === "i16" ? 32767 : format === "q8_0" ? 63 : 127;
+    for (let row = 0; row < rowCount; row++) {
+      for (let column = 0; column < n; column++) {
+        let total = 0;
+        let exact = 0;
+        let room = 0;
+        for (let start = 0; start < k; start += 32) {
+          const { d, m, codes } = weight.block(column, start / 32);
+          const values = codes.map((_, i) => x.get(row, start + i));
+          const largest = Math.max(...values.map(Math.abs));
+          const scale = Math.fround(largest / range);
+          const factor = Math.fround(range / largest);
+          const rounded = values.map((value) => nearestEven(Math.fround(value * factor)));
+          const dot = rounded.reduce((sum, code, i) => sum + code * codes[i]!, 0);
+          const sum = rounded.reduce((a, b) => a + b);
+          total = fusedMultiplyAdd(Math.fround(dot), Math.fround(d * scale), total);
+          if (m !== undefined) total = fusedMultiplyAdd(m, Math.fround(scale * sum), total);
+          values.forEach((value, i) => {
+            const w = weight.value(column, start + i);
+            exact += value * w;
+            room += Math.abs(w) * (0.51 * scale + 4e-7 * Math.abs(value));
+          });
+        }
+        const what = `${format} ${activations} at ${row}, ${column}`;
+        expectSame(out.get(row, column), total, what);
+        expectClose(total, exact, room, `${what}, beside the exact sum`);
+      }
+    }
+  });
+}
+
+function nearestEven(value: number): number {
+  const [below, above] = [Math.floor(value), Math.ceil(value)];
+  if (value - below === above - value) return below % 2 === 0 ? below : above;
+  return value - below < above - value ? below : above;
+}
+
+function integerBits({ kernels, arena, random }: TestBed): void {
+  eachInteger((format, activations) => {
+    for (const k of [32, 64, 96, 160, 576]) {
+      for (const rowCount of k === 160 ? [67] : ROW_COUNTS) {
+        arena.reset();
+        const n = k > 500 && rowCount > 8 ? 9 : random.integer(1, 28);
+        const weight = arena.weight(format, n, k).panels;
+        const x = arena.matrix(rowCount, k).fillRandom(random.pick([1, 1e-30, 3e8]));
+        // Blocks of zeros, of numbers that are too small, and of one large number.
+        for (let row = 0; row < rowCount; row++) {
+          const block = 32 * random.integer(0, k / 32);
+          const scale = random.pick([0, 2 ** -101, 2 ** -99, 1e-40]);
+          for (let i = 0; i < 32; i++) x.set(row, block + i, scale * (random.float() * 2 - 1));
+          x.set(row, 32 * random.integer(0, k / 32) + random.integer(0, 32), 1e12);
+        }
+        const expected = arena.matrix(rowCount, Math.ceil(n / 8) * 8);
+        const actual = arena.matrix(rowCount, Math.ceil(n / 8) * 8);
+        multiply(createReferenceKernels(arena.memory), x, weight, expected, activations);
+        arena.expectOnly(
+          () => multiply(kernels, x, weight, actual, activations),
+          [actual.part(0, rowCount, 0, Math.ceil(n / 8) * 8)],
+          `${format} ${activations} n ${n} k ${k} rows ${rowCount}`,
+        );
+        expectSameMatrix(
+          actual,
+          expected,
+          `${format} ${activations} n ${n} k ${k} rows ${rowCount}`,
+        );
+      }
+    }
+  });
+}
+
+function integerInvariance({ kernels, arena, random }: TestBed): void {
+  eachInteger((format, activations) => {
+    arena.reset();
+    const weight = arena.weight(format, 37, 96).panels;
+    const x = arena.matrix(67, 96).fillRandom();
+    const whole = arena.matrix(67, 40);
+    multiply(kernels, x, weight, whole, activations);
+    for (let round = 0; round < 25; round++) {
+      const rowStart = random.integer(0, 67);
+      const rowCount = round < 8 ? 1 : random.integer(1, 68 - rowStart);
+      const panelCut = random.integer(0, 6);
+      const out = arena.matrix(rowCount, 40);
+      for (const [panelStart, panelEnd] of [[panelCut, 5], [0, panelCut]] as const) {
+        kernels.matmul({
+          x: x.address + rowStart * x.stride * F32,
+          xStride: x.stride,
+          rowCount,
+          weight,
+          panelStart,
+          panelEnd,
+          out: out.address,
+          outStride: out.stride,
+          activations,
+        });
+      }
+      const what = `${format} ${activations} rows ${rowStart}+${rowCount} cut ${panelCut}`;
+      for (let row = 0; row < rowCount; row++) {
+        for (let c = 0; c < 40; c++) {
+          expectSame(out.get(row, c), whole.get(rowStart + row, c), `${what} at ${row}, ${c}`);
+        }
+      }
+    }
+  });
+}
+
+/** All codes at the ends of their ranges and activations at theirs: no sum may be cut. */
+function integerExtremes({ kernels, arena }: TestBed): void {
+  const blockBytes = { q8_0: 34, q4_0: 18, q4_1: 20 } as const;
+  eachInteger((format, activations) => {
+    for (const rowCount of [1, 2, 3, 4, 5, 8]) {
+      for (const code of format === "q8_0" ? [0x80, 0x7f, 0xff] : [0x00, 0xff, 0x0f]) {
+        arena.reset();
+        const [n, k] = [9, 64];
+        const source = new Uint8Array(n * sourceRowBytes(format, k)).fill(code);
+        const view = new DataView(source.buffer);
+        for (let at = 0; at < source.length; at += blockBytes[format]) {
+          view.setUint16(at, f32ToF16(1), true);
+          if (format === "q4_1") view.setUint16(at + 2, f32ToF16(-0.5), true);
+        }
+        const weight = arena.weightFrom(format, n, k, source);
+        const x = arena.matrix(rowCount, k);
+        for (let row = 0; row < rowCount; row++) {
+          const sign = row % 2 === 0 ? 1 : -1;
+          for (let i = 0; i < k; i++) x.set(row, i, sign * (row < 4 || i % 2 === 0 ? 1 : -1));
+        }
+        const out = arena.matrix(rowCount, 16);
+        multiply(kernels, x, weight.panels, out, activations);
+        for (let row = 0; row < rowCount; row++) {
+          let sum = 0;
+          for (let i = 0; i < k; i++) sum += x.get(row, i) * weight.value(0, i);
+          const what = `${format} ${activations} code ${code} row ${row} of ${rowCount}`;
+          expectClose(out.get(row, 0), sum, 1e-3, what);
+          expectSame(out.get(row, 8), out.get(row, 0), what);
+        }
+      }
+    }
+  });
+}
+
+function integerNaN({ kernels, arena, random }: TestBed): void {
+  eachInteger((format, activations) => {
+    for (const rowCount of [1, 2, 3, 7]) {
+      arena.reset();
+      const weight = arena.weight(format, 19, 96).panels;
+      const x = arena.matrix(rowCount, 96).fillRandom();
+      const clean = arena.matrix(rowCount, 24);
+      const out = arena.matrix(rowCount, 24);
+      multiply(kernels, x, weight, clean, activations);
+      const bad = random.integer(0, rowCount);
+      x.set(bad, random.integer(0, 96), random.pick([NaN, Infinity, -Infinity]));
+      multiply(kernels, x, weight, out, activations);
+      for (let row = 0; row < rowCount; row++) {
+        for (let c = 0; c < 24; c++) {
+          const expected = row === bad ? NaN : clean.get(row, c);
+          expectSame(out.get(row, c), expected, `${format} ${activations} at ${row}, ${c}`);
+        }
+      }
+    }
+  });
 }
 
 function embedRows({ kernels, arena, random }: TestBed): void {
@@ -951,8 +1140,10 @@ function multiply(
   x: FloatMatrix,
   weight: PanelWeight,
   out: FloatMatrix,
+  activations: ActivationType = "f32",
 ): void {
   kernels.matmul({
+    activations,
     x: x.address,
     xStride: x.stride,
     rowCount: x.rows,
@@ -1252,6 +1443,8 @@ class Arena {
     return {
       panels: { address, format, n, k },
       value: (column, i) => column < n ? values[column]![i]! : 0,
+      block: (column, block) =>
+        sourceBlock(format as QuantizedFormat, source.subarray(column * rowBytes), block),
     };
   }
 
@@ -1280,6 +1473,31 @@ interface TestWeight {
   readonly panels: PanelWeight;
   /** Padding columns are zero. */
   value(column: number, i: number): number;
+  /** Of a quantised weight: a block of a column that is no padding. */
+  block(column: number, block: number): SourceBlock;
+}
+
+/** A block as GGUF stores it: each value is d · code, plus m if there is one. */
+interface SourceBlock {
+  readonly d: number;
+  readonly m: number | undefined;
+  readonly codes: readonly number[];
+}
+
+function sourceBlock(format: QuantizedFormat, row: Uint8Array, block: number): SourceBlock {
+  const halfAt = (at: number) => new Float16Array(row.slice(at, at + 2).buffer)[0]!;
+  if (format === "q8_0") {
+    const start = 34 * block;
+    const codes = [...new Int8Array(row.slice(start + 2, start + 34).buffer)];
+    return { d: halfAt(start), m: undefined, codes };
+  }
+  const header = format === "q4_0" ? 2 : 4;
+  const start = (header + 16) * block;
+  const bytes = [...row.subarray(start + header, start + header + 16)];
+  const nibbles = [...bytes.map((byte) => byte & 15), ...bytes.map((byte) => byte >> 4)];
+  return format === "q4_0"
+    ? { d: halfAt(start), m: undefined, codes: nibbles.map((nibble) => nibble - 8) }
+    : { d: halfAt(start), m: halfAt(start + 2), codes: nibbles };
 }
 
 /** A float32 matrix in the arena. */

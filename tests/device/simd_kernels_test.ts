@@ -7,13 +7,19 @@ import { createReferenceKernels } from "../../lib/device/pe/reference.ts";
 import { ModuleBuilder, result, set } from "../../lib/device/simd/assembler.ts";
 import { Exponential } from "../../lib/device/simd/exponential.ts";
 import { f32x4 } from "../../lib/device/simd/instructions.ts";
-import { planTiles } from "../../lib/device/simd/matmul.ts";
-import { checkFusedMultiplyAdd } from "../../lib/device/simd/self_check.ts";
+import { planTiles } from "../../lib/device/simd/tile_plan.ts";
+import { integerMatmulScratchBytes } from "../../lib/device/simd/integer_matmul.ts";
+import {
+  checkByteDot,
+  checkFusedMultiplyAdd,
+  isExactDot,
+} from "../../lib/device/simd/self_check.ts";
 import { createSimdKernels, simdScratchBytes } from "../../lib/device/simd/simd.ts";
 import { InvariantError } from "../../lib/base/invariant.ts";
 import {
   CONTRACT_LIMITS,
   kernelContract,
+  QUANTIZED_FORMATS,
   Random,
   randomSeed,
   WEIGHT_FORMATS,
@@ -30,6 +36,13 @@ kernelContract(
 kernelContract(
   "simd, wide tiles",
   (memory) => createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES }, { gemm: "wide" }),
+  { reservedBytes: SCRATCH_BYTES },
+);
+
+kernelContract(
+  "simd, bytes widened to words",
+  (memory) =>
+    createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES }, { byteDot: "words" }),
   { reservedBytes: SCRATCH_BYTES },
 );
 
@@ -149,6 +162,32 @@ Deno.test("SIMD matmul and embed stay inside their operands and scratch, at the 
   }
 });
 
+Deno.test("SIMD matmul with integers fills its scratch to the brim and no further", () => {
+  const random = new Random(randomSeed());
+  const [k, rowCount] = [8192, 70];
+  runInside(
+    {
+      name: "matmul of the largest k",
+      sizes: { x: 4 * k * rowCount, weight: weightBytes("q4_1", 8, k), out: 32 * rowCount },
+      outputs: ["out"],
+      run: (kernels, at) =>
+        kernels.matmul({
+          activations: "i16",
+          x: at.x!,
+          xStride: k,
+          rowCount,
+          weight: { address: at.weight!, format: "q4_1", n: 8, k },
+          panelStart: 0,
+          panelEnd: 1,
+          out: at.out!,
+          outStride: 8,
+        }),
+    },
+    integerMatmulScratchBytes({ kMax: k, headDimMax: 8, headGroupMax: 1 }),
+    random,
+  );
+});
+
 Deno.test("SIMD matmul fills its scratch to the brim and no further", () => {
   const random = new Random(randomSeed());
   const k = 8192;
@@ -173,6 +212,42 @@ Deno.test("SIMD matmul fills its scratch to the brim and no further", () => {
     scratchBytes,
     random,
   );
+});
+
+Deno.test("SIMD matmul with integers stays inside its operands and scratch, at the end of memory", () => {
+  const random = new Random(randomSeed());
+  const limits = { kMax: 96, headDimMax: 8, headGroupMax: 1 };
+  for (const format of QUANTIZED_FORMATS) {
+    for (const activations of ["i16", "i8"] as const) {
+      for (const rowCount of [1, 2, 3, 4, 5, 11]) {
+        runInside(
+          {
+            name: `matmul ${format} ${activations} rows ${rowCount}`,
+            sizes: {
+              x: 4 * 96 * rowCount,
+              weight: weightBytes(format, 16, 96),
+              out: 64 * rowCount,
+            },
+            outputs: ["out"],
+            run: (kernels, at) =>
+              kernels.matmul({
+                activations,
+                x: at.x!,
+                xStride: 96,
+                rowCount,
+                weight: { address: at.weight!, format, n: 16, k: 96 },
+                panelStart: 0,
+                panelEnd: 2,
+                out: at.out!,
+                outStride: 16,
+              }),
+          },
+          simdScratchBytes(limits),
+          random,
+        );
+      }
+    }
+  }
 });
 
 Deno.test("SIMD attention and writeKv stay inside their operands, at the end of memory", () => {
@@ -453,6 +528,25 @@ Deno.test("checkFusedMultiplyAdd says what relaxed multiply-add does with a prod
   const difference = module.link(memory).get(madd)(1 + 2 ** -23, 1 - 2 ** -23, -1);
   assert(difference === 0 || difference === -(2 ** -46));
   assertEquals(checkFusedMultiplyAdd(), difference !== 0);
+});
+
+Deno.test("checkByteDot trusts exact sums, and none that are cut or take the wrong side", () => {
+  const exact = (a: number[], b: number[], c: number) =>
+    a.reduce((sum, value, i) => sum + value * b[i]!, c);
+  const cut = (value: number) => Math.max(-32768, Math.min(32767, value));
+  const byte = (value: number) => value << 24 >> 24;
+  assertEquals(isExactDot(exact), true);
+  const wrong: Record<string, typeof exact> = {
+    "the other side is signed": (a, b, c) => exact(a.map((v) => v & 255), b, c),
+    "two products are cut to bytes' sums": (a, b, c) =>
+      c + byte(a[0]! * b[0]! + a[1]! * b[1]!) + a[2]! * b[2]! + a[3]! * b[3]!,
+    "four products are cut to 16 bits": (a, b, c) => c + cut(exact(a, b, 0)),
+    "the addend is cut": (a, b, c) => cut(exact(a, b, c)),
+    "no addend": (a, b) => exact(a, b, 0),
+    "only the first product": (a, b, c) => c + a[0]! * b[0]!,
+  };
+  for (const [what, dot] of Object.entries(wrong)) assertEquals(isExactDot(dot), false, what);
+  assertEquals(checkByteDot(), true, "this processor's");
 });
 
 Deno.test("The exponential is right to 2e-7, and calm at both ends", () => {

@@ -19,6 +19,7 @@ const INFO: ModelInfo = {
   kernelFallbacks: [],
   threads: 2,
   dtype: "auto",
+  activationDtype: "float32",
   parameterCount: 1,
   weightBytes: 4,
   kvCacheBytes: 1024,

@@ -35,6 +35,7 @@ Deno.test("Every flag of the table is read and is in the help", () => {
     "max-waiting-requests": ["0", 0],
     "kv-cache-bytes": ["1GiB", 2 ** 30],
     "dtype": ["q8", "q8"],
+    "activation-dtype": ["int8", "int8"],
     "kv-cache-dtype": ["float32", "float32"],
     "max-batch-size": ["8", 8],
     "max-num-batched-tokens": ["256", 256],

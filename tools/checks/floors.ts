@@ -11,15 +11,21 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   "lib/base/": [],
   "lib/device/kernels/": [
     "ndarray",
-    "lib/device/{dtype,block_formats}.ts",
+    "lib/device/{dtype,block_formats,activations}.ts",
     "lib/base/row_summary.ts", // the one definition of log-sum-exp, which sampling shares
   ],
   // The door between the kernel backends and those who call them: plain descriptions.
-  "lib/device/kernel_table.ts": ["lib/device/block_formats.ts", "lib/base/row_summary.ts"],
-  "lib/device/compiler/": ["lib/base/", "lib/device/{spec,bucket,dtype,kernel_table}.ts"],
+  "lib/device/kernel_table.ts": [
+    "lib/device/{block_formats,activations}.ts",
+    "lib/base/row_summary.ts",
+  ],
+  "lib/device/compiler/": [
+    "lib/base/",
+    "lib/device/{spec,bucket,dtype,kernel_table,activations}.ts",
+  ],
   "lib/device/simd/": [
     "lib/base/",
-    "lib/device/{dtype,block_formats,kernel_table}.ts",
+    "lib/device/{dtype,block_formats,kernel_table,activations}.ts",
     "lib/device/kernels/", // self_check.ts only, see RULES
   ],
   "lib/device/pe/": [

@@ -6,6 +6,7 @@
  * 3. emit        ops → commands with addresses, barriers in between
  */
 
+import { activationsFor, type ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
 import { KV_BLOCK_SIZE, type KvCacheLayer, type PanelWeight } from "../kernel_table.ts";
 import type { Graph, ValueShape } from "./graph.ts";
@@ -19,6 +20,8 @@ export interface CompileTarget {
   readonly peCount: number;
   /** Most rows of logits a step may ask for. */
   readonly maxOutputRows: number;
+  /** What the activations are where they meet a quantised weight. */
+  readonly activations: ActivationType;
   matrix(name: string): PanelWeight;
   /** Address of a float32 vector or table. */
   address(name: string): number;
@@ -80,14 +83,17 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         out,
       };
     }
-    case "matmul":
+    case "matmul": {
+      const weight = target.matrix(op.weight);
       return {
         op: "matmul",
         rows: rowsOf(op.x),
         x: at(op.x),
-        weight: target.matrix(op.weight),
+        weight,
+        activations: activationsFor(weight.format, target.activations),
         out: at(op.out),
       };
+    }
     case "addBias":
       return { op: "addBias", rows: rowsOf(op.x), x: at(op.x), bias: target.address(op.bias) };
     case "add":

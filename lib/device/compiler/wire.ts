@@ -1,5 +1,6 @@
 /** The compiled program of one bucket: plain data that can be printed, compared and sent to a thread. */
 
+import type { ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
 import type { KvCacheLayer, PanelWeight } from "../kernel_table.ts";
 import type { RowDomain } from "./ops.ts";
@@ -43,6 +44,7 @@ export type Command =
     readonly op: "matmul";
     readonly x: Operand;
     readonly weight: PanelWeight;
+    readonly activations: ActivationType;
     readonly out: Operand;
   })
   | (OnRows & { readonly op: "addBias"; readonly x: Operand; readonly bias: number })
@@ -129,7 +131,9 @@ function commandText(command: Command): string {
       return `rmsNorm ${operand(command.out)} <- ${operand(command.x)} ${hex(command.weight)} ` +
         `groups=${command.groups} epsilon=${command.epsilon}${command.isPrivate ? " private" : ""}`;
     case "matmul":
-      return `matmul ${operand(command.out)} <- ${operand(command.x)} ${matrix(command.weight)}`;
+      return `matmul ${operand(command.out)} <- ${operand(command.x)} ${matrix(command.weight)}${
+        command.activations === "f32" ? "" : ` ${command.activations}`
+      }`;
     case "addBias":
       return `addBias ${operand(command.x)} += ${hex(command.bias)}`;
     case "add":

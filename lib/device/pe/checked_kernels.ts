@@ -11,7 +11,8 @@
  * some machine, answers would be wrong without a word.
  */
 
-import type { WeightFormat } from "../block_formats.ts";
+import type { ActivationType } from "../activations.ts";
+import { isQuantized, type WeightFormat } from "../block_formats.ts";
 import type {
   AddArgs,
   AddBiasArgs,
@@ -63,6 +64,12 @@ interface Family {
   readonly shapes: Set<number>;
 }
 
+/** The families of one weight format; the products by type of activations. */
+interface FormatFamilies {
+  readonly embed: Family;
+  readonly matmul: Readonly<Record<ActivationType, Family>>;
+}
+
 type SetProblem = (area: CheckArea) => Problem;
 
 /** A problem that was solved by both tables, and what is right. */
@@ -86,7 +93,7 @@ export class CheckedKernels implements KernelTable {
   readonly #options: CheckedKernelsOptions;
   readonly #refusals: Refusals;
   readonly #checks: Check[] = [];
-  readonly #byFormat = new Map<WeightFormat, { readonly embed: Family; readonly matmul: Family }>();
+  readonly #byFormat = new Map<WeightFormat, FormatFamilies>();
   readonly #byKvDtype = new Map<
     KvDtype,
     { readonly writeKv: Family; readonly attention: Family }
@@ -195,10 +202,11 @@ export class CheckedKernels implements KernelTable {
 
   #matmul(args: MatmulArgs): void {
     if (args.rowCount <= 0) return;
-    const { format, k } = args.weight;
+    const { activations = "f32", weight: { format, k } } = args;
     // Which kernels multiply depends on the number of rows, in ways that are their table's own.
     const shape = k * CHECK_ROWS_MAX + args.rowCount - 1;
-    this.#table(this.#ofFormat(format).matmul, shape, this.#matmulProblem, args).matmul(args);
+    const family = this.#ofFormat(format).matmul[activations];
+    this.#table(family, shape, this.#matmulProblem, args).matmul(args);
   }
 
   readonly #matmulProblem = (area: CheckArea, args: MatmulArgs): Problem =>
@@ -282,12 +290,20 @@ export class CheckedKernels implements KernelTable {
     );
   }
 
-  #ofFormat(format: WeightFormat): { readonly embed: Family; readonly matmul: Family } {
+  #ofFormat(format: WeightFormat): FormatFamilies {
     let families = this.#byFormat.get(format);
     if (families === undefined) {
+      const f32 = this.#family(`matmul.${format}`);
       families = {
         embed: this.#family(`embed.${format}`),
-        matmul: this.#family(`matmul.${format}`),
+        // Only quantised weights have kernels for integer activations.
+        matmul: isQuantized(format)
+          ? {
+            f32,
+            i16: this.#family(`matmul.${format}.i16`),
+            i8: this.#family(`matmul.${format}.i8`),
+          }
+          : { f32, i16: f32, i8: f32 },
       };
       this.#byFormat.set(format, families);
     }

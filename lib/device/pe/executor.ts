@@ -187,6 +187,7 @@ export class Executor {
           xStride: command.x.stride,
           rowCount: 0,
           weight: command.weight,
+          activations: command.activations,
           out: this.#at(command.out),
           outStride: command.out.stride,
           ...this.#panels(command.weight.n),

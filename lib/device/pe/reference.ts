@@ -1,6 +1,7 @@
 /** The plain kernel backend: addresses become `ndarray` views, and the definitions run on them. */
 
-import { panelBytes } from "../block_formats.ts";
+import { invariant } from "../../base/invariant.ts";
+import { isQuantized, panelBytes } from "../block_formats.ts";
 import { SUMMARY_NEED } from "../../base/row_summary.ts";
 import {
   type KernelTable,
@@ -10,6 +11,7 @@ import {
 } from "../kernel_table.ts";
 import { attention } from "../kernels/attention.ts";
 import { add, addBias, siluMultiply } from "../kernels/elementwise.ts";
+import { integerMatmul } from "../kernels/integer_matmul.ts";
 import { matmul, type Panels } from "../kernels/matmul.ts";
 import { countToEnd, intVector, type Matrix, matrix, vector } from "../kernels/ndarray.ts";
 import { summarizeRow } from "../kernels/summarize_rows.ts";
@@ -74,7 +76,15 @@ export function createReferenceKernels(
       const rows = { rowStart: 0, rowEnd: args.rowCount };
       const out = rowsOf(args.out, args.outStride, Math.ceil(args.weight.n / 8) * 8, rows);
       const x = rowsOf(args.x, args.xStride, args.weight.k, rows);
-      matmul(out, x, panelsOf(memory.buffer, args.weight), args);
+      const weight = panelsOf(memory.buffer, args.weight);
+      const { activations = "f32" } = args;
+      if (activations === "f32") {
+        matmul(out, x, weight, args);
+        return;
+      }
+      const { format } = weight;
+      invariant(isQuantized(format), `Integer activations meet a weight of ${format}`);
+      integerMatmul(out, x, { ...weight, format }, { ...args, activations });
     },
 
     addBias(args) {

@@ -1,12 +1,13 @@
 /** Which families of fast kernels were found wrong: shared by all elements of a device. */
 
 import { invariant } from "../../base/invariant.ts";
-import type { WeightFormat } from "../block_formats.ts";
+import type { QuantizedFormat, WeightFormat } from "../block_formats.ts";
 import type { KvDtype } from "../kernel_table.ts";
 
 /** Kernels that are refused together: one operation on one kind of stored numbers. */
 export type KernelFamily =
   | `${"embed" | "matmul"}.${WeightFormat}`
+  | `matmul.${QuantizedFormat}.${"i16" | "i8"}`
   | `${"writeKv" | "attention"}.${KvDtype}`
   | "takeRows"
   | "rmsNorm"
@@ -30,6 +31,12 @@ const FAMILIES: Readonly<Record<KernelFamily, true>> = {
   "matmul.q8_0": true,
   "matmul.q4_0": true,
   "matmul.q4_1": true,
+  "matmul.q8_0.i16": true,
+  "matmul.q8_0.i8": true,
+  "matmul.q4_0.i16": true,
+  "matmul.q4_0.i8": true,
+  "matmul.q4_1.i16": true,
+  "matmul.q4_1.i8": true,
   "writeKv.f32": true,
   "writeKv.bf16": true,
   "attention.f32": true,

@@ -1,13 +1,71 @@
 /** Code that turns float16 into float32. */
 
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
-import { f32x4, i32x4, v128 } from "./instructions.ts";
+import { f32x4, i16x8, i32x4, v128 } from "./instructions.ts";
 
 /** Where sign and magnitude of a float16 at the top of a lane are after a shift right by 3. */
 export const HALF_BITS = 0x8fffe000;
 
 /** The biases of the exponents differ by 127 − 15. */
 export const HALF_FACTOR: number = 2 ** 112;
+
+/** Emits the expansion of the scales of eight columns. */
+export interface ScaleExpander {
+  /** Constants into locals: once a function. */
+  readonly setup: Body;
+  /** Eight f16 at step + offset into two vectors; `spare` is overwritten. */
+  expandScales(
+    targets: readonly [Local<"v128">, Local<"v128">],
+    spare: Local<"v128">,
+    step: Expr<"i32">,
+    offset: number,
+  ): Body;
+}
+
+/**
+ * Takes infinities and NaN for finite numbers, which spares half of the work, and remembers whether
+ * there were any.
+ */
+export class FiniteHalfExpander implements ScaleExpander {
+  readonly setup: Body;
+  /** Before what has to be done again if there is one. */
+  readonly reset: Body;
+  /** After it: not zero if there was one. */
+  readonly found: Expr<"i32">;
+  readonly #bits: Local<"v128">;
+  readonly #factor: Local<"v128">;
+  readonly #largest: Local<"v128">;
+
+  constructor(scope: FunctionScope) {
+    this.#bits = scope.local("v128");
+    this.#factor = scope.local("v128");
+    this.#largest = scope.local("v128");
+    this.setup = [
+      set(this.#bits, v128.constI32(HALF_BITS)),
+      set(this.#factor, v128.constF32(HALF_FACTOR)),
+    ];
+    this.reset = [set(this.#largest, v128.zero)];
+    // 0xf800 is infinity doubled.
+    this.found = v128.anyTrue(i16x8.gtU(this.#largest, v128.constI32(0xf7fff7ff)));
+  }
+
+  expandScales(
+    targets: readonly [Local<"v128">, Local<"v128">],
+    spare: Local<"v128">,
+    step: Expr<"i32">,
+    offset: number,
+  ): Body {
+    const expand = (top: Expr<"v128">): Expr<"v128"> =>
+      f32x4.mul(v128.and(i32x4.shrS(top, 3), this.#bits), this.#factor);
+    return [
+      set(spare, v128.load(step, offset)),
+      // Doubled, a half loses its sign.
+      set(this.#largest, i16x8.maxU(this.#largest, i16x8.add(spare, spare))),
+      set(targets[0], expand(i32x4.shl(spare, 16))),
+      set(targets[1], expand(spare)),
+    ];
+  }
+}
 
 /**
  * Float16 to float32, times a power of two, exactly.
@@ -17,7 +75,7 @@ export const HALF_FACTOR: number = 2 ** 112;
  * biases and normalises subnormals on the way. An exponent of all ones (infinity, NaN) has to stay
  * all ones and is set by hand.
  */
-export class HalfExpander {
+export class HalfExpander implements ScaleExpander {
   /** Constants into locals: once a function. */
   readonly setup: Body;
   readonly #bits: Local<"v128">;
@@ -49,7 +107,6 @@ export class HalfExpander {
     return this.#expand(target, both);
   }
 
-  /** Eight f16 at step + offset into two vectors; `spare` is overwritten. */
   expandScales(
     targets: readonly [Local<"v128">, Local<"v128">],
     spare: Local<"v128">,

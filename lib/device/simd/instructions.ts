@@ -113,7 +113,7 @@ export const f32:
 /** Vectors of 128 bits, whatever their lanes. */
 export const v128:
   & Group<
-    "load" | "load32Splat" | "load32Zero" | "load64Zero",
+    "load" | "load32Splat" | "load32Zero",
     Load<"v128">
   >
   & Group<"and" | "or" | "xor", Binary<"v128">>
@@ -138,7 +138,6 @@ export const v128:
     load: load("v128", simd(0x00), 4),
     load32Splat: load("v128", simd(0x09), 2),
     load32Zero: load("v128", simd(0x5c), 2),
-    load64Zero: load("v128", simd(0x5d), 3),
     store: store(simd(0x0b), 4),
     store16Lane: laneStore(0x59, 1),
     store32Lane: laneStore(0x5a, 2),
@@ -163,23 +162,42 @@ export const i8x16: {
   shuffle(a: Vector, b: Vector, indices: readonly number[]): Vector;
   /** Byte i is a[indices[i]], or 0 where the index is 128 or more; indices 16–127 are not used. */
   relaxedSwizzle: Binary<"v128">;
+  add: Binary<"v128">;
+  /** The 16-bit lanes of a, then of b, cut to −128…127. */
+  narrowI16x8S: Binary<"v128">;
 } = {
   shuffle: (a, b, indices) => expression("v128", [a.code, b.code, simd(0x0d), indices]),
   relaxedSwizzle: vectorBinary(0x100),
+  add: vectorBinary(0x6e),
+  narrowI16x8S: vectorBinary(0x65),
 };
 
-/** Eight 16-bit lanes, unsigned. */
-export const i16x8: Group<"add" | "maxU" | "gtU", Binary<"v128">> = {
-  add: vectorBinary(0x8e),
-  maxU: vectorBinary(0x99),
-  gtU: vectorBinary(0x32),
-};
+/** Eight 16-bit lanes. */
+export const i16x8:
+  & Group<"add" | "maxU" | "gtU" | "narrowI32x4S", Binary<"v128">>
+  & Group<"extendLowI8x16S" | "extendHighI8x16S", Unary<"v128">> = {
+    add: vectorBinary(0x8e),
+    maxU: vectorBinary(0x99),
+    gtU: vectorBinary(0x32),
+    narrowI32x4S: vectorBinary(0x85),
+    extendLowI8x16S: vectorUnary(0x87),
+    extendHighI8x16S: vectorUnary(0x88),
+  };
 
 /** Four 32-bit integer lanes; comparisons give all ones or zero. */
 export const i32x4:
-  & Group<"add" | "sub" | "eq" | "ltS" | "gtS" | "gtU", Binary<"v128">>
+  & Group<"add" | "sub" | "eq" | "ltS" | "gtS" | "gtU" | "maxU", Binary<"v128">>
   & Group<"shl" | "shrS" | "shrU", Shift>
   & {
+    /** Of eight products of signed 16-bit lanes the sums of neighbours. */
+    dotI16x8S: Binary<"v128">;
+    /**
+     * c + the sums of four neighbours among the products of signed bytes of a and bytes of b that
+     * are 0…127; what other bytes of b give is up to the implementation.
+     */
+    relaxedDotAdd(a: Vector, b: Vector, c: Vector): Vector;
+    /** Floats to integers, towards zero; what does not fit is up to the implementation. */
+    relaxedTruncF32x4S: Unary<"v128">;
     splat(a: I32): Vector;
     extractLane(a: Vector, lane: number): Expr<"i32">;
   } = {
@@ -189,6 +207,10 @@ export const i32x4:
     ltS: vectorBinary(0x39),
     gtS: vectorBinary(0x3b),
     gtU: vectorBinary(0x3c),
+    maxU: vectorBinary(0xb9),
+    dotI16x8S: vectorBinary(0xba),
+    relaxedDotAdd: vectorTernary(0x113),
+    relaxedTruncF32x4S: vectorUnary(0x101),
     shl: shift(0xab),
     shrS: shift(0xac),
     shrU: shift(0xad),
@@ -199,7 +221,7 @@ export const i32x4:
 /** Four float lanes; comparisons give all ones or zero. */
 export const f32x4:
   & Group<"add" | "sub" | "mul" | "div" | "pmin" | "pmax" | "lt" | "eq", Binary<"v128">>
-  & Group<"sqrt" | "neg" | "convertI32x4S", Unary<"v128">>
+  & Group<"sqrt" | "neg" | "nearest" | "convertI32x4S", Unary<"v128">>
   & {
     splat(a: Expr<"f32">): Vector;
     extractLane(a: Vector, lane: number): Expr<"f32">;
@@ -216,6 +238,7 @@ export const f32x4:
     eq: vectorBinary(0x41),
     sqrt: vectorUnary(0xe3),
     neg: vectorUnary(0xe1),
+    nearest: vectorUnary(0x6a),
     convertI32x4S: vectorUnary(0xfa),
     splat: (a) => expression("v128", [a.code, simd(0x13)]),
     extractLane: (a, lane) => expression("f32", [a.code, simd(0x1f), lane]),

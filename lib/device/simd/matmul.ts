@@ -1,13 +1,15 @@
 /** The matmul of the kernel table: which kernel for how many rows, and how rows are cut into tiles. */
 
-import { panelBytes, type WeightFormat } from "../block_formats.ts";
+import { isQuantized, panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import { compileGemm, EXPAND_ROWS_MIN, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
+import { type ByteDot, IntegerMatmul, integerMatmulScratchBytes } from "./integer_matmul.ts";
 import { type Candidate, chooseFastest, type GemmName } from "./kernel_choice.ts";
 import { type CompileCount, KernelCache } from "./kernel_cache.ts";
 import { compilePack, type Pack, packedTileBytes, TILE_ROWS_MAX } from "./pack.ts";
+import { planTiles } from "./tile_plan.ts";
 import { invariant } from "../../base/invariant.ts";
 
 /** Packed activations should stay in a second-level cache of one mebibyte next to the weights. */
@@ -30,32 +32,24 @@ const WIDE_ROWS_MIN = 16;
 /** The shape that both kinds of tiles are timed on: whole tiles of either, all in scratch. */
 const RACE = { rows: 30, k: 256, panels: 2 } as const;
 
-/** How the kernel for many rows is chosen: fixed by name, or timed by a clock. */
+/** Which of several kernels with the same bits are used: fixed by name, or found out here. */
 export interface MatmulOptions {
+  /** For many rows. Default: the faster one. */
   readonly gemm?: GemmName;
+  /** For integer activations of eight bits. Default: bytes, if the processor gets them right. */
+  readonly byteDot?: ByteDot;
+  /** The clock that they are timed by. */
   readonly now?: () => number;
 }
 
 /** Bytes of scratch that {@linkcode Matmul} needs. */
 export function matmulScratchBytes(limits: KernelLimits): number {
   const rowBytes = 4 * limits.kMax;
-  return wideExpandedBytes(limits.kMax) +
-    Math.max(PACKED_BYTES_WANTED, (PACKED_ROWS_MIN + TILE_ROWS_PADDING) * rowBytes);
-}
-
-/** `large` tiles of smallRows + 1 rows, then `small` tiles of smallRows. */
-export interface TilePlan {
-  readonly smallRows: number;
-  readonly large: number;
-  readonly small: number;
-}
-
-/** As few tiles as possible, and all nearly alike: from three rows on, none has less than three. */
-export function planTiles(rowCount: number, rowsMax: number = TILE_ROWS_MAX): TilePlan {
-  const tiles = Math.ceil(rowCount / rowsMax);
-  const smallRows = Math.floor(rowCount / tiles);
-  const large = rowCount - smallRows * tiles;
-  return { smallRows, large, small: tiles - large };
+  return Math.max(
+    wideExpandedBytes(limits.kMax) +
+      Math.max(PACKED_BYTES_WANTED, (PACKED_ROWS_MIN + TILE_ROWS_PADDING) * rowBytes),
+    integerMatmulScratchBytes(limits),
+  );
 }
 
 /** Where a panel's weights become float32: before its tiles, or inside them if the format allows. */
@@ -68,6 +62,7 @@ export class Matmul {
   readonly #gemm: KernelCache<[WeightFormat, number, number, ExpansionName], Gemm>;
   readonly #gemmWide: KernelCache<[WeightFormat, number, number], Gemm>;
   readonly #pack: KernelCache<[number, number], Pack>;
+  readonly #integers: IntegerMatmul;
   readonly #memory: WebAssembly.Memory;
   readonly #now: (() => number) | undefined;
   #chosen: GemmName | undefined;
@@ -82,6 +77,7 @@ export class Matmul {
     this.#now = options.now;
     this.#chosen = options.gemm;
     this.#scratch = scratch;
+    this.#integers = new IntegerMatmul(memory, scratch, compiled, options.byteDot);
     this.#gemv = new KernelCache(compiled, (format, k) => compileGemv(memory, format, k));
     this.#gemm = new KernelCache(compiled, (format, k, smallRows, expansion) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
@@ -96,9 +92,15 @@ export class Matmul {
   }
 
   run(args: MatmulArgs): void {
-    const { rowCount, weight, panelStart, panelEnd } = args;
+    const { rowCount, weight, panelStart, panelEnd, activations = "f32" } = args;
     const panelCount = panelEnd - panelStart;
     if (rowCount <= 0 || panelCount <= 0) return;
+    if (activations !== "f32") {
+      const { format } = weight;
+      invariant(isQuantized(format), `Integer activations meet a weight of ${format}`);
+      this.#integers.run({ ...args, activations, weight: { ...weight, format } });
+      return;
+    }
     const panel = weight.address + panelStart * panelBytes(weight.format, weight.k);
     const out = args.out + panelStart * 32;
     if (rowCount === 1) {

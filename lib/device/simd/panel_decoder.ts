@@ -106,6 +106,14 @@ export function mayDoubt(format: WeightFormat): boolean {
 
 const NOTHING: Body = [];
 
+/** k of a group of codes, one byte each in every lane. */
+const GROUP_K = 4;
+
+/** The k of a block in classes 0 and 1 (mod 4), or 2 and 3. */
+function classPair(pair: 0 | 1): number[] {
+  return ascending(QUANT_BLOCK).filter((i) => i % 4 >> 1 === pair);
+}
+
 /** 0, 1, 2, … */
 function ascending(stepK: number): number[] {
   return Array.from({ length: stepK }, (_, i) => i);
@@ -200,26 +208,33 @@ function decodeFiniteF16(scope: FunctionScope, stepK: number): PanelDecoder {
 
 /**
  * w = d · q. A byte moved to the top of its lane is q · 2^24 as an integer, in one instruction; the
- * scales carry the 2^−24. Both products are exact: 8 and 11 significant bits.
+ * scales carry the 2^−24. Both products are exact: 8 and 11 significant bits. Two classes of k are
+ * worked through before the other two, so that the swizzles of two are enough at a time.
  */
 function decodeQ8(scope: FunctionScope): PanelDecoder {
   const halves = new HalfExpander(scope, 2 ** -24);
   const scales = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
-  const lowBytes = scope.local("v128");
-  const highBytes = scope.local("v128");
-  const codes = scope.local("v128");
-  const toTop = (first: number): Expr<"v128"> =>
-    v128.constBytes([0, 1, 2, 3].flatMap((lane) => [0x80, 0x80, 0x80, first + lane]));
+  const swizzles = scope.locals("v128", GROUP_K);
+  const codes = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+  const toTop = (u: number): Expr<"v128"> =>
+    v128.constBytes([0, 1, 2, 3].flatMap((lane) => [0x80, 0x80, 0x80, 4 * lane + u]));
+  const weight = (i: number, half: 0 | 1): Expr<"v128"> => {
+    const top = i8x16.relaxedSwizzle(codes[half], swizzles[i % GROUP_K] as Local<"v128">);
+    return f32x4.mul(f32x4.convertI32x4S(top), scales[half]);
+  };
   return {
     stepK: QUANT_BLOCK,
     stepBytes: 16 + 8 * QUANT_BLOCK,
-    order: ascending(QUANT_BLOCK),
-    setup: [halves.setup, set(lowBytes, toTop(0)), set(highBytes, toTop(4))],
-    begin: (step) => halves.expandScales(scales, codes, step, 0),
+    order: [...classPair(0), ...classPair(1)],
+    setup: [halves.setup, swizzles.map((swizzle, u) => set(swizzle, toTop(u)))],
+    begin: (step) => halves.expandScales(scales, codes[0], step, 0),
     weights: (step, i) => ({
-      prepare: [set(codes, v128.load64Zero(step, 16 + 8 * i))],
-      low: f32x4.mul(f32x4.convertI32x4S(i8x16.relaxedSwizzle(codes, lowBytes)), scales[0]),
-      high: f32x4.mul(f32x4.convertI32x4S(i8x16.relaxedSwizzle(codes, highBytes)), scales[1]),
+      // The first of a pair loads for both.
+      prepare: i % 2 === 1
+        ? NOTHING
+        : codes.map((half, h) => set(half, v128.load(step, 16 + 32 * (i >> 2) + 16 * h))),
+      low: weight(i, 0),
+      high: weight(i, 1),
     }),
   };
 }
@@ -273,9 +288,6 @@ function decodeQ4Sum(scope: FunctionScope): PanelDecoder {
   ]);
 }
 
-/** k of a group of nibbles, one byte each in every lane. */
-const GROUP_K = 4;
-
 /**
  * w = d · q + minimum, with groups of nibbles from byte `header` of a block on.
  *
@@ -309,11 +321,10 @@ function decodeNibbles(
   };
   const weight = (mask: Local<"v128">, half: 0 | 1): Expr<"v128"> =>
     f32x4.relaxedMadd(f32x4.convertI32x4S(v128.and(group, mask)), scales[half], minima[half]);
-  const classes = (pair: number) => ascending(QUANT_BLOCK).filter((i) => i % 4 >> 1 === pair);
   return {
     stepK: QUANT_BLOCK,
     stepBytes: header + 4 * QUANT_BLOCK,
-    order: [...classes(0), ...classes(1)],
+    order: [...classPair(0), ...classPair(1)],
     setup: [
       halves.setup,
       set(lowMask, v128.constI32(0x0f)),

@@ -1,0 +1,154 @@
+/** The matmul with integer activations: rows are quantised into scratch, then multiplied. */
+
+import { panelBytes, type QuantizedFormat } from "../block_formats.ts";
+import type { ActivationType } from "../activations.ts";
+import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
+import type { Gemm } from "./gemm.ts";
+import {
+  compileIntegerGemm,
+  INTEGER_TILE_ROWS_MAX,
+  integerGemmScratchBytes,
+} from "./integer_gemm.ts";
+import { compileIntegerGemv, type IntegerGemv } from "./integer_gemv.ts";
+import {
+  compileQuantizeRows,
+  integerCodes,
+  integerRowBytes,
+  type QuantizeRows,
+} from "./integer_rows.ts";
+import { type CompileCount, KernelCache } from "./kernel_cache.ts";
+import { checkByteDot } from "./self_check.ts";
+import { planTiles } from "./tile_plan.ts";
+import { invariant } from "../../base/invariant.ts";
+
+/** Quantised rows should stay in a second-level cache of one mebibyte next to the weights. */
+const ROW_BYTES_WANTED = 480 * 1024;
+/** Yet a panel should serve that many rows. */
+const ROWS_MIN = 32;
+
+/** How bytes are multiplied: by the processor's dot product, or widened to words, with equal bits. */
+export type ByteDot = "bytes" | "words";
+
+/** A matmul that this file can do. */
+export type IntegerMatmulArgs = MatmulArgs & {
+  readonly weight: { readonly format: QuantizedFormat };
+  readonly activations: IntegerActivations;
+};
+
+type IntegerActivations = Exclude<ActivationType, "f32">;
+type Key = [QuantizedFormat, IntegerActivations, number];
+
+/** Bytes of scratch that {@linkcode IntegerMatmul} needs. */
+export function integerMatmulScratchBytes({ kMax }: KernelLimits): number {
+  const k = Math.ceil(kMax / 32) * 32;
+  const tilesMin = ROWS_MIN / INTEGER_TILE_ROWS_MAX;
+  return integerGemmScratchBytes(k) +
+    Math.max(ROW_BYTES_WANTED, tilesMin * integerRowBytes(16, 4, k));
+}
+
+/** Multiplies with kernels that are compiled when a format, activations and k are first seen. */
+export class IntegerMatmul {
+  readonly #scratch: { readonly address: number; readonly sizeBytes: number };
+  readonly #gemv: KernelCache<Key, IntegerGemv>;
+  readonly #gemm: KernelCache<[...Key, smallRows: number], Gemm>;
+  readonly #quantize: KernelCache<[...Key, rows: number], QuantizeRows>;
+  #byteDot: ByteDot | undefined;
+
+  /** `byteDot`: by default the processor is asked whether its dot product of bytes is right. */
+  constructor(
+    memory: WebAssembly.Memory,
+    scratch: { readonly address: number; readonly sizeBytes: number },
+    compiled: CompileCount,
+    byteDot?: ByteDot,
+  ) {
+    this.#scratch = scratch;
+    this.#byteDot = byteDot;
+    this.#gemv = new KernelCache(
+      compiled,
+      (format, activations, k) =>
+        compileIntegerGemv(memory, { format, codes: this.#codes(format, activations), k }),
+    );
+    this.#gemm = new KernelCache(compiled, (format, activations, k, smallRows) => {
+      const shape = { format, codes: this.#codes(format, activations), k };
+      const largeRows = Math.min(smallRows + 1, INTEGER_TILE_ROWS_MAX);
+      return compileIntegerGemm(memory, shape, { smallRows, largeRows });
+    });
+    this.#quantize = new KernelCache(
+      compiled,
+      (format, activations, k, rows) =>
+        compileQuantizeRows(memory, this.#codes(format, activations), k, rows),
+    );
+  }
+
+  run(args: IntegerMatmulArgs): void {
+    const { rowCount, weight: { format, k }, activations } = args;
+    if (rowCount === 1) return this.#multiplyRow(args);
+    const { bits } = this.#codes(format, activations);
+    const rowsMax = this.#blockRowsMax(bits, k);
+    const blockCount = Math.ceil(rowCount / rowsMax);
+    for (let block = 0; block < blockCount; block++) {
+      const rowStart = Math.floor(rowCount * block / blockCount);
+      const rowEnd = Math.floor(rowCount * (block + 1) / blockCount);
+      this.#multiplyBlock(args, bits, rowStart, rowEnd);
+    }
+  }
+
+  #multiplyRow({ x, weight, activations, panelStart, panelEnd, out }: IntegerMatmulArgs): void {
+    const { format, k } = weight;
+    const row = this.#scratch.address;
+    const { bits } = this.#codes(format, activations);
+    this.#requireScratch(integerRowBytes(bits, 1, k), k);
+    this.#quantize.get(format, activations, k, 1)(x, 0, row, 1);
+    const panel = weight.address + panelStart * panelBytes(format, k);
+    this.#gemv.get(format, activations, k)(
+      panel,
+      row,
+      out + 32 * panelStart,
+      panelEnd - panelStart,
+    );
+  }
+
+  #multiplyBlock(args: IntegerMatmulArgs, bits: 8 | 16, rowStart: number, rowEnd: number): void {
+    const { activations, panelStart, panelEnd } = args;
+    const { format, k, address } = args.weight;
+    const { smallRows, large, small } = planTiles(rowEnd - rowStart, INTEGER_TILE_ROWS_MAX);
+    const shared = this.#scratch.address;
+    const rows = shared + integerGemmScratchBytes(k);
+    const xStride = 4 * args.xStride;
+    const outStride = 4 * args.outStride;
+    const x = args.x + rowStart * xStride;
+    const quantize = (tileRows: number): QuantizeRows =>
+      this.#quantize.get(format, activations, k, tileRows);
+    if (large > 0) quantize(smallRows + 1)(x, xStride, rows, large);
+    const smallX = x + large * (smallRows + 1) * xStride;
+    const smallTiles = rows + large * integerRowBytes(bits, 4, k);
+    quantize(smallRows)(smallX, xStride, smallTiles, small);
+    const panel = address + panelStart * panelBytes(format, k);
+    const out = args.out + 32 * panelStart + rowStart * outStride;
+    const gemm = this.#gemm.get(format, activations, k, smallRows);
+    gemm(rows, panel, out, outStride, panelEnd - panelStart, large, small, shared);
+  }
+
+  #codes(format: QuantizedFormat, activations: IntegerActivations) {
+    this.#byteDot ??= checkByteDot() ? "bytes" : "words";
+    return integerCodes(format, activations, this.#byteDot === "bytes");
+  }
+
+  /** Rows that are quantised at once; they fill tiles of four, or nearly. */
+  #blockRowsMax(bits: 8 | 16, k: number): number {
+    const tileBytes = integerRowBytes(bits, INTEGER_TILE_ROWS_MAX, k);
+    const room = Math.floor((this.#scratch.sizeBytes - integerGemmScratchBytes(k)) / tileBytes);
+    const tilesMin = ROWS_MIN / INTEGER_TILE_ROWS_MAX;
+    const wanted = Math.max(Math.floor(ROW_BYTES_WANTED / tileBytes), tilesMin);
+    const tiles = Math.min(room, wanted);
+    this.#requireScratch(integerGemmScratchBytes(k) + tileBytes, k);
+    return tiles * INTEGER_TILE_ROWS_MAX;
+  }
+
+  #requireScratch(bytes: number, k: number): void {
+    const { sizeBytes } = this.#scratch;
+    if (bytes > sizeBytes) {
+      invariant(false, `A scratch of ${sizeBytes} bytes is too small for a matmul of k ${k}`);
+    }
+  }
+}
