@@ -217,17 +217,20 @@ function matmulBits({ kernels, arena, random }: TestBed): void {
   }
 }
 
+/** Rows of the largest batch whose parts are compared. */
+const BATCH_ROWS = 70;
+
 function matmulInvariance({ kernels, arena, random }: TestBed): void {
   for (const format of WEIGHT_FORMATS) {
     arena.reset();
     const k = 96;
     const weight = arena.weight(format, 37, k).panels;
-    const x = arena.matrix(33, k).fillRandom();
-    const whole = arena.matrix(33, 40);
+    const x = arena.matrix(BATCH_ROWS, k).fillRandom();
+    const whole = arena.matrix(BATCH_ROWS, 40);
     multiply(kernels, x, weight, whole);
     for (let round = 0; round < 25; round++) {
-      const rowStart = random.integer(0, 33);
-      const rowCount = round < 8 ? 1 : random.integer(1, 34 - rowStart);
+      const rowStart = random.integer(0, BATCH_ROWS);
+      const rowCount = round < 8 ? 1 : random.integer(1, BATCH_ROWS + 1 - rowStart);
       const panelCut = random.integer(0, 6);
       const out = arena.matrix(rowCount, 40);
       for (const [panelStart, panelEnd] of [[panelCut, 5], [0, panelCut]] as const) {

@@ -116,6 +116,7 @@ function defineGemm(
     expanded,
   ) => {
     const weights = scope.local("i32");
+    const next = scope.local("i32");
     const smallPacked = scope.local("i32");
     const smallOut = scope.local("i32");
     const { classBytes } = classDistances(direct, k);
@@ -124,20 +125,17 @@ function defineGemm(
     const runClass = (c: number): Body => {
       const at = i32.add(weights, c * classBytes);
       const first = c === 0 ? 1 : 0;
+      // A quarter of the next panel for each class; there is room for what comes of it where panels
+      // that are read as they are do not get expanded.
+      const ahead = [i32.add(next, c * (panelBytes(format, k) / CLASS_COUNT)), expanded] as const;
+      const largeAt = i32.add(packed, c * largeClassBytes);
+      const smallAt = i32.add(smallPacked, c * smallClassBytes);
       return [
         large === undefined ? [] : when(largeTiles, [
-          call(large, i32.add(packed, c * largeClassBytes), at, out, outStride, largeTiles, first),
+          call(large, largeAt, at, out, outStride, largeTiles, first, ...ahead),
         ]),
         when(smallTiles, [
-          call(
-            small,
-            i32.add(smallPacked, c * smallClassBytes),
-            at,
-            smallOut,
-            outStride,
-            smallTiles,
-            first,
-          ),
+          call(small, smallAt, at, smallOut, outStride, smallTiles, first, ...ahead),
         ]),
       ];
     };
@@ -149,6 +147,9 @@ function defineGemm(
       setI32(smallOut, i32.add(out, i32.mul(i32.mul(largeTiles, largeRows), outStride))),
       doWhile(
         panelCount,
+        // The last panel has none after it that must be there.
+        setI32(next, panel),
+        when(i32.gtS(panelCount, 1), [increment(next, panelBytes(format, k))]),
         expand === undefined
           ? setI32(weights, panel)
           : [call(expand, panel, expanded), setI32(weights, expanded)],
@@ -165,17 +166,28 @@ function defineGemm(
 /** k of one class that an iteration of a tile's loop covers. */
 const UNROLL = 4;
 
+/** (packed, weights, out, outStride, tileCount, first, ahead, sink) */
+type TilesRef = FunctionRef<
+  readonly ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"],
+  "none"
+>;
+
 /**
- * (packed, weights, out, outStride, tileCount, first): one class of k for a run of tiles. `packed`
- * and `weights` point at the class; the sums replace the output if `first`, else are added to it.
+ * One class of k for a run of tiles. `packed` and `weights` point at the class; the sums replace the
+ * output if `first`, else are added to it.
+ *
+ * A panel that is read as it is comes from memory while its first class is worked on, and waiting
+ * for it would idle the multipliers for as long. So the first tile of each class reads a word of
+ * every line of the panel after it, from `ahead` on, which has it in the cache when its turn comes;
+ * `sink` gets a word that depends on them all, or V8 would leave out the reads.
  */
 function defineTiles(
   module: ModuleBuilder,
   direct: "f32" | "bf16" | undefined,
   k: number,
   rows: number,
-): FunctionRef<readonly ["i32", "i32", "i32", "i32", "i32", "i32"], "none"> {
-  const params = ["i32", "i32", "i32", "i32", "i32", "i32"] as const;
+): TilesRef {
+  const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
   return module.define(`tiles${rows}`, params, "none", (
     scope,
     packed,
@@ -184,6 +196,8 @@ function defineTiles(
     outStride,
     tileCount,
     first,
+    ahead,
+    sink,
   ) => {
     const loader = createEightLoader(direct ?? "f32", scope);
     const { stepBytes } = classDistances(direct, k);
@@ -196,6 +210,11 @@ function defineTiles(
     const weightsAt = scope.local("i32");
     const weightsEnd = scope.local("i32");
     const packedStep = 4 * packedRowWidth(rows);
+    const readAhead = direct === undefined ? undefined : {
+      word: scope.local("i32"),
+      /** Bytes of the next panel for each turn of the loop; 0 after the first tile. */
+      step: scope.local("i32"),
+    };
 
     const multiplyRow = (row: number, value: Expr<"v128">): Body => {
       const [a, b] = [sums[2 * row] as Local<"v128">, sums[2 * row + 1] as Local<"v128">];
@@ -219,6 +238,10 @@ function defineTiles(
       setI32(weightsEnd, i32.add(weights, (classK - rest) * stepBytes)),
       doWhile(
         i32.ne(weightsAt, weightsEnd),
+        readAhead === undefined ? [] : [
+          setI32(readAhead.word, i32.or(readAhead.word, i32.load(ahead))),
+          increment(ahead, readAhead.step),
+        ],
         steps(UNROLL),
         increment(weightsAt, UNROLL * stepBytes),
         increment(packedAt, UNROLL * packedStep),
@@ -233,6 +256,7 @@ function defineTiles(
       ]);
     return [
       loader.setup,
+      readAhead === undefined ? [] : setI32(readAhead.step, UNROLL * stepBytes / CLASS_COUNT),
       doWhile(
         tileCount,
         sums.map((sum) => set(sum, v128.zero)),
@@ -246,8 +270,13 @@ function defineTiles(
           storeRows((sum, offset) => f32x4.add(v128.load(out, offset), sum)),
         ),
         increment(packed, packedTileBytes(rows, k)),
+        // Back to the last line that was read: one more may be outside the memory.
+        readAhead === undefined
+          ? []
+          : [increment(ahead, i32.sub(0, readAhead.step)), setI32(readAhead.step, 0)],
         increment(tileCount, -1),
       ),
+      readAhead === undefined ? [] : i32.store(sink, readAhead.word),
     ];
   });
 }
