@@ -1,0 +1,17 @@
+/** What a part of the bench is given, and what it is to return. */
+
+import type { ModelFiles } from "../models/model_files.ts";
+import type { PartFindings } from "../report/results.ts";
+
+/** How to measure. */
+export interface PartOptions {
+  /** Rounds in which what is compared takes turns. */
+  readonly rounds: number;
+  /** The model in every format. */
+  readonly models: ModelFiles;
+  /** Tells the reader how it goes. */
+  readonly say: (text: string) => void;
+}
+
+/** One part. */
+export type MeasurePart = (options: PartOptions) => Promise<PartFindings>;
