@@ -42,8 +42,8 @@ export type Activations = "f32" | "i16" | "i8";
 
 /** One thing to time. */
 export type Run =
-  /** The multiply-add loop, on every worker. */
-  | { readonly kind: "peak" }
+  /** The multiply-add loop, on every worker; as long as what it is held against, to be as disturbed. */
+  | { readonly kind: "peak"; readonly iterations: number }
   /** Reads the weights of the products and does nothing else. */
   | { readonly kind: "read" }
   /** Multiplies; `workers` of them share the panels. */
@@ -64,6 +64,8 @@ export type Run =
 /** Runs that take turns. */
 export interface Job {
   readonly weight: { readonly format: WeightFormat; readonly n: number; readonly k: number };
+  /** Whether it is one weight over and over, so that caches hold it, or one after another. */
+  readonly isResident: boolean;
   /** Panels that one call multiplies with; divides those of a weight. */
   readonly callPanels: number;
   /** Calls of a sample: short samples are what can be quiet. */
@@ -73,9 +75,6 @@ export interface Job {
   readonly wanted: number;
   readonly limitMs: number;
 }
-
-/** Iterations of the peak loop in a sample. */
-export const PEAK_ITERATIONS = 20_000;
 
 /** What a worker is sent first. */
 export interface Start {

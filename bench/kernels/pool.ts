@@ -126,7 +126,7 @@ export class KernelPool implements Disposable {
         const together = [sample, ...others.map((samples) => samples[i] as Sample)];
         return {
           ms: Math.max(...together.map(({ ms }) => ms)),
-          quiet: together.every(({ quiet }) => quiet),
+          slowness: Math.max(...together.map(({ slowness }) => slowness)),
         };
       }));
     });

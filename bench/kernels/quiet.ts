@@ -10,18 +10,23 @@ import type { Loop } from "./loops.ts";
 
 const CALIBRATION_ITERATIONS = 3000;
 const TOLERANCE = 1.08;
-/** Fewer quiet samples than that, and the noisy ones are counted in. */
+/** With fewer quiet samples than that, the quarter that was disturbed least counts instead. */
 const QUIET_MIN = 5;
 
-/** A time in ms, and whether nobody disturbed it. */
+/** A time in ms, and how slow the core was around it: 1 is the best that was ever seen of it. */
 export interface Sample {
   readonly ms: number;
-  readonly quiet: boolean;
+  readonly slowness: number;
+}
+
+/** Whether nobody disturbed a sample. */
+export function isQuiet({ slowness }: Sample): boolean {
+  return slowness < TOLERANCE;
 }
 
 /** What samples come to. */
 export interface Timing {
-  /** Median of the quiet samples; of all where there are too few quiet ones. */
+  /** Median of the quiet samples; of the least disturbed where there are too few quiet ones. */
   readonly ms: number;
   readonly quietCount: number;
   readonly count: number;
@@ -37,7 +42,7 @@ export class QuietClock {
   }
 
   /** How slow the core is right now, over the best that was ever seen; the better of two tries. */
-  slowness(): number {
+  #slowness(): number {
     return Math.min(this.#calibrate(), this.#calibrate()) / this.#best;
   }
 
@@ -51,27 +56,29 @@ export class QuietClock {
 
   /** Times one call. */
   sample(run: () => void): Sample {
-    const before = this.slowness();
+    const before = this.#slowness();
     const start = performance.now();
     run();
     const ms = performance.now() - start;
-    return { ms, quiet: Math.max(before, this.slowness()) < TOLERANCE };
+    return { ms, slowness: Math.max(before, this.#slowness()) };
   }
 
   /** The same of a call that answers later. */
   async sampleAsync(run: () => Promise<unknown>): Promise<Sample> {
-    const before = this.slowness();
+    const before = this.#slowness();
     const start = performance.now();
     await run();
     const ms = performance.now() - start;
-    return { ms, quiet: Math.max(before, this.slowness()) < TOLERANCE };
+    return { ms, slowness: Math.max(before, this.#slowness()) };
   }
 }
 
 /** The median that counts. */
 export function summarize(samples: readonly Sample[]): Timing {
-  const quiet = samples.filter((sample) => sample.quiet);
-  const used = quiet.length >= QUIET_MIN ? quiet : samples;
+  const quiet = samples.filter(isQuiet);
+  const byDisturbance = samples.toSorted((a, b) => a.slowness - b.slowness);
+  const quarter = Math.max(QUIET_MIN, Math.ceil(samples.length / 4));
+  const used = quiet.length >= QUIET_MIN ? quiet : byDisturbance.slice(0, quarter);
   return {
     ms: median(used.map(({ ms }) => ms)),
     quietCount: quiet.length,

@@ -4,19 +4,10 @@ import { panelBytes, weightBytes } from "../../lib/device/block_formats.ts";
 import { f32ToBf16 } from "../../lib/device/dtype.ts";
 import type { AttentionArgs, KernelTable } from "../../lib/device/kernel_table.ts";
 import { createSimdKernels } from "../../lib/device/simd/simd.ts";
-import {
-  type Job,
-  LAYOUT,
-  type Outcome,
-  PEAK_ITERATIONS,
-  type Run,
-  share,
-  type Start,
-  type Work,
-} from "./job.ts";
+import { type Job, LAYOUT, type Outcome, type Run, share, type Start, type Work } from "./job.ts";
 import { compileCalibration, compilePeak, compileRead, type Loop, READ_STEP } from "./loops.ts";
 import { Meeting } from "./meeting.ts";
-import { QuietClock, type Sample } from "./quiet.ts";
+import { isQuiet, QuietClock, type Sample } from "./quiet.ts";
 
 interface Scope {
   onmessage: ((event: MessageEvent<Start | Work>) => void) | null;
@@ -60,7 +51,7 @@ class KernelWorker {
     const isLeader = this.#start.index === 0;
     const wantsMore = () =>
       performance.now() < deadline &&
-      samples.some((list) => list.filter(({ quiet }) => quiet).length < job.wanted);
+      samples.some((list) => list.filter(isQuiet).length < job.wanted);
     while (this.#meeting.decide(isLeader ? wantsMore() : undefined)) {
       works.forEach((work, i) => {
         this.#meeting.meet();
@@ -74,7 +65,7 @@ class KernelWorker {
     const { index } = this.#start;
     switch (run.kind) {
       case "peak":
-        return () => void this.#peak(PEAK_ITERATIONS);
+        return () => void this.#peak(run.iterations);
       case "read":
         return this.#calls(job, this.#start.count, (start, end) => void this.#read(start, end));
       case "multiply":
@@ -111,13 +102,15 @@ class KernelWorker {
 
   /** A sample: this worker's share of the next calls' panels, in whole steps of `step` bytes. */
   #calls(
-    { weight: { format, n, k }, callPanels, calls }: Job,
+    { weight: { format, n, k }, isResident, callPanels, calls }: Job,
     workers: number,
     call: (start: number, end: number) => void,
     step: number = READ_STEP,
   ): () => void {
     const size = panelBytes(format, k);
-    const copies = Math.floor((LAYOUT.end - LAYOUT.weights) / weightBytes(format, n, k));
+    const copies = isResident
+      ? 1
+      : Math.floor((LAYOUT.end - LAYOUT.weights) / weightBytes(format, n, k));
     const callCount = copies * Math.floor(n / 8 / callPanels);
     const [first, last] = share(callPanels, this.#start.index, workers);
     const length = Math.floor((last - first) * size / step) * step;

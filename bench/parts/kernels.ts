@@ -5,7 +5,7 @@
 
 import { panelBytes, type WeightFormat } from "../../lib/device/block_formats.ts";
 import { checkFusedMultiplyAdd } from "../../lib/device/simd/self_check.ts";
-import { type Activations, type Job, PEAK_ITERATIONS, type Run } from "../kernels/job.ts";
+import type { Activations, Job, Run } from "../kernels/job.ts";
 import { PEAK_FLOPS } from "../kernels/loops.ts";
 import { KernelMemory, KernelPool } from "../kernels/pool.ts";
 import type { Timing } from "../kernels/quiet.ts";
@@ -14,9 +14,6 @@ import { memoryMode } from "../report/goals.ts";
 import type { Finding, PartFindings, Table } from "../report/results.ts";
 import { measureOnnx } from "./onnx.ts";
 import type { PartOptions } from "./part.ts";
-
-/** Operations or bytes a millisecond. */
-type Rate = number;
 
 interface Shape {
   readonly k: number;
@@ -73,22 +70,39 @@ const multiply = (rowCount: number, workers = 1, activations: Activations = "f32
   activations,
 });
 
-const peakRate = ({ ms }: Timing): Rate => PEAK_ITERATIONS * PEAK_FLOPS / ms;
-
+/** Operations of a product with so many rows. */
 function flops({ callPanels, calls, weight: { k } }: Job, rowCount: number): number {
   return 2 * rowCount * 8 * callPanels * calls * k;
+}
+
+/** Times products of so many rows, and gives the share of the multiply-add loop that each reaches. */
+async function sharesOfPeak(
+  pool: KernelPool,
+  job: Omit<Job, "runs">,
+  rowCounts: readonly number[],
+): Promise<{ readonly shares: readonly number[]; readonly timings: readonly Timing[] }> {
+  const whole = { ...job, runs: [] };
+  const iterations = Math.round(flops(whole, Math.min(...rowCounts)) / PEAK_FLOPS);
+  const runs: Run[] = [{ kind: "peak", iterations }, ...rowCounts.map((count) => multiply(count))];
+  const [peak, ...timings] = await pool.time({ ...job, runs }) as [Timing, ...Timing[]];
+  const rate = iterations * PEAK_FLOPS / peak.ms;
+  const shares = timings.map(({ ms }, i) => rounded(flops(whole, rowCounts[i]!) / ms / rate));
+  return { shares, timings };
 }
 
 /** Calls of about so many bytes of weights; all panels of a weight, or an even part of them. */
 function jobOf(
   { k, n }: Shape,
   format: WeightFormat,
-  runs: readonly Run[],
-  { bytes, parts = 1 }: { readonly bytes: number; readonly parts?: number },
-): Job {
+  { bytes, parts = 1, isResident = false }: {
+    readonly bytes: number;
+    readonly parts?: number;
+    readonly isResident?: boolean;
+  },
+): Omit<Job, "runs"> {
   const callPanels = n / 8 / parts;
   const calls = Math.max(1, Math.round(bytes / (callPanels * panelBytes(format, k))));
-  return { weight: { format, n, k }, callPanels, calls, runs, ...SAMPLING };
+  return { weight: { format, n, k }, isResident, callPanels, calls, ...SAMPLING };
 }
 
 /** Products of 20 rows and more are bound by multiplications. */
@@ -98,12 +112,8 @@ async function manyRows(pool: KernelPool, say: (text: string) => void): Promise<
   for (const format of ["bf16", "f16", "f32", "q8_0", "q4_0", "q4_1"] as const) {
     for (const shape of SHAPES) {
       // A third of the panels a call, or a sample would be too long to be left in peace.
-      const runs: Run[] = [{ kind: "peak" }, ...MANY_ROWS.map((count) => multiply(count))];
-      const job = jobOf(shape, format, runs, { bytes: 0, parts: 3 });
-      const [peak, ...timings] = await pool.time(job) as [Timing, ...Timing[]];
-      const shares = timings.map(({ ms }, i) =>
-        rounded(flops(job, MANY_ROWS[i]!) / ms / peakRate(peak))
-      );
+      const job = jobOf(shape, format, { bytes: 0, parts: 3, isResident: true });
+      const { shares, timings } = await sharesOfPeak(pool, job, MANY_ROWS);
       say(`GEMM ${format} ${shapeName(shape)}: ${shares.join(", ")} (${quietness(timings)})`);
       rows.push([format, shapeName(shape), ...shares]);
       if (format === "bf16" || format === "f16" || format === "f32") {
@@ -115,7 +125,7 @@ async function manyRows(pool: KernelPool, say: (text: string) => void): Promise<
   const table = {
     title: "Products of many rows",
     text:
-      "One thread, weights from memory: share of a loop of nothing but 128-bit multiply-adds. " +
+      "One thread, one weight over and over: share of a loop of nothing but 128-bit multiply-adds. " +
       "The goals take the lower of the two.",
     columns: ["weights", "k×n", ...MANY_ROWS.map((m) => `m = ${m}`)],
     rows,
@@ -130,14 +140,10 @@ function quietness(timings: readonly Timing[]): string {
 
 /** Few rows share one stream of weights. */
 async function fewRows(pool: KernelPool, say: (text: string) => void): Promise<Partial> {
-  const byShape: number[][] = [];
+  const byShape: (readonly number[])[] = [];
   for (const shape of SHAPES) {
-    const runs: Run[] = [{ kind: "peak" }, ...FEW_ROWS.map((count) => multiply(count))];
-    const job = jobOf(shape, "bf16", runs, { bytes: 0 });
-    const [peak, ...timings] = await pool.time(job) as [Timing, ...Timing[]];
-    const shares = timings.map(({ ms }, i) =>
-      rounded(flops(job, FEW_ROWS[i]!) / ms / peakRate(peak))
-    );
+    const job = jobOf(shape, "bf16", { bytes: 0 });
+    const { shares, timings } = await sharesOfPeak(pool, job, FEW_ROWS);
     say(`small batches ${shapeName(shape)}: ${shares.join(", ")} (${quietness(timings)})`);
     byShape.push(shares);
   }
@@ -177,7 +183,8 @@ async function oneRow(
 ): Promise<Partial> {
   const findings: Finding[] = [];
   const rows: (string | number)[][] = [];
-  const reads: Rate[] = [];
+  /** Bytes a millisecond. */
+  const reads: number[] = [];
   for (const { format, goal } of ONE_ROW) {
     const integers = (["i16", "i8"] as const).filter((activations) =>
       format.startsWith("q") && memory.offers(format, activations)
@@ -188,8 +195,8 @@ async function oneRow(
         { kind: "read" },
         ...variants.map((activations) => multiply(1, THREADS, activations)),
       ];
-      const job = jobOf(shape, format, runs, { bytes: ONE_ROW_BYTES });
-      const [read, ...timings] = await pool.time(job) as [Timing, ...Timing[]];
+      const job = jobOf(shape, format, { bytes: ONE_ROW_BYTES });
+      const [read, ...timings] = await pool.time({ ...job, runs }) as [Timing, ...Timing[]];
       const bytes = job.calls * job.callPanels * panelBytes(format, shape.k);
       reads.push(bytes / read.ms);
       const shares = timings.map(({ ms }) => rounded(read.ms / ms));
@@ -239,8 +246,8 @@ function bestVariant(
 /** Work that is shared by two should take half the time. */
 async function twoOverOne(pool: KernelPool, say: (text: string) => void): Promise<Partial> {
   const runs: Run[] = [multiply(64, 1), multiply(64, THREADS)];
-  const job = jobOf({ k: 576, n: 3072 }, "bf16", runs, { bytes: 0, parts: 3 });
-  const [one, two] = await pool.time(job) as [Timing, Timing];
+  const job = jobOf({ k: 576, n: 3072 }, "bf16", { bytes: 0, parts: 3, isResident: true });
+  const [one, two] = await pool.time({ ...job, runs }) as [Timing, Timing];
   const value = rounded(one.ms / two.ms);
   say(`two workers over one: ${value} (${quietness([one, two])})`);
   const goal = "two workers over one, GEMM";
@@ -259,15 +266,15 @@ const ATTENTION_CASES = [
 async function attention(pool: KernelPool, say: (text: string) => void): Promise<Partial> {
   const rows: (string | number)[][] = [];
   for (const run of ATTENTION_CASES) {
-    const runs: Run[] = [{ kind: "peak" }, { kind: "attend", ...run }];
-    const job = jobOf({ k: 576, n: 576 }, "bf16", runs, { bytes: 0 });
-    const [peak, timing] = await pool.time({ ...job, wanted: 15, limitMs: 1500 }) as [
-      Timing,
-      Timing,
-    ];
     const { context, rowCount, dtype } = run;
     const keys = rowCount * (context + context - rowCount + 1) / 2;
-    const share = rounded(4 * keys * 576 / timing.ms / peakRate(peak));
+    const operations = 4 * keys * 576;
+    const iterations = Math.round(operations / PEAK_FLOPS);
+    const runs: Run[] = [{ kind: "peak", iterations }, { kind: "attend", ...run }];
+    const job = jobOf({ k: 576, n: 576 }, "bf16", { bytes: 0 });
+    const limits = { wanted: 15, limitMs: 1500 };
+    const [peak, timing] = await pool.time({ ...job, runs, ...limits }) as [Timing, Timing];
+    const share = rounded(operations / timing.ms * peak.ms / (iterations * PEAK_FLOPS));
     say(`attention ${dtype}, ${rowCount} rows of ${context}: ${share}`);
     rows.push([dtype, `${context}`, `${rowCount}`, share]);
   }

@@ -8,7 +8,7 @@ import * as web from "onnxruntime-web";
 import { packPanel, panelBytes } from "../../lib/device/block_formats.ts";
 import { createSimdKernels } from "../../lib/device/simd/simd.ts";
 import { compileCalibration } from "../kernels/loops.ts";
-import { QuietClock, type Sample, summarize } from "../kernels/quiet.ts";
+import { isQuiet, QuietClock, type Sample, summarize } from "../kernels/quiet.ts";
 import { matmulModel } from "./onnx_model.ts";
 import type { OnnxReport, OnnxRow } from "./onnx_report.ts";
 
@@ -119,7 +119,6 @@ async function compare(rowCount: number, k: number, n: number): Promise<OnnxRow>
   }
   const samples = products.map((): Sample[] => []);
   const deadline = performance.now() + LIMIT_MS;
-  const isQuiet = (sample: Sample) => sample.quiet;
   while (
     performance.now() < deadline && samples.some((list) => list.filter(isQuiet).length < WANTED)
   ) {
