@@ -78,12 +78,15 @@ async function bench({ parts, rounds, docs }: Job): Promise<void> {
   for (const part of parts) {
     const started = Temporal.Now.instant();
     say(`== ${part}`);
-    const found = await MEASURE[part]({ rounds, models, say: (text) => say(`   ${text}`) });
+    const clock = () => `${Temporal.Now.instant().since(started).total("seconds").toFixed(0)} s`;
+    const found = await MEASURE[part]({
+      ...{ rounds, models },
+      say: (text) => say(`${clock().padStart(7)}  ${text}`),
+    });
     const date = started.toString({ smallestUnit: "second" });
     performance = mergePart(performance, part, found, { date, machine, rounds });
     await writeReport(performance, docs);
-    const elapsed = Temporal.Now.instant().since(started).total("seconds");
-    say(`== ${part}: ${elapsed.toFixed(0)} s`);
+    say(`== ${part}: ${clock()}`);
   }
 }
 

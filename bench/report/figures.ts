@@ -18,7 +18,7 @@ export function rounded(value: number): number {
   return Number(value.toPrecision(3));
 }
 
-/** 1.8 → "1.80", 0.916 → "0.92", 512 → "512". */
+/** 1.8 → "1.80", 0.9163 → "0.916", 512 → "512". */
 export function written(value: number): string {
-  return Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(2);
+  return Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }

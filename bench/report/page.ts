@@ -48,6 +48,9 @@ const TITLES: Readonly<Record<PartName, string>> = {
   http: "Over HTTP",
 };
 
+/** Parts that take as many samples as they need. */
+const WITHOUT_ROUNDS: readonly PartName[] = ["kernels", "engine"];
+
 /** The page; a chart of the goals comes on top of those of the parts. */
 export function writePage(performance: Performance): string {
   return [
@@ -58,7 +61,7 @@ export function writePage(performance: Performance): string {
     goalsTable(performance.goals),
     ...PARTS.flatMap((part) => {
       const record = performance.parts[part];
-      return record === undefined ? [] : section(TITLES[part], record);
+      return record === undefined ? [] : section(part, record);
     }),
     TAIL,
   ].join("\n\n");
@@ -101,36 +104,40 @@ function goalsChart(goals: readonly GoalRecord[]): Chart {
 function goalsTable(goals: readonly GoalRecord[]): string {
   const rows = goals.map((goal) => [
     goal.name,
-    goal.value === null ? "–" : withUnit(goal.value, goal),
-    goal.gate === null ? "–" : `${sign(goal)} ${withUnit(goal.gate, goal)}`,
-    goal.stretch === null ? "–" : `${sign(goal)} ${withUnit(goal.stretch, goal)}`,
+    goal.value === null ? "–" : withUnit(written(goal.value), goal),
+    limitText(goal.gate, goal),
+    limitText(goal.stretch, goal),
     goal.skipped !== undefined ? "skipped" : goal.met ? "yes" : "**no**",
     [goal.note, goal.skipped].filter((part) => part !== undefined).join("; "),
   ]);
   return markdownTable(["goal", "value", "gate", "stretch", "met", "note"], rows);
 }
 
-const sign = ({ better }: GoalRecord): string => better === "more" ? "≥" : "≤";
-
-function withUnit(value: number, { unit }: GoalRecord): string {
-  return unit === undefined ? written(value) : `${written(value)} ${unit}`;
+function limitText(limit: number | null, goal: GoalRecord): string {
+  if (limit === null) return "–";
+  return `${goal.better === "more" ? "≥" : "≤"} ${withUnit(`${limit}`, goal)}`;
 }
 
-function section(title: string, record: PartRecord): string[] {
+function withUnit(value: string, { unit }: GoalRecord): string {
+  return unit === undefined ? value : `${value} ${unit}`;
+}
+
+function section(part: PartName, record: PartRecord): string[] {
   return [
-    `## ${title}`,
-    provenance(record),
+    `## ${TITLES[part]}`,
+    provenance(part, record),
     ...record.tables.flatMap(tableSection),
     ...record.charts.map(image),
   ];
 }
 
-function provenance({ date, machine, rounds, facts }: PartRecord): string {
+function provenance(part: PartName, { date, machine, rounds, facts }: PartRecord): string {
+  const effort = WITHOUT_ROUNDS.includes(part) ? "" : `; rounds: ${rounds}`;
   const memory = Math.round(machine.memoryBytes / 2 ** 30);
   const known = Object.entries(facts).map(([name, value]) => `- ${name}: ${value}`);
   return [
     `Measured on ${date.slice(0, 10)}: ${machine.cores} cores of ${machine.processor}, ${memory} ` +
-    `GiB, ${machine.system}, Deno ${machine.deno} (V8 ${machine.v8}); ${rounds} rounds.`,
+    `GiB, ${machine.system}, Deno ${machine.deno} (V8 ${machine.v8})${effort}.`,
     ...(known.length === 0 ? [] : ["", ...known]),
   ].join("\n");
 }
