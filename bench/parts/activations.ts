@@ -1,7 +1,7 @@
 /** Which activations a quantised format is judged with: the fastest whose perplexity still counts. */
 
 import { Contestant } from "../contestants/contestant.ts";
-import { bestThreads, Seeds, speed, type Task } from "../contestants/speed.ts";
+import { Seeds, speed, type Task } from "../contestants/speed.ts";
 import type { ModelFormat } from "../models/model_files.ts";
 import type { PartOptions } from "./part.ts";
 
@@ -102,7 +102,8 @@ export async function chooseVariant(
   let best = { speed: -Infinity, variant: exact };
   for (const variant of counted.length > 0 ? counted : integers) {
     const setting = { seeds, threads: variant.threads };
-    await bestThreads(variant.engine, task, { seeds, threads: [variant.threads] });
+    // The first run of a shape compiles what later ones find compiled.
+    await speed(variant.engine, task, setting);
     const tried = await speed(variant.engine, task, setting);
     if (tried > best.speed) best = { speed: tried, variant };
   }

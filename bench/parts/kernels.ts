@@ -11,9 +11,9 @@ import { KernelMemory, KernelPool } from "../kernels/pool.ts";
 import type { Timing } from "../kernels/quiet.ts";
 import { median, rounded } from "../report/figures.ts";
 import { memoryMode } from "../report/goals.ts";
-import type { Finding, PartFindings, Table } from "../report/results.ts";
+import type { Finding, PartFindings } from "../report/results.ts";
 import { measureOnnx } from "./onnx.ts";
-import type { PartOptions } from "./part.ts";
+import type { PartOptions, Share } from "./part.ts";
 
 interface Shape {
   readonly k: number;
@@ -35,7 +35,7 @@ const SAMPLING = { wanted: 25, limitMs: 4000 } as const;
 /** Everything about kernels. */
 export async function measureKernels({ say }: PartOptions): Promise<PartFindings> {
   const memory = new KernelMemory();
-  const parts: Partial[] = [];
+  const parts: Share[] = [];
   {
     using one = await KernelPool.start(memory, 1);
     parts.push(await manyRows(one, say), await fewRows(one, say), await attention(one, say));
@@ -54,13 +54,6 @@ export async function measureKernels({ say }: PartOptions): Promise<PartFindings
       ...Object.assign({}, ...parts.map(({ facts }) => facts ?? {})),
     },
   };
-}
-
-/** What one of the measurements here finds. */
-export interface Partial {
-  readonly findings: readonly Finding[];
-  readonly tables: readonly Table[];
-  readonly facts?: PartFindings["facts"];
 }
 
 const multiply = (rowCount: number, workers = 1, activations: Activations = "f32"): Run => ({
@@ -106,7 +99,7 @@ function jobOf(
 }
 
 /** Products of 20 rows and more are bound by multiplications. */
-async function manyRows(pool: KernelPool, say: (text: string) => void): Promise<Partial> {
+async function manyRows(pool: KernelPool, say: (text: string) => void): Promise<Share> {
   const findings: Finding[] = [];
   const rows: (string | number)[][] = [];
   for (const format of ["bf16", "f16", "f32", "q8_0", "q4_0", "q4_1"] as const) {
@@ -139,7 +132,7 @@ function quietness(timings: readonly Timing[]): string {
 }
 
 /** Few rows share one stream of weights. */
-async function fewRows(pool: KernelPool, say: (text: string) => void): Promise<Partial> {
+async function fewRows(pool: KernelPool, say: (text: string) => void): Promise<Share> {
   const byShape: (readonly number[])[] = [];
   for (const shape of SHAPES) {
     const job = jobOf(shape, "bf16", { bytes: 0 });
@@ -180,7 +173,7 @@ async function oneRow(
   memory: KernelMemory,
   pool: KernelPool,
   say: (text: string) => void,
-): Promise<Partial> {
+): Promise<Share> {
   const findings: Finding[] = [];
   const rows: (string | number)[][] = [];
   /** Bytes a millisecond. */
@@ -244,7 +237,7 @@ function bestVariant(
 }
 
 /** Work that is shared by two should take half the time. */
-async function twoOverOne(pool: KernelPool, say: (text: string) => void): Promise<Partial> {
+async function twoOverOne(pool: KernelPool, say: (text: string) => void): Promise<Share> {
   const runs: Run[] = [multiply(64, 1), multiply(64, THREADS)];
   const job = jobOf({ k: 576, n: 3072 }, "bf16", { bytes: 0, parts: 3, isResident: true });
   const [one, two] = await pool.time({ ...job, runs }) as [Timing, Timing];
@@ -263,7 +256,7 @@ const ATTENTION_CASES = [
 ] as const;
 
 /** Attention of one layer beside the multiply-add loop. */
-async function attention(pool: KernelPool, say: (text: string) => void): Promise<Partial> {
+async function attention(pool: KernelPool, say: (text: string) => void): Promise<Share> {
   const rows: (string | number)[][] = [];
   for (const run of ATTENTION_CASES) {
     const { context, rowCount, dtype } = run;

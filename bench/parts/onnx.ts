@@ -1,15 +1,15 @@
 /** onnxruntime's products beside ours, on the same shapes in the same process. */
 
 import type { OnnxReport } from "../peers/onnx_report.ts";
+import { runPeer } from "../peers/peer_process.ts";
 import { rounded } from "../report/figures.ts";
 import type { Table } from "../report/results.ts";
-import type { Partial } from "./kernels.ts";
-import { runPeer } from "../peers/peer_process.ts";
+import type { Share } from "./part.ts";
 
 const GOAL = "over onnxruntime-web, GEMM m ≥ 64";
 
 /** Runs the comparison in a process of its own, which is the one that downloads the peers. */
-export async function measureOnnx(say: (text: string) => void): Promise<Partial> {
+export async function measureOnnx(say: (text: string) => void): Promise<Share> {
   const outcome = await runPeer("onnx.ts");
   if ("failure" in outcome) {
     say(`onnxruntime: ${outcome.failure}`);

@@ -1,7 +1,7 @@
 /** What a part of the bench is given, and what it is to return. */
 
 import type { ModelFiles } from "../models/model_files.ts";
-import type { PartFindings } from "../report/results.ts";
+import type { Finding, PartFindings, Table } from "../report/results.ts";
 
 /** How to measure. */
 export interface PartOptions {
@@ -15,3 +15,10 @@ export interface PartOptions {
 
 /** One part. */
 export type MeasurePart = (options: PartOptions) => Promise<PartFindings>;
+
+/** What one of several measurements of a part finds. */
+export interface Share {
+  readonly findings: readonly Finding[];
+  readonly tables: readonly Table[];
+  readonly facts?: PartFindings["facts"];
+}

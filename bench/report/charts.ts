@@ -75,29 +75,31 @@ function legend(name: string, index: number, count: number, color: string): stri
 
 const BAR_HEIGHT = 16;
 const BAR_PITCH = 26;
-const BAR_LABELS = 330;
+/** Pixels of a character, generously. */
+const CHARACTER = 6.9;
 const BAR_VALUES = 52;
 
 function drawBars(chart: BarChart): string {
   const largest = Math.max(chart.mark, ...chart.bars.map(({ value }) => value));
   const bottom = MARGIN.top + BAR_PITCH * chart.bars.length;
-  const length = (value: number) => (value / largest) * (WIDTH - BAR_LABELS - BAR_VALUES);
-  const mark = BAR_LABELS + length(chart.mark);
+  const left = 16 + CHARACTER * Math.max(...chart.bars.map(({ name }) => name.length), 10);
+  const length = (value: number) => (value / largest) * (WIDTH - left - BAR_VALUES);
+  const mark = left + length(chart.mark);
   return svg(bottom + MARGIN.bottom, chart.title, [
     ...chart.bars.flatMap(({ name, value }, index) => {
       const y = MARGIN.top + BAR_PITCH * index;
       const color = value >= chart.mark ? COLORS[2] : COLORS[1];
       return [
-        text(name, BAR_LABELS - 8, y + BAR_HEIGHT - 3, "end"),
-        `<rect x="${BAR_LABELS}" y="${y}" width="${
+        text(name, left - 8, y + BAR_HEIGHT - 3, "end"),
+        `<rect x="${round(left)}" y="${y}" width="${
           round(length(value))
         }" height="${BAR_HEIGHT}" rx="2" fill="${color}" />`,
-        text(written(value), BAR_LABELS + length(value) + 6, y + BAR_HEIGHT - 3, "start"),
+        text(written(value), left + length(value) + 6, y + BAR_HEIGHT - 3, "start"),
       ];
     }),
     line("mark", [mark, MARGIN.top - 6], [mark, bottom]),
     text(written(chart.mark), mark, bottom + 18, "middle"),
-    text(chart.x.label, (BAR_LABELS + WIDTH) / 2, bottom + 40, "middle"),
+    text(chart.x.label, (left + WIDTH) / 2, bottom + 40, "middle"),
   ]);
 }
 
