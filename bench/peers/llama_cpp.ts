@@ -5,7 +5,7 @@
  * is timed. What the library computes is held against ours by "predict".
  */
 
-import { answerQuestions, type Answers, type Question } from "../protocol.ts";
+import { answerQuestions, type Answers, type Question } from "../contestants/protocol.ts";
 import {
   Batch,
   type KvType,
@@ -38,6 +38,7 @@ function answer(question: Question): Answers[keyof Answers] {
         engine: `llama.cpp ${library.version}`,
         weightBytes: model.sizeBytes,
         threads: [1, 2],
+        system: library.systemInfo(),
       };
     case "prefill":
       return prefill(question.prompt, question.threads);

@@ -121,6 +121,7 @@ const FREE_THREADPOOL = { parameters: ["pointer"], result: "void" } as const;
 
 const LLAMA_SYMBOLS = {
   llama_version: { parameters: [], result: "pointer" },
+  llama_print_system_info: { parameters: [], result: "pointer" },
   llama_backend_init: { parameters: [], result: "void" },
   llama_log_set: { parameters: ["pointer", "pointer"], result: "void" },
   llama_model_default_params: { parameters: [], result: MODEL_PARAMS },
@@ -266,6 +267,12 @@ export class LlamaLibrary {
     for (const [name, found, wanted] of expected) {
       check(found === wanted, `the default of ${name} is ${found} where ${wanted} is expected`);
     }
+  }
+
+  /** Which instructions the CPU code was built for. */
+  systemInfo(): string {
+    const text = this.#llama.symbols.llama_print_system_info();
+    return text === null ? "unknown" : Deno.UnsafePointerView.getCString(text).trim();
   }
 
   /** Loads a GGUF file. */

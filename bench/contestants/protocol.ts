@@ -1,7 +1,7 @@
 /**
  * What the bench asks of an engine under test, and what it answers: one JSON object a line, over
- * standard input and output. Ours (`engine_process.ts`) and llama.cpp (`peers/llama_cpp.ts`) are
- * two processes that speak the same lines, so neither can be asked for anything the other is not.
+ * standard input and output. Ours (`ours.ts`) and peers
+ * (`peers/llama_cpp.ts`, `peers/wllama.ts`) are processes that speak the same lines, so neither can be asked for anything the other is not.
  */
 
 /** How keys and values are stored. */
@@ -14,8 +14,8 @@ export type Question =
     readonly ask: "load";
     readonly path: string;
     readonly kvType: KvType;
-    /** What the engine offers besides; llama.cpp has none of it. */
-    readonly options?: Readonly<Record<string, unknown>>;
+    /** What our engine offers besides; peers have none of it. */
+    readonly options?: Readonly<Record<string, string | number | boolean>>;
   }
   /** Runs a prompt that was never seen before, up to its first token. */
   | { readonly ask: "prefill"; readonly prompt: readonly number[]; readonly threads: number }
@@ -39,6 +39,8 @@ export interface Answers {
     readonly weightBytes: number;
     /** Thread counts that `threads` may name. */
     readonly threads: readonly number[];
+    /** What the engine says about the instructions it uses. */
+    readonly system?: string;
   };
   readonly prefill: { readonly ms: number };
   readonly decode: { readonly ms: number; readonly tokens: number };

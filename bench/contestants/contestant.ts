@@ -1,5 +1,7 @@
 /** An engine under test, in a process of its own, as the bench talks to it. */
 
+import { resolveOptions } from "../../lib/options.ts";
+import { peerArguments } from "../peers/peer_process.ts";
 import type { Answers, Question, Reply } from "./protocol.ts";
 
 const HERE = new URL(".", import.meta.url);
@@ -25,21 +27,22 @@ export class Contestant implements AsyncDisposable {
   /** Our engine; `v8Flags` are those of a user who opted in to unsafe ones. */
   static ours(v8Flags: readonly string[] = []): Contestant {
     const flags = v8Flags.length === 0 ? [] : [`--v8-flags=${v8Flags.join(",")}`];
-    return new Contestant(["run", "-A", "-q", ...flags, `${HERE.pathname}engine_process.ts`]);
+    return new Contestant(["run", "-A", "-q", ...flags, `${HERE.pathname}ours.ts`]);
+  }
+
+  /** Whether our engine has integer activations. */
+  static offersActivations(): boolean {
+    return "activationDtype" in resolveOptions({});
   }
 
   /** llama.cpp, through its C API. */
   static llamaCpp(): Contestant {
-    const config = `${HERE.pathname}peers/deno.json`;
-    return new Contestant([
-      "run",
-      "-A",
-      "-q",
-      "--no-check",
-      "--config",
-      config,
-      `${HERE.pathname}peers/llama_cpp.ts`,
-    ]);
+    return new Contestant(peerArguments("llama_cpp.ts"));
+  }
+
+  /** wllama, in a browser without a window. */
+  static wllama(): Contestant {
+    return new Contestant(peerArguments("wllama.ts"));
   }
 
   /** Asks, and waits for the answer. */

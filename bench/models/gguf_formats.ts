@@ -2,17 +2,16 @@
  * One model in several weight formats: a GGUF file written again with its matrices in another
  * format, so that two engines can be given the very same bytes.
  *
- * Metadata is copied byte for byte. Vectors stay float32. Numbers are rounded as llama.cpp's own
- * quantiser rounds them.
+ * Metadata is copied byte for byte. Vectors stay float32.
  */
 
-import { decodeRow, sourceRowBytes, type WeightFormat } from "../lib/device/block_formats.ts";
-import { f32ToBf16, f32ToF16 } from "../lib/device/dtype.ts";
-import { FileSource } from "../lib/models/formats/byte_source.ts";
-import { type GgufTensor, readGgufHeader } from "../lib/models/formats/gguf.ts";
+import { sourceRowBytes, type WeightFormat } from "../../lib/device/block_formats.ts";
+import { RowConverter } from "../../lib/device/requantize.ts";
+import { FileSource } from "../../lib/models/formats/byte_source.ts";
+import { type GgufTensor, readGgufHeader } from "../../lib/models/formats/gguf.ts";
 
 /** Formats that can be written, with the number that the file gives them. */
-const TYPE_IDS = { bf16: 30, q8_0: 8, q4_0: 2 } as const;
+const TYPE_IDS = { f32: 0, bf16: 30, q8_0: 8, q4_0: 2 } as const;
 
 /** A format that can be written. */
 export type TargetFormat = keyof typeof TYPE_IDS;
@@ -34,7 +33,8 @@ const FILE_TYPE_IDS: Readonly<Record<string, number>> = {
   BF16: 30,
 };
 const ALIGNMENT = 32;
-const BLOCK = 32;
+/** Rows that are converted at a time. */
+const ROWS_AT_ONCE = 64;
 
 /** What becomes of a tensor: its own type, or the target's. */
 function targetOf(tensor: GgufTensor, target: TargetFormat): TargetFormat | undefined {
@@ -151,63 +151,20 @@ function convertTensor(
     );
   }
   const k = tensor.shape.at(-1) as number;
-  const rows = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  const rowCount = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
   const rowBytes = sourceRowBytes(format, k);
   const outBytes = sourceRowBytes(target, k);
-  const out = new Uint8Array(rows * outBytes);
-  for (let row = 0; row < rows; row++) {
-    const values = decodeRow(format, k, bytes.subarray(row * rowBytes, (row + 1) * rowBytes));
-    encodeRow(target, values, out.subarray(row * outBytes, (row + 1) * outBytes));
+  const out = new Uint8Array(rowCount * outBytes);
+  const converter = new RowConverter(format, target, k, ROWS_AT_ONCE);
+  for (let row = 0; row < rowCount; row += ROWS_AT_ONCE) {
+    const count = Math.min(ROWS_AT_ONCE, rowCount - row);
+    const source = bytes.subarray(row * rowBytes, (row + count) * rowBytes);
+    out.set(converter.convert(source, count), row * outBytes);
+  }
+  if (converter.badValue !== undefined) {
+    throw new RangeError(`Cannot store ${converter.badValue} of "${tensor.name}" as ${target}`);
   }
   return out;
-}
-
-/** Stores a row of numbers in a format. */
-export function encodeRow(format: TargetFormat, values: Float32Array, out: Uint8Array): void {
-  const view = new DataView(out.buffer, out.byteOffset, out.byteLength);
-  switch (format) {
-    case "bf16":
-      values.forEach((value, i) => view.setUint16(2 * i, f32ToBf16(value), true));
-      break;
-    case "q8_0":
-      for (let from = 0, at = 0; from < values.length; from += BLOCK, at += 34) {
-        encodeQ8Block(values.subarray(from, from + BLOCK), view, at);
-      }
-      break;
-    case "q4_0":
-      for (let from = 0, at = 0; from < values.length; from += BLOCK, at += 18) {
-        encodeQ4Block(values.subarray(from, from + BLOCK), view, at);
-      }
-      break;
-    default:
-      format satisfies never;
-  }
-}
-
-/** The largest magnitude becomes ±127. */
-function encodeQ8Block(values: Float32Array, view: DataView, at: number): void {
-  let largest = 0;
-  for (const value of values) largest = Math.max(largest, Math.abs(value));
-  const scale = Math.fround(largest / 127);
-  view.setUint16(at, f32ToF16(scale), true);
-  values.forEach((value, i) => {
-    const q = scale === 0 ? 0 : value / scale;
-    // Halves away from zero, as C's roundf.
-    view.setInt8(at + 2 + i, Math.sign(q) * Math.floor(Math.abs(q) + 0.5));
-  });
-}
-
-/** The value of the largest magnitude, with its sign, becomes -8. */
-function encodeQ4Block(values: Float32Array, view: DataView, at: number): void {
-  let extreme = 0;
-  for (const value of values) if (Math.abs(value) > Math.abs(extreme)) extreme = value;
-  const scale = Math.fround(extreme / -8);
-  view.setUint16(at, f32ToF16(scale), true);
-  const nibble = (i: number) =>
-    scale === 0 ? 8 : Math.min(15, Math.floor((values[i] as number) / scale + 8.5));
-  for (let i = 0; i < BLOCK / 2; i++) {
-    view.setUint8(at + 2 + i, nibble(i) | (nibble(i + BLOCK / 2) << 4));
-  }
 }
 
 function padding(size: number): number {
