@@ -108,7 +108,7 @@ export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_
 export type { TraceEntry } from "./trace.ts";
 export type { RowSummary } from "../base/row_summary.ts";
 export type { ActivationType } from "./activations.ts";
-export type { WeightFormat } from "./block_formats.ts";
+export type { QuantizedFormat, WeightFormat } from "./block_formats.ts";
 export type { KernelFamily };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
 

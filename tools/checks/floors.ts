@@ -33,7 +33,7 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
     "lib/device/kernels/",
     "lib/device/simd/{simd,self_check}.ts",
     "lib/device/compiler/wire.ts",
-    "lib/device/{memory,trace,block_formats,kernel_table,dtype,requantize}.ts",
+    "lib/device/{memory,trace,block_formats,kernel_table,activations,dtype,requantize}.ts",
   ],
   "lib/device/": [
     "lib/base/",
