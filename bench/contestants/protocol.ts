@@ -14,7 +14,7 @@ export type Question =
     readonly ask: "load";
     readonly path: string;
     readonly kvType: KvType;
-    /** What our engine offers besides; peers have none of it. */
+    /** What else the engine takes: options of `LLM.load`; of wllama its `threads`. */
     readonly options?: Readonly<Record<string, string | number | boolean>>;
   }
   /** Runs a prompt that was never seen before, up to its first token. */
