@@ -44,7 +44,7 @@ class KernelWorker {
 
   /** Takes samples of all runs in turns until there are enough quiet ones, or no time is left. */
   work(job: Job): Sample[][] {
-    const works = job.runs.map((run) => this.#workOf(run, job));
+    const works = job.runs.map((run, turn) => this.#workOf(run, { ...job, turn }));
     warmUp(works);
     const samples = works.map((): Sample[] => []);
     const deadline = performance.now() + job.limitMs;
@@ -61,7 +61,7 @@ class KernelWorker {
     return samples;
   }
 
-  #workOf(run: Run, job: Job): () => void {
+  #workOf(run: Run, job: Turn): () => void {
     const { index } = this.#start;
     switch (run.kind) {
       case "peak":
@@ -79,7 +79,7 @@ class KernelWorker {
     }
   }
 
-  #multiply(run: Run & { kind: "multiply" }, job: Job): () => void {
+  #multiply(run: Run & { kind: "multiply" }, job: Turn): () => void {
     const { n, k, format } = job.weight;
     const size = panelBytes(format, k);
     // Every call gets the panels it multiplies with as a weight of its own.
@@ -102,7 +102,7 @@ class KernelWorker {
 
   /** A sample: this worker's share of the next calls' panels, in whole steps of `step` bytes. */
   #calls(
-    { weight: { format, n, k }, isResident, callPanels, calls }: Job,
+    { weight: { format, n, k }, isResident, callPanels, calls, runs, turn }: Turn,
     workers: number,
     call: (start: number, end: number) => void,
     step: number = READ_STEP,
@@ -115,7 +115,8 @@ class KernelWorker {
     const [first, last] = share(callPanels, this.#start.index, workers);
     const length = Math.floor((last - first) * size / step) * step;
     if (length === 0) return () => {};
-    let next = 0;
+    // Where another run has just been, a cache has the weights; so each has a start of its own.
+    let next = Math.floor(callCount * turn / runs.length);
     return () => {
       for (let i = 0; i < calls; i++) {
         const start = LAYOUT.weights + (next * callPanels + first) * size;
@@ -125,6 +126,9 @@ class KernelWorker {
     };
   }
 }
+
+/** A job as one of its runs sees it. */
+type Turn = Job & { readonly turn: number };
 
 /** Runs everything until the optimising compiler is through with it. */
 function warmUp(works: readonly (() => void)[]): void {
