@@ -27,14 +27,15 @@ export const ACTIVATION_MIN: number = 2 ** -100;
 /**
  * The largest code.
  *
- * For "i8" it is what dot products of bytes take without rounding anything on the way
+ * It is what dot products of bytes take without rounding anything on the way
  * (`simd/self_check.ts`): one side has seven bits. A four-bit weight is that side; beside an
- * eight-bit weight it has to be the activation.
+ * eight-bit weight it has to be the activation. A code of "i8" is one such byte, a code of "i16" is
+ * two: 256 · high + low with both signed, or 128 · high + low with seven bits each.
  */
 export function activationRange(
   activations: Exclude<ActivationType, "f32">,
   format: QuantizedFormat,
 ): number {
-  if (activations === "i16") return 32767;
-  return format === "q8_0" ? 63 : 127;
+  if (format === "q8_0") return activations === "i16" ? 8191 : 63;
+  return activations === "i16" ? 127 * 256 + 127 : 127;
 }

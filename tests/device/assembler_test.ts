@@ -324,6 +324,18 @@ Deno.test("Integer lanes add, shift and compare", () => {
   assertEquals(asFloats(f32x4.convertI32x4S(ints([1, -7, 2 ** 24 + 1, 0]))), [1, -7, 2 ** 24, 0]);
   const [low, high] = [ints([0xfffe0001, 2, 3, 4]), ints([0x00020003, 5, 3, 1])];
   assertEquals(asInts(i16x8.add(low, high)), [4, 7, 6, 5]);
+  assertEquals(asInts(i16x8.shl(ints([0x7fff8001 | 0, 3, 0, 0]), 8)), [
+    0xff000100 | 0,
+    768,
+    0,
+    0,
+  ]);
+  assertEquals(asInts(i16x8.shrS(ints([0x7fff8001 | 0, 256, 0, 0]), 7)), [
+    0x00ffff00,
+    2,
+    0,
+    0,
+  ]);
   assertEquals(asInts(i16x8.maxU(low, high)), [0xfffe0003 | 0, 5, 3, 4]);
   assertEquals(asInts(i16x8.gtU(low, high)), [0xffff0000 | 0, 0, 0, 0xffff]);
   assertEquals(asInts(i32x4.maxU(a, ints([2, 3, 4, 5]))), [2, -1, 0x7fffffff, -(2 ** 31)]);

@@ -1,7 +1,7 @@
 /** The contract of a kernel backend: one suite of tests that every `KernelTable` has to pass. */
 
 import { assert, assertEquals } from "@std/assert";
-import type { ActivationType } from "../../lib/device/activations.ts";
+import { activationRange, type ActivationType } from "../../lib/device/activations.ts";
 import {
   blockElements,
   decodeRow,
@@ -305,7 +305,7 @@ function integerDefinition({ kernels, arena }: TestBed): void {
     const x = arena.matrix(rowCount, k).fillRandom();
     const out = arena.matrix(rowCount, 16);
     multiply(kernels, x, weight.panels, out, activations);
-    const range = activations === "i16" ? 32767 : format === "q8_0" ? 63 : 127;
+    const range = activationRange(activations, format);
     for (let row = 0; row < rowCount; row++) {
       for (let column = 0; column < n; column++) {
         let total = 0;

@@ -175,7 +175,10 @@ export const i8x16: {
 /** Eight 16-bit lanes. */
 export const i16x8:
   & Group<"add" | "maxU" | "gtU" | "narrowI32x4S", Binary<"v128">>
-  & Group<"extendLowI8x16S" | "extendHighI8x16S", Unary<"v128">> = {
+  & Group<"extendLowI8x16S" | "extendHighI8x16S", Unary<"v128">>
+  & Group<"shl" | "shrS", Shift> = {
+    shl: shift(0x8b),
+    shrS: shift(0x8c),
     add: vectorBinary(0x8e),
     maxU: vectorBinary(0x99),
     gtU: vectorBinary(0x32),

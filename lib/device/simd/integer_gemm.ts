@@ -74,7 +74,7 @@ function defineIntegerGemm(
   const share = defineShare(module, shape);
   const small = defineIntegerTiles(module, shape, smallRows);
   const large = largeRows === smallRows ? small : defineIntegerTiles(module, shape, largeRows);
-  const tileBytes = integerRowBytes(codes.bits, 4, k);
+  const tileBytes = integerRowBytes(codes, 4, k);
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
   return module.define("integerGemm", params, "none", (
     _scope,
@@ -172,7 +172,7 @@ function defineIntegerTiles(
     shared,
   ) => {
     const blocks = k / QUANT_BLOCK;
-    const layout = rowBlock(codes.bits, 4);
+    const layout = rowBlock(codes, 4);
     const loader = new CodeLoader(scope, format);
     const dot = createGroupDot(scope, format, codes);
     const sums = Array.from({ length: rows }, () => halvesIn(scope));
@@ -184,25 +184,41 @@ function defineIntegerTiles(
     const sharedAt = scope.local("i32");
     const sharedEnd = scope.local("i32");
 
+    const isOffset = format === "q4_0";
+    const loadOffsets: Body = isOffset ? [set(splat, v128.load(rowsAt, layout.offsets))] : [];
     const begin: Body = [
-      format === "q4_0" ? [set(splat, v128.load(rowsAt, layout.offsets))] : [],
+      codes.planes === 1 ? loadOffsets : [],
       sums.map((pair, row) =>
         pair.map((sum, half) =>
           set(
             sum,
             codes.bias > 0
               ? v128.load(sharedAt, 32 + 16 * half)
-              : format === "q4_0"
+              : isOffset && codes.planes === 1
               ? splatLane(splat, row)
               : v128.zero,
           )
         )
       ),
     ];
-    const multiplyGroup = (group: number): Body => [
+    const carry: Body = codes.planes === 1 ? [] : [
+      loadOffsets,
+      sums.map((pair, row) =>
+        pair.map((sum) => {
+          const carried = i32x4.shl(sum, codes.shift);
+          return set(sum, isOffset ? i32x4.add(carried, splatLane(splat, row)) : carried);
+        })
+      ),
+    ];
+    const multiplyPlane = (plane: number): Body =>
+      Array.from({ length: GROUPS }, (_, group) => multiplyGroup(group, plane));
+    const multiplyGroup = (group: number, plane: number): Body => [
       loader.load(weights, weightsAt, group),
       activations.map((vector, i) =>
-        set(vector, v128.load(rowsAt, group * layout.groupBytes + 16 * i))
+        set(
+          vector,
+          v128.load(rowsAt, plane * layout.planeBytes + group * layout.groupBytes + 16 * i),
+        )
       ),
       dot.prepare(weights),
       sums.map((pair, row) => {
@@ -247,7 +263,8 @@ function defineIntegerTiles(
         doWhile(
           i32.ne(sharedAt, sharedEnd),
           begin,
-          Array.from({ length: GROUPS }, (_, group) => multiplyGroup(group)),
+          multiplyPlane(0),
+          codes.planes === 1 ? [] : [carry, multiplyPlane(1)],
           loadShared(0, layout.scales),
           sums.map(addProducts),
           format === "q4_1" ? [loadShared(32, layout.sums), sums.map(addMinima)] : [],

@@ -87,7 +87,7 @@ function defineGemv(
     const rowAt = scope.local("i32");
     const rowEnd = scope.local("i32");
     const scales = scalesIn(scope);
-    const layout = rowBlock(codes.bits, 1);
+    const layout = rowBlock(codes, 1);
     const sum = new BlockSum(scope, { format, codes, k });
     const finish = new BlockFinish(scope, format, scales.expander);
     return [
@@ -147,24 +147,40 @@ class BlockSum {
   /** sums = the products of the block at `panel` and the row's at `row`. */
   add(panel: Local<"i32">, row: Local<"i32">): Body {
     const { format, codes } = this.#shape;
-    const { offsets, groupBytes } = rowBlock(codes.bits, 1);
+    const { offsets } = rowBlock(codes, 1);
+    const offset = v128.load32Splat(row, offsets);
+    const isOffset = format === "q4_0";
+    const start = isOffset && codes.planes === 1 ? offset : v128.zero;
+    const carry = (sum: Local<"v128">) => i32x4.shl(sum, codes.shift);
+    return [
+      this.sums.map((sum) => set(sum, start)),
+      this.#onBias((bias) => set(bias, v128.zero)),
+      this.#addPlane(panel, row, 0),
+      this.#onBias((bias, half) => set(this.sums[half], i32x4.sub(this.sums[half], bias))),
+      codes.planes === 1 ? [] : [
+        this.sums.map((sum) => set(sum, isOffset ? i32x4.add(carry(sum), offset) : carry(sum))),
+        this.#addPlane(panel, row, 1),
+      ],
+    ];
+  }
+
+  /** sums += the products with one plane of the codes; the first one has the bias. */
+  #addPlane(panel: Local<"i32">, row: Local<"i32">, plane: number): Body {
+    const { groupBytes, planeBytes } = rowBlock(this.#shape.codes, 1);
     const groupsLoaded = 16 / groupBytes;
     const lane = (group: number) => group % groupsLoaded * groupBytes / 4;
-    const first = format === "q4_0" ? v128.load32Splat(row, offsets) : v128.zero;
-    return [
-      this.sums.map((sum) => set(sum, first)),
-      this.#onBias((bias) => set(bias, v128.zero)),
-      Array.from({ length: GROUPS }, (_, group) => [
-        this.#loader.load(this.#weights, panel, group),
-        this.#onBias((bias, half) =>
+    const codesAt = (group: number) => plane * planeBytes + group * groupBytes;
+    return Array.from({ length: GROUPS }, (_, group) => [
+      this.#loader.load(this.#weights, panel, group),
+      plane > 0
+        ? []
+        : this.#onBias((bias, half) =>
           set(bias, i32x4.relaxedDotAdd(this.#weights[half], this.#bias, bias))
         ),
-        this.#dot.prepare(this.#weights),
-        lane(group) > 0 ? [] : [set(this.#activations, v128.load(row, group * groupBytes))],
-        this.#dot.add(this.sums, (part) => splatLane(this.#activations, lane(group) + part)),
-      ]),
-      this.#onBias((bias, half) => set(this.sums[half], i32x4.sub(this.sums[half], bias))),
-    ];
+      this.#dot.prepare(this.#weights),
+      lane(group) > 0 ? [] : [set(this.#activations, v128.load(row, codesAt(group)))],
+      this.#dot.add(this.sums, (part) => splatLane(this.#activations, lane(group) + part)),
+    ]);
   }
 
   /** What a bias takes part in has to be taken off again. */

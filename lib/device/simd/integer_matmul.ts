@@ -11,6 +11,7 @@ import {
 } from "./integer_gemm.ts";
 import { compileIntegerGemv, type IntegerGemv } from "./integer_gemv.ts";
 import {
+  type CodeSize,
   compileQuantizeRows,
   integerCodes,
   integerRowBytes,
@@ -43,7 +44,7 @@ export function integerMatmulScratchBytes({ kMax }: KernelLimits): number {
   const k = Math.ceil(kMax / 32) * 32;
   const tilesMin = ROWS_MIN / INTEGER_TILE_ROWS_MAX;
   return integerGemmScratchBytes(k) +
-    Math.max(ROW_BYTES_WANTED, tilesMin * integerRowBytes(16, 4, k));
+    Math.max(ROW_BYTES_WANTED, tilesMin * integerRowBytes({ bits: 16, planes: 1 }, 4, k));
 }
 
 /** Multiplies with kernels that are compiled when a format, activations and k are first seen. */
@@ -83,21 +84,21 @@ export class IntegerMatmul {
   run(args: IntegerMatmulArgs): void {
     const { rowCount, weight: { format, k }, activations } = args;
     if (rowCount === 1) return this.#multiplyRow(args);
-    const { bits } = this.#codes(format, activations);
-    const rowsMax = this.#blockRowsMax(bits, k);
+    const codes = this.#codes(format, activations);
+    const rowsMax = this.#blockRowsMax(codes, k);
     const blockCount = Math.ceil(rowCount / rowsMax);
     for (let block = 0; block < blockCount; block++) {
       const rowStart = Math.floor(rowCount * block / blockCount);
       const rowEnd = Math.floor(rowCount * (block + 1) / blockCount);
-      this.#multiplyBlock(args, bits, rowStart, rowEnd);
+      this.#multiplyBlock(args, codes, rowStart, rowEnd);
     }
   }
 
   #multiplyRow({ x, weight, activations, panelStart, panelEnd, out }: IntegerMatmulArgs): void {
     const { format, k } = weight;
     const row = this.#scratch.address;
-    const { bits } = this.#codes(format, activations);
-    this.#requireScratch(integerRowBytes(bits, 1, k), k);
+    const codes = this.#codes(format, activations);
+    this.#requireScratch(integerRowBytes(codes, 1, k), k);
     this.#quantize.get(format, activations, k, 1)(x, 0, row, 1);
     const panel = weight.address + panelStart * panelBytes(format, k);
     this.#gemv.get(format, activations, k)(
@@ -108,7 +109,12 @@ export class IntegerMatmul {
     );
   }
 
-  #multiplyBlock(args: IntegerMatmulArgs, bits: 8 | 16, rowStart: number, rowEnd: number): void {
+  #multiplyBlock(
+    args: IntegerMatmulArgs,
+    codes: CodeSize,
+    rowStart: number,
+    rowEnd: number,
+  ): void {
     const { activations, panelStart, panelEnd } = args;
     const { format, k, address } = args.weight;
     const { smallRows, large, small } = planTiles(rowEnd - rowStart, INTEGER_TILE_ROWS_MAX);
@@ -121,7 +127,7 @@ export class IntegerMatmul {
       this.#quantize.get(format, activations, k, tileRows);
     if (large > 0) quantize(smallRows + 1)(x, xStride, rows, large);
     const smallX = x + large * (smallRows + 1) * xStride;
-    const smallTiles = rows + large * integerRowBytes(bits, 4, k);
+    const smallTiles = rows + large * integerRowBytes(codes, 4, k);
     quantize(smallRows)(smallX, xStride, smallTiles, small);
     const panel = address + panelStart * panelBytes(format, k);
     const out = args.out + 32 * panelStart + rowStart * outStride;
@@ -135,8 +141,8 @@ export class IntegerMatmul {
   }
 
   /** Rows that are quantised at once; they fill tiles of four, or nearly. */
-  #blockRowsMax(bits: 8 | 16, k: number): number {
-    const tileBytes = integerRowBytes(bits, INTEGER_TILE_ROWS_MAX, k);
+  #blockRowsMax(codes: CodeSize, k: number): number {
+    const tileBytes = integerRowBytes(codes, INTEGER_TILE_ROWS_MAX, k);
     const room = Math.floor((this.#scratch.sizeBytes - integerGemmScratchBytes(k)) / tileBytes);
     const tilesMin = ROWS_MIN / INTEGER_TILE_ROWS_MAX;
     const wanted = Math.max(Math.floor(ROW_BYTES_WANTED / tileBytes), tilesMin);

@@ -20,11 +20,18 @@ import { permute, transpose } from "./lanes.ts";
 export interface IntegerCodes {
   /** The largest magnitude of a code. */
   readonly range: number;
-  /** Bits a code takes in scratch. */
+  /** Bits of a code that are stored together. */
   readonly bits: 8 | 16;
-  /** Added to codes of eight bits, so that none is negative. */
+  /** 2: a code of sixteen bits is stored as two bytes, the high ones of a block before the low ones. */
+  readonly planes: 1 | 2;
+  /** Bits by which the high byte counts more than the low one; 0: there is one plane. */
+  readonly shift: 0 | 7 | 8;
+  /** Added to the first bytes, so that none is negative. */
   readonly bias: 0 | 64;
 }
+
+/** How much room codes take. */
+export type CodeSize = Pick<IntegerCodes, "bits" | "planes">;
 
 /**
  * The codes for a weight of some format. Where a dot product of bytes cannot be trusted
@@ -36,21 +43,25 @@ export function integerCodes(
   hasByteDot: boolean,
 ): IntegerCodes {
   const range = activationRange(activations, format);
-  const bits = activations === "i8" && hasByteDot ? 8 : 16;
-  return { range, bits, bias: bits === 8 && format === "q8_0" ? 64 : 0 };
+  if (!hasByteDot) return { range, bits: 16, planes: 1, shift: 0, bias: 0 };
+  const bias = format === "q8_0" ? 64 : 0;
+  if (activations === "i8") return { range, bits: 8, planes: 1, shift: 0, bias };
+  return { range, bits: 8, planes: 2, shift: format === "q8_0" ? 7 : 8, bias };
 }
 
 /** Rows that lie side by side: one for the GEMV, four for a tile, which may leave some unused. */
 export type RowWidth = 1 | 4;
 
 /**
- * Where things are in a block of `width` rows by 32 k, in bytes from its start: the codes, by groups
- * of 4 k and in a group by rows; then a float32 or int32 of each row.
+ * Where things are in a block of `width` rows by 32 k, in bytes from its start: the codes, plane by
+ * plane, by groups of 4 k and in a group by rows; then a float32 or int32 of each row.
  */
 export interface RowBlock {
   readonly bytes: number;
   /** Bytes of the codes of one group: 4 k of each row. */
   readonly groupBytes: number;
+  /** Bytes of the codes of one plane. */
+  readonly planeBytes: number;
   /** The scale. */
   readonly scales: number;
   /** −8 · Σ codes: what makes the nibbles of q4_0 signed. */
@@ -59,13 +70,15 @@ export interface RowBlock {
   readonly sums: number;
 }
 
-/** The layout for codes of so many bits. */
-export function rowBlock(bits: 8 | 16, width: RowWidth): RowBlock {
+/** The layout for codes of some size. */
+export function rowBlock({ bits, planes }: CodeSize, width: RowWidth): RowBlock {
   const groupBytes = 4 * width * bits / 8;
-  const scales = groupBytes * QUANT_BLOCK / 4;
+  const planeBytes = groupBytes * QUANT_BLOCK / 4;
+  const scales = planes * planeBytes;
   return {
     bytes: scales + Math.max(16, 12 * width),
     groupBytes,
+    planeBytes,
     scales,
     offsets: scales + 4 * width,
     sums: scales + 8 * width,
@@ -73,8 +86,8 @@ export function rowBlock(bits: 8 | 16, width: RowWidth): RowBlock {
 }
 
 /** Bytes of rows side by side. */
-export function integerRowBytes(bits: 8 | 16, width: RowWidth, k: number): number {
-  return k / QUANT_BLOCK * rowBlock(bits, width).bytes;
+export function integerRowBytes(size: CodeSize, width: RowWidth, k: number): number {
+  return k / QUANT_BLOCK * rowBlock(size, width).bytes;
 }
 
 /** (x, xStrideBytes, target, count): `count` times `rows` rows of x, one after another. */
@@ -89,7 +102,7 @@ export function compileQuantizeRows(
 ): QuantizeRows {
   const module = new ModuleBuilder();
   const width = rows === 1 ? 1 : 4;
-  const layout = rowBlock(codes.bits, width);
+  const layout = rowBlock(codes, width);
   const quantize = module.define("quantizeRows", ["i32", "i32", "i32", "i32"], "none", (
     scope,
     x,
@@ -100,8 +113,17 @@ export function compileQuantizeRows(
     const rowAt = scope.locals("i32", rows);
     const end = scope.local("i32");
     const quantizer = new BlockQuantizer(scope, codes);
-    // A row takes two vectors of bytes, or four of words.
-    const stored = Array.from({ length: width }, () => scope.locals("v128", codes.bits / 4));
+    // A plane of a row takes two vectors of bytes, or four of words.
+    const planeVectors = codes.bits / 4;
+    const stored = Array.from(
+      { length: width },
+      () => scope.locals("v128", codes.planes * planeVectors),
+    );
+    const storePlane = (plane: number): Body => {
+      const start = plane * planeVectors;
+      const rows = stored.map((vectors) => vectors.slice(start, start + planeVectors));
+      return storeCodes(scope, { target, offset: plane * layout.planeBytes }, rows, codes.bits);
+    };
     const row = (i: number): Local<"i32"> => rowAt[i < rows ? i : 0] as Local<"i32">;
     return [
       quantizer.setup,
@@ -118,7 +140,7 @@ export function compileQuantizeRows(
             v128.store32Lane(target, quantizer.offset, 0, layout.offsets + 4 * i),
             v128.store32Lane(target, quantizer.sum, 0, layout.sums + 4 * i),
           ]),
-          storeCodes(scope, target, stored, codes.bits),
+          Array.from({ length: codes.planes }, (_, plane) => storePlane(plane)),
           rowAt.map((at) => increment(at, 4 * QUANT_BLOCK)),
           increment(target, layout.bytes),
         ),
@@ -132,18 +154,20 @@ export function compileQuantizeRows(
 /** Vectors of single rows, as groups of 4 k side by side. */
 function storeCodes(
   scope: FunctionScope,
-  target: Local<"i32">,
+  { target, offset }: { readonly target: Local<"i32">; readonly offset: number },
   rows: readonly (readonly Local<"v128">[])[],
   bits: 8 | 16,
 ): Body {
   const [first] = rows as [readonly Local<"v128">[]];
-  if (rows.length === 1) return first.map((vector, i) => v128.store(target, vector, 16 * i));
+  if (rows.length === 1) {
+    return first.map((vector, i) => v128.store(target, vector, offset + 16 * i));
+  }
   const column = (i: number) => rows.map((row) => row[i] as Local<"v128">);
   if (bits === 8) {
     const spare = scope.locals("v128", 4);
     return first.map((_, i) => [
       transpose(column(i), spare),
-      column(i).map((vector, g) => v128.store(target, vector, 64 * i + 16 * g)),
+      column(i).map((vector, g) => v128.store(target, vector, offset + 64 * i + 16 * g)),
     ]);
   }
   // A vector of words holds two groups of its row.
@@ -155,10 +179,10 @@ function storeCodes(
       Local<"v128">,
     ];
     return [
-      v128.store(target, permute(a, b, [0, 1, 4, 5]), 64 * i),
-      v128.store(target, permute(c, d, [0, 1, 4, 5]), 64 * i + 16),
-      v128.store(target, permute(a, b, [2, 3, 6, 7]), 64 * i + 32),
-      v128.store(target, permute(c, d, [2, 3, 6, 7]), 64 * i + 48),
+      v128.store(target, permute(a, b, [0, 1, 4, 5]), offset + 64 * i),
+      v128.store(target, permute(c, d, [0, 1, 4, 5]), offset + 64 * i + 16),
+      v128.store(target, permute(a, b, [2, 3, 6, 7]), offset + 64 * i + 32),
+      v128.store(target, permute(c, d, [2, 3, 6, 7]), offset + 64 * i + 48),
     ];
   });
 }
@@ -205,10 +229,7 @@ class BlockQuantizer {
 
   /** 32 floats at `x` into vectors of codes; sets the block's scale, offset and sum. */
   quantize(x: Expr<"i32">, targets: readonly Local<"v128">[]): Body {
-    const { bits, bias } = this.#codes;
     const words = this.#words;
-    const biased = (bytes: Expr<"v128">) =>
-      bias === 0 ? bytes : i8x16.add(bytes, v128.constI32(0x01010101 * bias));
     return [
       this.#measure(x),
       words.map((word, i) =>
@@ -216,14 +237,40 @@ class BlockQuantizer {
       ),
       this.#addUp(),
       targets.map((target, i) =>
-        set(
-          target,
-          bits === 16 ? words[i] as Local<"v128"> : biased(
-            i8x16.narrowI16x8S(words[2 * i] as Local<"v128">, words[2 * i + 1] as Local<"v128">),
-          ),
-        )
+        set(target, this.#codes.bits === 16 ? words[i] as Local<"v128"> : this.#bytes(i))
       ),
     ];
+  }
+
+  /** The i-th vector of bytes: two of the first plane, then two of the second. */
+  #bytes(i: number): Expr<"v128"> {
+    const { bias } = this.#codes;
+    const isFirst = i < 2;
+    const [a, b] = [0, 1].map((j) => {
+      const word = this.#words[2 * (i % 2) + j] as Local<"v128">;
+      return isFirst ? this.#high(word) : this.#low(word);
+    }) as [Expr<"v128">, Expr<"v128">];
+    const bytes = i8x16.narrowI16x8S(a, b);
+    return isFirst && bias > 0 ? i8x16.add(bytes, v128.constI32(0x01010101 * bias)) : bytes;
+  }
+
+  /** What of a code the first plane holds. */
+  #high(word: Local<"v128">): Expr<"v128"> {
+    switch (this.#codes.shift) {
+      case 0:
+        return word;
+      case 7:
+        return i16x8.shrS(word, 7);
+      case 8: // rounded, since the low byte is signed
+        return i16x8.shrS(i16x8.add(word, v128.constI32(0x00800080)), 8);
+    }
+  }
+
+  /** What the high byte leaves: signed after a shift of 8, of seven bits after one of 7. */
+  #low(word: Local<"v128">): Expr<"v128"> {
+    return this.#codes.shift === 7
+      ? v128.and(word, v128.constI32(0x007f007f))
+      : i16x8.shrS(i16x8.shl(word, 8), 8);
   }
 
   /** The scale and its inverse. Magnitudes of floats are ordered as their bits are. */
