@@ -1,6 +1,5 @@
 /** An engine under test, in a process of its own, as the bench talks to it. */
 
-import { resolveOptions } from "../../lib/options.ts";
 import { peerArguments } from "../peers/peer_process.ts";
 import type { Answers, Question, Reply } from "./protocol.ts";
 
@@ -28,11 +27,6 @@ export class Contestant implements AsyncDisposable {
   static ours(v8Flags: readonly string[] = []): Contestant {
     const flags = v8Flags.length === 0 ? [] : [`--v8-flags=${v8Flags.join(",")}`];
     return new Contestant(["run", "-A", "-q", ...flags, `${HERE.pathname}ours.ts`]);
-  }
-
-  /** Whether our engine has integer activations. */
-  static offersActivations(): boolean {
-    return "activationDtype" in resolveOptions({});
   }
 
   /** llama.cpp, through its C API. */

@@ -4,6 +4,8 @@
  * (`peers/llama_cpp.ts`, `peers/wllama.ts`) are processes that speak the same lines, so neither can be asked for anything the other is not.
  */
 
+import type { LLMOptions } from "../../mod.ts";
+
 /** How keys and values are stored. */
 export type KvType = "bf16" | "f32";
 
@@ -15,7 +17,7 @@ export type Question =
     readonly path: string;
     readonly kvType: KvType;
     /** What else the engine takes: options of `LLM.load`; of wllama its `threads`. */
-    readonly options?: Readonly<Record<string, string | number | boolean>>;
+    readonly options?: Pick<LLMOptions, "activationDtype" | "maxModelLength" | "threads">;
   }
   /** Runs a prompt that was never seen before, up to its first token. */
   | { readonly ask: "prefill"; readonly prompt: readonly number[]; readonly threads: number }

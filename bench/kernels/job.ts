@@ -1,5 +1,6 @@
 /** What the workers of the kernel bench are told, and where things lie in the memory they share. */
 
+import type { ActivationType } from "../../lib/device/activations.ts";
 import type { WeightFormat } from "../../lib/device/block_formats.ts";
 import type { Sample } from "./quiet.ts";
 
@@ -37,9 +38,6 @@ interface Layout {
   readonly end: number;
 }
 
-/** What the activations of a product are; what `MatmulArgs` calls them. */
-export type Activations = "f32" | "i16" | "i8";
-
 /** One thing to time. */
 export type Run =
   /** The multiply-add loop, on every worker; as long as what it is held against, to be as disturbed. */
@@ -50,7 +48,7 @@ export type Run =
   | {
     readonly kind: "multiply";
     readonly rowCount: number;
-    readonly activations: Activations;
+    readonly activations: ActivationType;
     readonly workers: number;
   }
   /** One layer's attention of SmolLM2-135M, all on the first worker. */

@@ -8,9 +8,7 @@ import {
   type WeightFormat,
 } from "../../lib/device/block_formats.ts";
 import { f32ToBf16, f32ToF16 } from "../../lib/device/dtype.ts";
-import { createSimdKernels } from "../../lib/device/simd/simd.ts";
-import { type Activations, type Job, LAYOUT, type Outcome, ROWS_MAX, type Start } from "./job.ts";
-import { K_MAX, WORKERS_MAX } from "./job.ts";
+import { type Job, K_MAX, LAYOUT, type Outcome, ROWS_MAX, type Start, WORKERS_MAX } from "./job.ts";
 import { MEETING_WORDS } from "./meeting.ts";
 import { type Sample, summarize, type Timing } from "./quiet.ts";
 
@@ -43,24 +41,6 @@ export class KernelMemory {
     for (let at = LAYOUT.weights + bytes; at + bytes <= LAYOUT.end; at += bytes) {
       all.copyWithin(at, LAYOUT.weights, LAYOUT.weights + bytes);
     }
-  }
-
-  /** Whether the kernels know these activations: what they compute differs from float32's. */
-  offers(format: WeightFormat, activations: Activations): boolean {
-    const k = 576;
-    this.fill({ format, n: 64, k });
-    const kernels = createSimdKernels(this.memory, {
-      address: LAYOUT.scratch,
-      sizeBytes: LAYOUT.scratchBytes,
-    });
-    const product = (given: { readonly activations?: Activations }) => {
-      const weight = { address: LAYOUT.weights, format, n: 64, k };
-      const operands = { x: LAYOUT.x, xStride: k, rowCount: 1, weight, out: LAYOUT.out };
-      kernels.matmul({ ...operands, panelStart: 0, panelEnd: 8, outStride: 64, ...given });
-      return new Float32Array(this.memory.buffer, LAYOUT.out, 64).slice();
-    };
-    const exact = product({});
-    return product({ activations }).some((value, i) => value !== exact[i]);
   }
 }
 

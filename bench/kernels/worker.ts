@@ -84,7 +84,7 @@ class KernelWorker {
     const size = panelBytes(format, k);
     // Every call gets the panels it multiplies with as a weight of its own.
     return this.#calls(job, run.workers, (start, end) => {
-      const args = {
+      this.#kernels.matmul({
         x: LAYOUT.x,
         xStride: k,
         rowCount: run.rowCount,
@@ -94,9 +94,8 @@ class KernelWorker {
         // Workers write apart from each other.
         out: LAYOUT.out + this.#start.index * 4 * n,
         outStride: this.#start.count * n,
-        ...(run.activations === "f32" ? {} : { activations: run.activations }),
-      };
-      this.#kernels.matmul(args);
+        activations: run.activations,
+      });
     }, size);
   }
 

@@ -1,12 +1,14 @@
 /** Which activations a quantised format is judged with: the fastest whose perplexity still counts. */
 
+import { isQuantized } from "../../lib/device/block_formats.ts";
+import type { LLMOptions } from "../../mod.ts";
 import { Contestant } from "../contestants/contestant.ts";
 import { Seeds, speed, type Task } from "../contestants/speed.ts";
 import type { ModelFormat } from "../models/model_files.ts";
 import type { PartOptions } from "./part.ts";
 
 /** How activations meet quantised weights; "float32" is the default. */
-export type ActivationKind = "float32" | "int16" | "int8";
+export type ActivationKind = NonNullable<LLMOptions["activationDtype"]>;
 
 /** Perplexity may be that much worse than exact arithmetic's. */
 export const PERPLEXITY_TOLERANCE = 0.005;
@@ -57,7 +59,7 @@ export function perplexityFault(ratio: number): string | undefined {
   return `perplexity is ${(100 * (ratio - 1)).toFixed(2)} % above exact arithmetic's`;
 }
 
-/** An engine for each kind of activations that this build offers, with its perplexity. */
+/** An engine with one kind of activations, and its perplexity. */
 export interface Variant {
   readonly kind: ActivationKind;
   readonly engine: Contestant;
@@ -86,7 +88,7 @@ export async function startVariants(
     return { kind, engine, threads: threads[0] as number, perplexity };
   };
   const variants: [Variant, ...Variant[]] = [await start("float32")];
-  if (!format.startsWith("q") || !Contestant.offersActivations()) return variants;
+  if (!isQuantized(format)) return variants;
   for (const kind of ["int16", "int8"] as const) variants.push(await start(kind));
   return variants;
 }

@@ -3,9 +3,10 @@
  * of few, of one, attention; two workers beside one; onnxruntime beside ours.
  */
 
-import { panelBytes, type WeightFormat } from "../../lib/device/block_formats.ts";
+import type { ActivationType } from "../../lib/device/activations.ts";
+import { isQuantized, panelBytes, type WeightFormat } from "../../lib/device/block_formats.ts";
 import { checkFusedMultiplyAdd } from "../../lib/device/simd/self_check.ts";
-import type { Activations, Job, Run } from "../kernels/job.ts";
+import type { Job, Run } from "../kernels/job.ts";
 import { PEAK_FLOPS } from "../kernels/loops.ts";
 import { KernelMemory, KernelPool } from "../kernels/pool.ts";
 import type { Timing } from "../kernels/quiet.ts";
@@ -42,7 +43,7 @@ export async function measureKernels({ say }: PartOptions): Promise<PartFindings
   }
   {
     using two = await KernelPool.start(memory, THREADS);
-    parts.push(await oneRow(memory, two, say), await twoOverOne(two, say));
+    parts.push(await oneRow(two, say), await twoOverOne(two, say));
   }
   parts.push(await measureOnnx(say));
   return {
@@ -56,7 +57,7 @@ export async function measureKernels({ say }: PartOptions): Promise<PartFindings
   };
 }
 
-const multiply = (rowCount: number, workers = 1, activations: Activations = "f32"): Run => ({
+const multiply = (rowCount: number, workers = 1, activations: ActivationType = "f32"): Run => ({
   kind: "multiply",
   rowCount,
   workers,
@@ -169,20 +170,15 @@ const ONE_ROW_SHAPES: readonly Shape[] = [{ k: 576, n: 1536 }, { k: 1536, n: 576
 const ONE_ROW_BYTES = 16 * 2 ** 20;
 
 /** A product of one row reads its weights once: two threads beside two that only read. */
-async function oneRow(
-  memory: KernelMemory,
-  pool: KernelPool,
-  say: (text: string) => void,
-): Promise<Share> {
+async function oneRow(pool: KernelPool, say: (text: string) => void): Promise<Share> {
   const findings: Finding[] = [];
   const rows: (string | number)[][] = [];
   /** Bytes a millisecond. */
   const reads: number[] = [];
   for (const { format, goal } of ONE_ROW) {
-    const integers = (["i16", "i8"] as const).filter((activations) =>
-      format.startsWith("q") && memory.offers(format, activations)
-    );
-    const variants = ["f32", ...integers] as const;
+    const variants: readonly ActivationType[] = isQuantized(format)
+      ? ["f32", "i16", "i8"]
+      : ["f32"];
     for (const [index, shape] of ONE_ROW_SHAPES.entries()) {
       const runs: Run[] = [
         { kind: "read" },
@@ -198,12 +194,11 @@ async function oneRow(
           shares.map((share, i) => `${variants[i]} ${share}`).join(", ")
         } (${quietness([read, ...timings])}; read ${(bytes / read.ms / 1e6).toFixed(1)} GB/s)`,
       );
-      const cell = (activations: Activations) =>
-        shares[variants.indexOf(activations)] ?? (format.startsWith("q") ? "not offered" : "–");
-      rows.push([format, shapeName(shape), cell("f32"), cell("i16"), cell("i8")]);
+      const [exact, int16, int8] = shares;
+      rows.push([format, shapeName(shape), exact as number, int16 ?? "–", int8 ?? "–"]);
       if (goal === undefined || index > 0) continue;
       const mode = memoryMode(1000 * bytes / read.ms);
-      findings.push({ goal, mode, ...bestVariant(variants, shares, format) });
+      findings.push({ goal, mode, ...bestVariant(variants, shares) });
     }
   }
   const table = {
@@ -222,15 +217,13 @@ async function oneRow(
   };
 }
 
-/** Quantised weights are judged by their better integer variant, if there is one. */
+/** Quantised weights are judged by their better integer variant. */
 function bestVariant(
-  variants: readonly Activations[],
+  variants: readonly ActivationType[],
   shares: readonly number[],
-  format: WeightFormat,
 ): { readonly value: number; readonly note?: string } {
   const exact = shares[0] as number;
-  if (!format.startsWith("q")) return { value: exact };
-  if (variants.length === 1) return { value: exact, note: "float32 activations" };
+  if (variants.length === 1) return { value: exact };
   const best = Math.max(...shares.slice(1));
   const name = variants[shares.indexOf(best, 1)] === "i16" ? "int16" : "int8";
   return { value: best, note: `${name} activations; float32 ${exact}` };

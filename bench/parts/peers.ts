@@ -7,6 +7,7 @@
  * rounds activations itself; float32 stands beside it.
  */
 
+import { isQuantized } from "../../lib/device/block_formats.ts";
 import { UNSAFE_V8_FLAGS } from "../../serve/unsafe_fast.ts";
 import { Contestant } from "../contestants/contestant.ts";
 import {
@@ -154,7 +155,7 @@ function remarks(chosen: Variant, format: ModelFormat, exact: number | undefined
   const fault = perplexityFault(chosen.perplexity);
   const beside = exact === undefined ? "" : `; float32 ${exact}`;
   return {
-    ...(format.startsWith("q") ? { note: `${chosen.kind} activations${beside}` } : {}),
+    ...(isQuantized(format) ? { note: `${chosen.kind} activations${beside}` } : {}),
     ...(fault === undefined ? {} : { fault }),
   };
 }
