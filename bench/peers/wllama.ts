@@ -40,6 +40,7 @@ const TYPES: Readonly<Record<string, string>> = {
 /** The browser, and the server that it talks to. */
 class Browser implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #closing = new AbortController();
   readonly #profile: string;
   readonly #child: Deno.ChildProcess;
   #model: string | undefined;
@@ -48,7 +49,7 @@ class Browser implements AsyncDisposable {
 
   constructor(program: string) {
     this.#server = Deno.serve(
-      { hostname: "127.0.0.1", port: 0, onListen() {} },
+      { hostname: "127.0.0.1", port: 0, signal: this.#closing.signal, onListen() {} },
       (request) => this.#serve(request),
     );
     this.#profile = Deno.makeTempDirSync();
@@ -114,7 +115,8 @@ class Browser implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill("SIGKILL");
     await this.#child.status;
-    await this.#server.shutdown();
+    // The page's request for another question has no answer: nobody waits for it.
+    this.#closing.abort();
     await Deno.remove(this.#profile, { recursive: true });
   }
 }
