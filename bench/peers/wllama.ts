@@ -137,7 +137,12 @@ async function findBrowser(): Promise<string> {
 let browser: Browser | undefined;
 
 async function answer(question: Question): Promise<Answers[keyof Answers]> {
-  browser ??= new Browser(await findBrowser());
+  // wllama does not start a second time in a page that has ended it: every model has its own browser.
+  if (question.ask === "load") {
+    await browser?.[Symbol.asyncDispose]();
+    browser = new Browser(await findBrowser());
+  }
+  if (browser === undefined) throw new Error("no model is loaded");
   const answer = await browser.ask(question);
   if (question.ask !== "load") return answer;
   const engine = `wllama with llama.cpp ${Wllama.getLibllamaVersion()}`;

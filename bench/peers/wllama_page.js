@@ -9,7 +9,6 @@ let wllama;
 
 /** Loads what the server has as its model now, with so many threads. */
 async function load(threads) {
-  await wllama?.exit();
   wllama = new Wllama(ASSETS, { suppressNativeLog: true });
   const model = await (await fetch("/model.gguf")).blob();
   await wllama.loadModel([model], { n_ctx: 1024, n_batch: 512, n_threads: threads });
@@ -63,10 +62,6 @@ async function answer(question) {
       const timings = await complete(question.prompts[0], question.tokenCount);
       return { ms: timings.predicted_ms, tokens: timings.predicted_n };
     }
-    case "unload":
-      await wllama?.exit();
-      wllama = undefined;
-      return {};
     default:
       throw new Error(`wllama cannot be asked to ${question.ask}`);
   }
