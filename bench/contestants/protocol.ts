@@ -4,7 +4,7 @@
  * (`peers/llama_cpp.ts`, `peers/wllama.ts`) are processes that speak the same lines, so neither can be asked for anything the other is not.
  */
 
-import type { LLMOptions } from "../../mod.ts";
+import type { LLMOptions } from "../../lib/options.ts";
 
 /** How keys and values are stored. */
 export type KvType = "bf16" | "f32";
