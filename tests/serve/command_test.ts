@@ -106,7 +106,7 @@ Deno.test("Answers that outlast the shutdown timeout are cut", async () => {
     await using running = new Running(["fake", ...flags], env);
     const url = await running.url();
     const answer = ask(url).then((response) => response.json());
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await running.said("a token begins");
     running.process.kill("SIGTERM");
     const started = performance.now();
     assertEquals(await running.code(), 0);
@@ -119,7 +119,7 @@ Deno.test("A second Ctrl-C ends at once", async () => {
   const env = { FAKE_TOKEN_MS: "5000" };
   await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"], env);
   const answer = ask(await running.url()).then((response) => response.text()).catch(() => "cut");
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await running.said("a token begins");
   running.process.kill("SIGINT");
   await running.said("Stopping");
   running.process.kill("SIGINT");
@@ -183,7 +183,7 @@ Deno.test("--unsafe-fast hands on one Ctrl-C as one, and the exit code of what i
   const env = { FAKE_TOKEN_MS: "60" };
   await using running = new Running(["fake", ...FAST], env);
   const answer = ask(await running.url()).then((response) => response.text());
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await running.said("a token begins");
   running.process.kill("SIGINT");
   assertStringIncludes(await answer, "data: [DONE]");
   assertEquals(await running.code(), 0);

@@ -4,7 +4,7 @@ import { ClosedError } from "../../lib/base/errors.ts";
 import { main } from "../../serve.ts";
 import { FakeLLM } from "../openai/fake_llm.ts";
 
-/** Each token takes this long, so that a test can act in the middle of an answer. */
+/** Each token takes this long and is said when it begins, so that a test can act in the middle of an answer. */
 const TOKEN_MS = Number(Deno.env.get("FAKE_TOKEN_MS") ?? 0);
 
 class ServedFake extends FakeLLM implements AsyncDisposable {
@@ -14,6 +14,7 @@ class ServedFake extends FakeLLM implements AsyncDisposable {
     const { promise, resolve } = Promise.withResolvers<void>();
     super({
       async before(_step, signal) {
+        console.error("a token begins");
         const token = new Promise<void>((pass, fail) => {
           setTimeout(pass, TOKEN_MS);
           signal?.addEventListener("abort", () => fail(signal.reason));
