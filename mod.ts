@@ -40,7 +40,14 @@ export type {
   PromptInfo,
   RequestOutput,
 } from "./lib/outputs.ts";
-export { SamplingParams, type SamplingParamsOptions } from "./lib/sampling/params.ts";
+export {
+  type EarlyStopping,
+  type LogitsProcessor,
+  type RequestOutputKind,
+  SamplingParams,
+  type SamplingParamsFields,
+  type SamplingParamsOptions,
+} from "./lib/sampling/params.ts";
 export {
   ChatTemplateError,
   CheckpointError,

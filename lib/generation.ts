@@ -11,7 +11,7 @@ import type {
   RequestOutput,
 } from "./outputs.ts";
 import type { EncodedPrompt } from "./prompts.ts";
-import type { ResolvedSamplingParams } from "./sampling/params.ts";
+import type { ResolvedSamplingParams } from "./sampling/resolved_params.ts";
 import { Detokenizer } from "./text/detokenizer.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 

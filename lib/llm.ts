@@ -19,7 +19,8 @@ import {
   type RequestOptions,
   tokenizeText,
 } from "./prompts.ts";
-import { resolveSamplingParams, type SamplingDefaults, SamplingParams } from "./sampling/params.ts";
+import { SamplingParams } from "./sampling/params.ts";
+import { resolveSamplingParams, type SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 
 export type { EngineStats, ModelInfo, ModelStats, WireStats } from "./model_info.ts";

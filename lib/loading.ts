@@ -8,7 +8,7 @@ import type { GenerationDefaults } from "./models/generation_config.ts";
 import { resolveModel } from "./models/hub.ts";
 import { Model, type ModelOptions } from "./models/model.ts";
 import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts";
-import type { SamplingDefaults } from "./sampling/params.ts";
+import type { SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";

@@ -269,6 +269,7 @@ export class Engine {
     const finish = request.append(tokenId);
     this.#generatedTokens++;
     request.channel.push({
+      index: 0,
       tokenId,
       logprobs,
       finishReason: finish?.reason ?? null,

@@ -9,7 +9,7 @@
 import type { Channel } from "../base/channel.ts";
 import { invariant } from "../base/invariant.ts";
 import type { TokenLogprob } from "../sampling/logprobs.ts";
-import type { ResolvedSamplingParams } from "../sampling/params.ts";
+import type { ResolvedSamplingParams } from "../sampling/resolved_params.ts";
 import { randomSeed } from "../sampling/random.ts";
 import { SamplingState } from "../sampling/sampler.ts";
 
@@ -28,6 +28,8 @@ export type TokenFinishReason = "stop" | "length" | "abort";
 
 /** One generated token. */
 export interface TokenEvent {
+  /** Which of the request's sequences it belongs to: 0 … `bestOf` − 1, of a beam search 0 … `n` − 1. */
+  readonly index: number;
   readonly tokenId: number;
   /** The chosen token first, then the most likely ones; null unless `logprobs` was asked for. */
   readonly logprobs: readonly TokenLogprob[] | null;

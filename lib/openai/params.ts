@@ -34,7 +34,7 @@ function build(
   logprobs: number | undefined,
   limits: ParamLimits,
 ): SamplingParams {
-  const options: Record<keyof SamplingParamsOptions, unknown> = {
+  const options: { readonly [Field in keyof SamplingParamsOptions]: unknown } = {
     temperature: fields.number("temperature"),
     topP: fields.number("top_p"),
     topK: fields.integer("top_k"),

@@ -19,7 +19,7 @@ import { InvalidLogitsError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import { type Cut, cutRow } from "./filters.ts";
 import { type TokenLogprob, tokenLogprobs } from "./logprobs.ts";
-import type { ResolvedSamplingParams } from "./params.ts";
+import type { ResolvedSamplingParams } from "./resolved_params.ts";
 import { banTokens, penalizeRepetition } from "./penalties.ts";
 import { uniform } from "./random.ts";
 

@@ -7,11 +7,8 @@ import {
   QueueFullError,
 } from "../../lib/base/errors.ts";
 import { Engine, type EngineOptions, type TokenEvent } from "../../lib/engine/engine.ts";
-import {
-  resolveSamplingParams,
-  SamplingParams,
-  type SamplingParamsOptions,
-} from "../../lib/sampling/params.ts";
+import { SamplingParams, type SamplingParamsOptions } from "../../lib/sampling/params.ts";
+import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
 import { ScriptedRunner, type ScriptedRunnerOptions } from "../helpers/scripted_runner.ts";
 
 const VOCAB_SIZE = 50;

@@ -5,7 +5,8 @@ import { pack } from "../../lib/engine/batch.ts";
 import { KvCache } from "../../lib/engine/kv_cache.ts";
 import { Request } from "../../lib/engine/request.ts";
 import { type Plan, Scheduler, type StepLimits } from "../../lib/engine/scheduler.ts";
-import { resolveSamplingParams, SamplingParams } from "../../lib/sampling/params.ts";
+import { SamplingParams } from "../../lib/sampling/params.ts";
+import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
 
 const PLENTY = {
   maxBatchSize: 8,

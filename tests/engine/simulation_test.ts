@@ -2,7 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { Engine, type EngineRequest, type TokenEvent } from "../../lib/engine/engine.ts";
 import { largestLogit, sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
-import { resolveSamplingParams, SamplingParams } from "../../lib/sampling/params.ts";
+import { SamplingParams } from "../../lib/sampling/params.ts";
+import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
 import { hashedRow, ScriptedRunner, seededRandom } from "../helpers/scripted_runner.ts";
 
 const VOCAB_SIZE = 50;

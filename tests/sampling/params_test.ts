@@ -1,10 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { InvalidParameterError } from "../../lib/base/errors.ts";
-import {
-  resolveSamplingParams,
-  SamplingParams,
-  type SamplingParamsOptions,
-} from "../../lib/sampling/params.ts";
+import { SamplingParams, type SamplingParamsOptions } from "../../lib/sampling/params.ts";
+import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
 
 Deno.test("SamplingParams keeps what is given and nothing else", () => {
   assertEquals(Object.keys(new SamplingParams()), []);
@@ -80,7 +77,7 @@ Deno.test("SamplingParams says of an unknown field whether it is misspelt or onl
   refuse({ n: 2 }, '"n": it is not supported yet');
   refuse({ top_p: 0.5 }, 'write "topP"');
   assertEquals(
-    refuse({ tempreature: 1 }, "the fields are temperature, topP").parameter,
+    refuse({ tempreature: 1 }, "the fields are n, bestOf").parameter,
     "tempreature",
   );
 });
@@ -109,11 +106,21 @@ Deno.test("SamplingParams can be copied, changed in the copy, and printed", () =
 Deno.test("resolveSamplingParams takes the request, then the defaults, then the neutral values", () => {
   const defaults = { temperature: 0.6, topP: 0.9, topK: 20, repetitionPenalty: 1.1, maxTokens: 7 };
   assertEquals(resolveSamplingParams(new SamplingParams({ topP: 0.5, minTokens: 2 }), defaults), {
+    n: 1,
+    bestOf: 1,
+    beam: null,
     temperature: 0.6,
     topP: 0.5,
     topK: 20,
     minP: 0,
     repetitionPenalty: 1.1,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    logitBias: new Map(),
+    allowedTokenIds: null,
+    badTokenSequences: [],
+    logitsProcessors: [],
+    forcedTokenIds: null,
     seed: null,
     stopTokenIds: [],
     ignoreEos: false,

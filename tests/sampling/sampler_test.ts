@@ -3,11 +3,8 @@ import { InvalidLogitsError } from "../../lib/base/errors.ts";
 import { logSumExp } from "../../lib/base/row_summary.ts";
 import { cutRow } from "../../lib/sampling/filters.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
-import {
-  resolveSamplingParams,
-  SamplingParams,
-  type SamplingParamsOptions,
-} from "../../lib/sampling/params.ts";
+import { SamplingParams, type SamplingParamsOptions } from "../../lib/sampling/params.ts";
+import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
 import { largestLogit, sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { kthLargest, topIds } from "../../lib/sampling/top_values.ts";
 import { seededRandom } from "../helpers/scripted_runner.ts";

@@ -1,10 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { logSumExp, type RowSummary, SUMMARY_TOP_COUNT } from "../../lib/base/row_summary.ts";
-import {
-  resolveSamplingParams,
-  SamplingParams,
-  type SamplingParamsOptions,
-} from "../../lib/sampling/params.ts";
+import { SamplingParams, type SamplingParamsOptions } from "../../lib/sampling/params.ts";
+import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
 import { sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { sampleSummary, summaryNeed } from "../../lib/sampling/summary.ts";
 import { topIds } from "../../lib/sampling/top_values.ts";
