@@ -16,7 +16,9 @@
  * @module
  */
 
+export { AsyncLLMEngine } from "./lib/async_llm_engine.ts";
 export { LLM } from "./lib/llm.ts";
+export { type EngineRequestOptions, LLMEngine } from "./lib/llm_engine.ts";
 export type {
   AttentionBucket,
   BucketTables,

@@ -1,18 +1,12 @@
-/** Token events → text deltas, and deltas → whole outputs: the way up, stages 14 and 15. */
+/** Token events → text deltas of one request's sequences: the way up, stages 14 and 15. */
 
 import type { Channel } from "./base/channel.ts";
-import type { Engine, TokenEvent, TokenLogprob } from "./engine/engine.ts";
-import type {
-  CompletionOutput,
-  GenerationDelta,
-  Logprob,
-  LogprobMap,
-  PromptInfo,
-  RequestOutput,
-} from "./outputs.ts";
+import type { Engine, TokenEvent } from "./engine/engine.ts";
+import { promptInfo } from "./logprob_maps.ts";
+import type { GenerationDelta, PromptInfo } from "./outputs.ts";
 import type { EncodedPrompt } from "./prompts.ts";
 import type { ResolvedSamplingParams } from "./sampling/resolved_params.ts";
-import { Detokenizer } from "./text/detokenizer.ts";
+import { Sequence } from "./sequence.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
 /** One request, ready for the engine. */
@@ -20,54 +14,43 @@ export interface Generation {
   readonly requestId: string;
   readonly prompt: EncodedPrompt;
   readonly params: ResolvedSamplingParams;
+  /** Texts that end a sequence. */
+  readonly stops: readonly string[];
+  /** Show the text of what ended a sequence. */
+  readonly includeStop: boolean;
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
 }
 
-/** Tokens before a piece of a character that may hold its other pieces. */
-const CONTEXT_TOKENS = 4;
+/** The part of the engine that a generation uses. */
+export type GenerationEngine = Pick<Engine, "submit" | "abort">;
 
-/** A token's text; a piece that completes a character begun by the tokens before has it whole. */
-function textAfter(previous: readonly number[], tokenId: number, tokenizer: Tokenizer): string {
-  const alone = tokenizer.tokenText(tokenId);
-  if (alone !== "") return alone;
-  for (let count = 1; count <= Math.min(CONTEXT_TOKENS, previous.length); count++) {
-    const before = previous.slice(-count);
-    const text = tokenizer.decode([...before, tokenId], { skipSpecialTokens: false });
-    if (text.includes("\uFFFD")) continue;
-    const begun = tokenizer.decode(before, { skipSpecialTokens: false }).replace(/\uFFFD+$/, "");
-    return text.slice(begun.length);
-  }
-  return "";
-}
-
-function logprobMap(
-  entries: readonly TokenLogprob[],
-  previous: readonly number[],
+/**
+ * Queues a request, and yields its answer piece by piece: one delta a token, those of several
+ * sequences as they come. Where the best of more sequences are wanted, all deltas come at the end.
+ *
+ * @throws What the engine refuses the request with, at once.
+ */
+export function startGeneration(
+  engine: GenerationEngine,
   tokenizer: Tokenizer,
-): LogprobMap {
-  const map = new Map<number, Logprob>();
-  for (const { tokenId, logprob, rank } of entries) {
-    const decodedToken = textAfter(previous, tokenId, tokenizer);
-    map.set(tokenId, { logprob, rank, decodedToken });
-  }
-  return map;
-}
-
-function promptInfo(
-  prompt: EncodedPrompt,
-  event: NonNullable<TokenEvent["prompt"]>,
-  tokenizer: Tokenizer,
-): PromptInfo {
-  return {
-    text: prompt.text,
-    tokenIds: prompt.tokenIds,
-    logprobs: event.logprobs?.map((entries, i) =>
-      entries &&
-      logprobMap(entries, prompt.tokenIds.slice(Math.max(0, i - CONTEXT_TOKENS), i), tokenizer)
-    ) ?? null,
-    cachedTokens: event.cachedTokens,
-  };
+  generation: Generation,
+): AsyncGenerator<GenerationDelta, void, void> {
+  const { requestId, prompt, params, priority, signal } = generation;
+  signal?.throwIfAborted();
+  const isRanked = params.beam === null && params.bestOf > params.n;
+  const channel: Channel<TokenEvent> = engine.submit({
+    id: requestId,
+    promptTokenIds: prompt.tokenIds,
+    params: isRanked ? { ...params, logprobs: params.logprobs ?? 0 } : params,
+    priority,
+  });
+  const forget = watch(signal, (reason) => {
+    channel.fail(reason); // before the engine closes it as a quiet end
+    engine.abort(requestId);
+  });
+  const deltas = readDeltas(channel, tokenizer, generation, forget);
+  return isRanked ? bestSequences(deltas, params) : deltas;
 }
 
 /** Ends a generation when its signal fires; the returned function forgets the signal. */
@@ -78,92 +61,65 @@ function watch(signal: AbortSignal | undefined, stop: (reason: unknown) => void)
   return () => signal.removeEventListener("abort", onAbort);
 }
 
-/** Runs a request and yields its answer piece by piece, one delta a token. */
-export async function* generateDeltas(
-  engine: Engine,
+async function* readDeltas(
+  channel: Channel<TokenEvent>,
   tokenizer: Tokenizer,
-  generation: Generation,
+  { requestId, prompt, params, stops, includeStop }: Generation,
+  forget: () => void,
 ): AsyncGenerator<GenerationDelta, void, void> {
-  const { requestId, prompt, params, priority, signal } = generation;
-  signal?.throwIfAborted();
-  const detokenizer = new Detokenizer(tokenizer, {
-    promptIds: prompt.tokenIds,
-    skipSpecialTokens: params.skipSpecialTokens,
-  });
-  const channel: Channel<TokenEvent> = engine.submit({
-    id: requestId,
-    promptTokenIds: prompt.tokenIds,
-    params,
-    priority,
-  });
-  const forget = watch(signal, (reason) => {
-    channel.fail(reason); // before the engine closes it as a quiet end
-    engine.abort(requestId);
-  });
-  const recent = prompt.tokenIds.slice(-CONTEXT_TOKENS);
+  const options = { requestId, promptTokenIds: prompt.tokenIds, params, stops, includeStop };
+  const sequences = Array.from(
+    { length: params.beam === null ? params.bestOf : params.n },
+    () => new Sequence(tokenizer, options),
+  );
   try {
     for await (const event of channel) {
-      // The token that stops an answer is counted, not shown.
-      const shown = event.finishReason === "stop" ? [] : [event.tokenId];
-      const text = detokenizer.push(shown);
-      yield {
-        requestId,
-        index: 0,
-        text: event.finishReason === null ? text : text + detokenizer.finish(),
-        tokenIds: [event.tokenId],
-        logprobs: event.logprobs && [logprobMap(event.logprobs, recent, tokenizer)],
-        finishReason: event.finishReason,
-        stopReason: event.stopReason,
-        ...(event.prompt && { prompt: promptInfo(prompt, event.prompt, tokenizer) }),
-      };
-      recent.push(event.tokenId);
-      if (recent.length > CONTEXT_TOKENS) recent.shift();
+      const sequence = sequences[event.index];
+      // What the engine chose before it heard that a stop string had ended the sequence.
+      if (sequence === undefined || sequence.isFinished) continue;
+      const delta = sequence.push(event);
+      yield event.prompt === undefined
+        ? delta
+        : { ...delta, prompt: promptInfo(prompt, event.prompt, tokenizer) };
+      // Leaving the channel ends what the engine still has of the request.
+      if (sequences.every(({ isFinished }) => isFinished)) return;
     }
   } finally {
     forget();
   }
 }
 
-/** Folds a stream into the whole answer. */
-export async function foldDeltas(
+/** The `n` sequences of the largest log-probability, best first, when all have ended. */
+async function* bestSequences(
   deltas: AsyncIterable<GenerationDelta>,
-): Promise<RequestOutput> {
-  let requestId = "";
-  let prompt: PromptInfo = { text: "", tokenIds: [], logprobs: null, cachedTokens: 0 };
-  const texts: string[] = [];
-  const tokenIds: number[] = [];
-  const logprobs: LogprobMap[] = [];
-  let hasLogprobs = false;
-  let cumulativeLogprob = 0;
-  let finishReason: CompletionOutput["finishReason"] = null;
-  let stopReason: CompletionOutput["stopReason"] = null;
-  for await (const delta of deltas) {
-    requestId = delta.requestId;
-    if (delta.prompt !== undefined) prompt = delta.prompt;
-    texts.push(delta.text);
-    tokenIds.push(...delta.tokenIds);
-    for (const [i, map] of (delta.logprobs ?? []).entries()) {
-      hasLogprobs = true;
-      logprobs.push(map);
-      cumulativeLogprob += map.get(delta.tokenIds[i] as number)?.logprob ?? 0;
-    }
-    ({ finishReason, stopReason } = delta);
+  { n, logprobs }: ResolvedSamplingParams,
+): AsyncGenerator<GenerationDelta, void, void> {
+  let prompt: PromptInfo | undefined;
+  const sequences = new Map<number, { readonly deltas: GenerationDelta[]; logprob: number }>();
+  for await (const { prompt: info, ...delta } of deltas) {
+    prompt ??= info;
+    const sequence = sequences.get(delta.index) ?? { deltas: [], logprob: 0 };
+    sequences.set(delta.index, sequence);
+    sequence.deltas.push(delta);
+    sequence.logprob += logprobSum(delta);
   }
-  return {
-    requestId,
-    prompt: prompt.text,
-    promptTokenIds: prompt.tokenIds,
-    promptLogprobs: prompt.logprobs,
-    outputs: [{
-      index: 0,
-      text: texts.join(""),
-      tokenIds,
-      logprobs: hasLogprobs ? logprobs : null,
-      cumulativeLogprob: hasLogprobs ? cumulativeLogprob : null,
-      finishReason,
-      stopReason,
-    }],
-    finished: finishReason !== null,
-    cachedTokens: prompt.cachedTokens,
-  };
+  const ranked = [...sequences].sort(([a, { logprob: left }], [b, { logprob: right }]) =>
+    right - left || a - b
+  );
+  for (const [index, [, sequence]] of ranked.slice(0, n).entries()) {
+    for (const delta of sequence.deltas) {
+      yield {
+        ...delta,
+        index,
+        logprobs: logprobs === null ? null : delta.logprobs,
+        ...(prompt && { prompt }),
+      };
+      prompt = undefined; // only with the first
+    }
+  }
+}
+
+/** The sum of the chosen tokens' log-probabilities. */
+function logprobSum({ tokenIds, logprobs }: GenerationDelta): number {
+  return tokenIds.reduce((sum, id, i) => sum + (logprobs?.[i]?.get(id)?.logprob ?? 0), 0);
 }

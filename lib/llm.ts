@@ -2,7 +2,8 @@
 
 import { ChatTemplateError, ClosedError } from "./base/errors.ts";
 import type { TraceEntry } from "./device/device.ts";
-import { foldDeltas, generateDeltas } from "./generation.ts";
+import { foldDeltas } from "./fold.ts";
+import { startGeneration } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
 import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
 import type { LLMOptions } from "./options.ts";
@@ -15,6 +16,7 @@ import {
   encodePrompt,
   type Encoding,
   isConversation,
+  keptPromptTokens,
   type Prompt,
   type RequestOptions,
   tokenizeText,
@@ -22,6 +24,7 @@ import {
 import { SamplingParams } from "./sampling/params.ts";
 import { resolveSamplingParams, type SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
+import { tokenizeParams } from "./token_params.ts";
 
 export type { EngineStats, ModelInfo, ModelStats, WireStats } from "./model_info.ts";
 export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
@@ -142,29 +145,42 @@ export class LLM implements AsyncDisposable {
    * Streams one answer, to a prompt or to a conversation. It starts when it is first read; every
    * refusal (bad prompt, full queue) comes before the first delta. Leaving the loop ends the request.
    *
-   * @returns Deltas whose texts add up to the whole answer.
+   * @returns Deltas whose texts, index by index, add up to the whole answer. With `bestOf` above
+   * `n`, and with beam search, they all come at the end.
    */
   async *stream(
     input: Prompt | readonly ChatMessage[],
     params: SamplingParams = new SamplingParams(),
     options: ChatOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
-    if (this.#closing !== undefined) throw new ClosedError("The model is closed");
-    options.signal?.throwIfAborted();
-    const conversation = isConversation(input);
-    const prompt = conversation
-      ? await this.#render(input, options)
-      : encodePrompt(input as Prompt, this.#encoding, options.addSpecialTokens ?? true);
-    const defaults: SamplingDefaults = conversation
-      ? this.#loaded.samplingDefaults
-      : { maxTokens: GENERATE_MAX_TOKENS, ...this.#loaded.samplingDefaults };
-    yield* generateDeltas(this.#loaded.engine, this.#loaded.tokenizer, {
-      requestId: options.requestId ?? crypto.randomUUID(),
+    if (!isConversation(input)) return yield* this.submit(input, params, options);
+    this.#checkOpen(options);
+    const prompt = await this.#render(input, params, options);
+    yield* this.#start(prompt, params, this.#loaded.samplingDefaults, options);
+  }
+
+  /**
+   * The same for a prompt that is queued at once: a refusal is thrown here, and the answer is made
+   * whether it is read or not. To end it, leave the loop once it is being read, or abort the signal.
+   *
+   * @returns The deltas, as {@linkcode LLM.stream} gives them.
+   * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context.
+   * @throws {InvalidParameterError} A parameter that the model or its vocabulary has no room for.
+   * @throws {QueueFullError} Too many requests are waiting.
+   */
+  submit(
+    prompt: Prompt,
+    params: SamplingParams = new SamplingParams(),
+    options: RequestOptions = {},
+  ): AsyncGenerator<GenerationDelta, void, void> {
+    this.#checkOpen(options);
+    const encoded = encodePrompt(
       prompt,
-      params: resolveSamplingParams(params, defaults),
-      priority: options.priority ?? 0,
-      signal: options.signal,
-    });
+      this.#encoding(params),
+      options.addSpecialTokens ?? true,
+    );
+    const defaults = { maxTokens: GENERATE_MAX_TOKENS, ...this.#loaded.samplingDefaults };
+    return this.#start(encoded, params, defaults, options);
   }
 
   /**
@@ -181,7 +197,7 @@ export class LLM implements AsyncDisposable {
     messages: readonly ChatMessage[],
     options: ChatOptions = {},
   ): Promise<number[]> {
-    return [...(await this.#render(messages, options)).tokenIds];
+    return [...(await this.#render(messages, new SamplingParams(), options)).tokenIds];
   }
 
   /** Token ids → text, special tokens shown. */
@@ -226,9 +242,46 @@ export class LLM implements AsyncDisposable {
     this.#loaded.textWorker.close();
   }
 
-  get #encoding(): Encoding {
-    const { tokenizer } = this.#loaded;
-    return { tokenizer, maxPromptLength: this.info.maxPromptLength };
+  #checkOpen({ signal }: RequestOptions): void {
+    if (this.#closing !== undefined) throw new ClosedError("The model is closed");
+    signal?.throwIfAborted();
+  }
+
+  #encoding(params: SamplingParams): Encoding {
+    const { maxPromptLength } = this.info;
+    const keptTokens = keptPromptTokens(params, this.info);
+    return {
+      tokenizer: this.#loaded.tokenizer,
+      maxPromptLength,
+      ...(keptTokens === undefined ? {} : { keptTokens }),
+    };
+  }
+
+  /** Hands a prompt to the engine. */
+  #start(
+    prompt: EncodedPrompt,
+    params: SamplingParams,
+    defaults: SamplingDefaults,
+    options: RequestOptions,
+  ): AsyncGenerator<GenerationDelta, void, void> {
+    this.#checkOpen(options); // a template takes its time
+    const { engine, tokenizer } = this.#loaded;
+    const tokenized = tokenizeParams(params, {
+      tokenizer,
+      vocabSize: this.info.vocabSize,
+      promptTokenIds: prompt.tokenIds,
+    });
+    // A forced output has a length of its own.
+    const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
+    return startGeneration(engine, tokenizer, {
+      requestId: options.requestId ?? crypto.randomUUID(),
+      prompt,
+      params: resolveSamplingParams(params, tier, tokenized),
+      stops: params.stop ?? [],
+      includeStop: params.includeStopStrInOutput ?? false,
+      priority: options.priority ?? 0,
+      signal: options.signal,
+    });
   }
 
   #one(
@@ -236,7 +289,7 @@ export class LLM implements AsyncDisposable {
     params: SamplingParams | undefined,
     options: ChatOptions,
   ): Promise<RequestOutput> {
-    return foldDeltas(this.stream(input, params, options));
+    return foldDeltas(this.stream(input, params, options), params?.n ?? 1);
   }
 
   /** Runs all inputs together. The first failure ends the others. */
@@ -263,7 +316,11 @@ export class LLM implements AsyncDisposable {
     }
   }
 
-  #render(messages: readonly ChatMessage[], options: ChatOptions): Promise<EncodedPrompt> {
+  #render(
+    messages: readonly ChatMessage[],
+    params: SamplingParams,
+    options: ChatOptions,
+  ): Promise<EncodedPrompt> {
     const { tokenizer, chatTemplate, textWorker: worker } = this.#loaded;
     const template = options.chatTemplate === undefined
       ? chatTemplate
@@ -277,7 +334,7 @@ export class LLM implements AsyncDisposable {
         `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
       );
     }
-    return encodeConversation(messages, template, this.#encoding, options);
+    return encodeConversation(messages, template, this.#encoding(params), options);
   }
 }
 

@@ -18,11 +18,11 @@ export type LogprobMap = ReadonlyMap<number, Logprob>;
 
 /** One generated sequence. */
 export interface CompletionOutput {
-  /** Which of the request's sequences; 0 in this release. */
+  /** Which of the request's sequences: 0 … `n` − 1, the best first where they were ranked. */
   readonly index: number;
-  /** The text. */
+  /** The text, without what ended it unless `includeStopStrInOutput` asked for that. */
   readonly text: string;
-  /** The end or stop token is included. */
+  /** The end or stop token is included, and so are all tokens of a stop string. */
   readonly tokenIds: readonly number[];
   /** One entry a token; null unless `logprobs` was asked for. */
   readonly logprobs: readonly LogprobMap[] | null;
@@ -30,7 +30,7 @@ export interface CompletionOutput {
   readonly cumulativeLogprob: number | null;
   /** null while the sequence is still growing. */
   readonly finishReason: FinishReason | null;
-  /** The stop token id that ended it, where that was not the model's own end token. */
+  /** What ended it: the stop string, or the token id where that was not the model's own end token. */
   readonly stopReason: number | string | null;
 }
 
@@ -44,7 +44,7 @@ export interface RequestOutput {
   readonly promptTokenIds: readonly number[];
   /** One entry a prompt token, the first null; null unless `promptLogprobs` was asked for. */
   readonly promptLogprobs: readonly (LogprobMap | null)[] | null;
-  /** The generated sequences. */
+  /** The generated sequences, in the order of their indices. */
   readonly outputs: readonly CompletionOutput[];
   /** Whether the answer is complete. */
   readonly finished: boolean;
@@ -68,9 +68,9 @@ export interface PromptInfo {
 export interface GenerationDelta {
   /** The request, as it was named or by its UUID. */
   readonly requestId: string;
-  /** Which of the request's sequences; 0 in this release. */
+  /** Which of the request's sequences: 0 … `n` − 1. Their deltas come as they are made. */
   readonly index: number;
-  /** May be "" while a character is incomplete. */
+  /** May be "" while a character is incomplete, or may be the beginning of a stop string. */
   readonly text: string;
   /** Token ids. */
   readonly tokenIds: readonly number[];
@@ -78,7 +78,7 @@ export interface GenerationDelta {
   readonly logprobs: readonly LogprobMap[] | null;
   /** null while the sequence is still growing. */
   readonly finishReason: FinishReason | null;
-  /** The stop token id that ended it, where that was not the model's own end token. */
+  /** What ended it: the stop string, or the token id where that was not the model's own end token. */
   readonly stopReason: number | string | null;
   /** Only with the first delta. */
   readonly prompt?: PromptInfo;

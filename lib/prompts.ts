@@ -1,6 +1,7 @@
 /** What users give as a prompt, and how it becomes token ids. */
 
 import { ContextLengthError, InvalidParameterError } from "./base/errors.ts";
+import type { SamplingParams } from "./sampling/params.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
@@ -64,6 +65,31 @@ export function isConversation(input: unknown): input is readonly ChatMessage[] 
 export interface Encoding {
   readonly tokenizer: Tokenizer;
   readonly maxPromptLength: number;
+  /** Of a longer prompt, the last so many tokens are kept. Default: all. */
+  readonly keptTokens?: number;
+}
+
+/**
+ * What `truncatePromptTokens` leaves of a prompt, in tokens; undefined leaves all.
+ *
+ * @throws {InvalidParameterError} More than fit the context together with `maxTokens`.
+ */
+export function keptPromptTokens(
+  { truncatePromptTokens, maxTokens }: SamplingParams,
+  limits: { readonly maxPromptLength: number; readonly maxContextLength: number },
+): number | undefined {
+  if (truncatePromptTokens === undefined) return undefined;
+  const afterOutput = limits.maxContextLength - (maxTokens ?? 1);
+  // Where the output alone is too long, the engine says so.
+  const room = Math.max(1, Math.min(limits.maxPromptLength, afterOutput));
+  if (truncatePromptTokens <= room) {
+    return truncatePromptTokens === -1 ? room : truncatePromptTokens;
+  }
+  throw new InvalidParameterError(
+    "truncatePromptTokens",
+    truncatePromptTokens,
+    `Cannot use truncatePromptTokens ${truncatePromptTokens}: there is room for ${room} tokens of a prompt`,
+  );
 }
 
 /** Shorter texts are encoded without a look at the vocabulary. */
@@ -78,9 +104,13 @@ export const TOKENIZED_TEXT_MAX = 1_048_576;
  */
 function encodeText(
   text: string,
-  { tokenizer, maxPromptLength }: Encoding,
+  { tokenizer, maxPromptLength, keptTokens }: Encoding,
   special: boolean,
 ): number[] {
+  // The end of a text cannot be encoded without its beginning.
+  if (keptTokens !== undefined) {
+    return tokenizeText(text, tokenizer, special).slice(-keptTokens);
+  }
   if (text.length > SHORT_TEXT) {
     const tokenCount = Math.ceil(text.length / tokenizer.longestTokenBytes);
     if (tokenCount > maxPromptLength) {
@@ -101,10 +131,13 @@ export function encodePrompt(
   addSpecialTokens: boolean,
 ): EncodedPrompt {
   if (typeof prompt === "object" && prompt !== null && "promptTokenIds" in prompt) {
-    const tokenIds = prompt.promptTokenIds;
-    if (!Array.isArray(tokenIds) || !tokenIds.every(Number.isInteger)) {
+    const { promptTokenIds } = prompt;
+    if (!Array.isArray(promptTokenIds) || !promptTokenIds.every(Number.isInteger)) {
       throw new TypeError("promptTokenIds must be an array of integers");
     }
+    const tokenIds = encoding.keptTokens === undefined
+      ? promptTokenIds
+      : promptTokenIds.slice(-encoding.keptTokens);
     if (tokenIds.length > encoding.maxPromptLength) {
       throw new ContextLengthError(
         tokenIds.length,

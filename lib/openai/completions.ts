@@ -1,4 +1,4 @@
-/** `POST /v1/completions`: one prompt or a batch, each a choice of its own. */
+/** `POST /v1/completions`: one prompt or a batch, with one choice or several each. */
 
 import { invariant } from "../base/invariant.ts";
 import type { Prompt, RequestOptions } from "../llm.ts";
@@ -9,7 +9,7 @@ import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } fro
 import { badRequest } from "./errors.ts";
 import { completionLogprobs, type LogprobStyle, offsetAfter, promptLogprobs } from "./logprobs.ts";
 import { merge } from "./merge.ts";
-import { completionParams } from "./params.ts";
+import { completionParams, paramLimits } from "./params.ts";
 import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
 import type { Completion, CompletionChunk, CompletionLogprobs, Usage } from "./types.ts";
@@ -27,12 +27,13 @@ interface CompletionRequest {
   /** undefined: no log-probabilities. */
   readonly logprobs: LogprobStyle | undefined;
   readonly returnTokenIds: boolean;
+  /** Choices of each prompt; those of the first prompt come first. */
+  readonly choiceCount: number;
   readonly head: AnswerHead;
 }
 
 /** One choice while it grows. */
 interface Choice {
-  prompt: PromptInfo | undefined;
   readonly texts: string[];
   readonly tokenIds: number[];
   readonly logprobs: LogprobMap[];
@@ -57,12 +58,12 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
 }
 
 function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {
-  const { llm, settings, signal } = context;
+  const { llm, signal } = context;
   refuseUnsupported(fields, "completions");
   const delivery = readDelivery(fields);
   const prompts = readPrompts(fields, llm.info.vocabSize);
   const priority = fields.integer("priority");
-  const params = completionParams(fields, { ...settings, vocabSize: llm.info.vocabSize });
+  const params = completionParams(fields, paramLimits(context));
   const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
   return {
     prompts,
@@ -75,6 +76,7 @@ function readCompletionRequest(fields: Fields, context: RouteContext): Completio
     delivery,
     logprobs: params.logprobs === undefined ? undefined : { topCount: params.logprobs, asTokenIds },
     returnTokenIds: fields.boolean("return_token_ids") ?? false,
+    choiceCount: params.n ?? 1,
     head: answerHead(context, "cmpl-", fields.string("request_id")),
   };
 }
@@ -127,26 +129,29 @@ async function fold(
   request: CompletionRequest,
   systemFingerprint: string,
 ): Promise<Completion> {
-  const choices = request.prompts.map(newChoice);
-  for await (const [index, delta] of deltas) grow(choices[index] as Choice, delta);
+  const batch = new Batch(request);
+  for await (const [at, delta] of deltas) batch.grow(at, delta);
   return {
     ...request.head,
     object: "text_completion",
-    choices: choices.map((choice, index) => ({
-      index,
-      text: choice.texts.join(""),
-      logprobs: request.logprobs === undefined
-        ? null
-        : completionLogprobs(choice.logprobs, request.logprobs, 0),
-      finish_reason: choice.finishReason,
-      stop_reason: choice.stopReason,
-      token_ids: request.returnTokenIds ? choice.tokenIds : null,
-      prompt_logprobs: choice.prompt?.logprobs ? promptLogprobs(choice.prompt.logprobs) : null,
-      prompt_token_ids: request.returnTokenIds ? choice.prompt?.tokenIds ?? [] : null,
-    })),
+    choices: batch.choices.map((choice, index) => {
+      const prompt = batch.promptOf(index);
+      return {
+        index,
+        text: choice.texts.join(""),
+        logprobs: request.logprobs === undefined
+          ? null
+          : completionLogprobs(choice.logprobs, request.logprobs, 0),
+        finish_reason: choice.finishReason,
+        stop_reason: choice.stopReason,
+        token_ids: request.returnTokenIds ? choice.tokenIds : null,
+        prompt_logprobs: prompt.logprobs && promptLogprobs(prompt.logprobs),
+        prompt_token_ids: request.returnTokenIds ? prompt.tokenIds : null,
+      };
+    }),
     service_tier: null,
     system_fingerprint: systemFingerprint,
-    usage: sumUsage(choices),
+    usage: batch.usage(),
     kv_transfer_params: null,
   };
 }
@@ -162,14 +167,14 @@ async function* chunks(
 ): AsyncGenerator<CompletionChunk, void, void> {
   const { includeUsage, continuousUsage } = request.delivery;
   const head = { ...request.head, object: "text_completion" as const };
-  const choices = request.prompts.map(newChoice);
-  const sent = choices.map(() => ({ chunkCount: 0, textCount: 0, textOffset: 0 }));
-  let running = choices.length;
+  const batch = new Batch(request);
+  const sent = batch.choices.map(() => ({ chunkCount: 0, textCount: 0, textOffset: 0 }));
+  let running = batch.choices.length;
 
-  for await (const [index, delta] of deltas) {
-    const choice = choices[index] as Choice;
+  for await (const [at, delta] of deltas) {
+    const index = batch.grow(at, delta);
+    const choice = batch.choices[index] as Choice;
     const progress = sent[index] as typeof sent[number];
-    grow(choice, delta);
     if (delta.tokenIds.length === 0 && delta.finishReason === null) continue;
     if (delta.finishReason !== null) running--;
     let logprobs: CompletionLogprobs | null = null;
@@ -177,7 +182,7 @@ async function* chunks(
       logprobs = completionLogprobs(delta.logprobs ?? [], request.logprobs, progress.textOffset);
       progress.textOffset = offsetAfter(logprobs, progress.textOffset);
     }
-    const promptIds = choice.prompt?.tokenIds ?? [];
+    const promptIds = batch.promptOf(index).tokenIds;
     yield {
       ...head,
       choices: [{
@@ -196,36 +201,58 @@ async function* chunks(
     progress.textCount = choice.texts.length;
   }
   if (!includeUsage) return;
-  yield { ...head, choices: [], usage: sumUsage(choices), system_fingerprint: systemFingerprint };
+  yield { ...head, choices: [], usage: batch.usage(), system_fingerprint: systemFingerprint };
 }
 
-function newChoice(): Choice {
-  return {
-    prompt: undefined,
-    texts: [],
-    tokenIds: [],
-    logprobs: [],
-    finishReason: null,
-    stopReason: null,
-  };
-}
+/** What is known of the prompts and of all their choices. */
+class Batch {
+  readonly choices: readonly Choice[];
+  readonly #choiceCount: number;
+  readonly #prompts: PromptInfo[] = [];
 
-function grow(choice: Choice, delta: GenerationDelta): void {
-  choice.prompt ??= delta.prompt;
-  invariant(choice.prompt !== undefined, "The first delta says nothing of its prompt");
-  choice.texts.push(delta.text);
-  for (const id of delta.tokenIds) choice.tokenIds.push(id);
-  for (const map of delta.logprobs ?? []) choice.logprobs.push(map);
-  choice.finishReason = delta.finishReason;
-  choice.stopReason = delta.stopReason;
-}
-
-function sumUsage(choices: readonly Choice[]): Usage {
-  let promptTokens = 0, completionTokens = 0, cachedTokens = 0;
-  for (const choice of choices) {
-    promptTokens += choice.prompt?.tokenIds.length ?? 0;
-    completionTokens += choice.tokenIds.length;
-    cachedTokens += choice.prompt?.cachedTokens ?? 0;
+  constructor({ prompts, choiceCount }: CompletionRequest) {
+    this.#choiceCount = choiceCount;
+    this.choices = Array.from({ length: prompts.length * choiceCount }, () => ({
+      texts: [],
+      tokenIds: [],
+      logprobs: [],
+      finishReason: null,
+      stopReason: null,
+    }));
   }
-  return usage(promptTokens, completionTokens, cachedTokens);
+
+  /** Takes a delta of prompt number `at` in; gives the index of its choice. */
+  grow(at: number, delta: GenerationDelta): number {
+    if (delta.prompt !== undefined) this.#prompts[at] = delta.prompt;
+    const index = at * this.#choiceCount + delta.index;
+    const choice = this.choices[index];
+    invariant(
+      choice !== undefined && delta.index < this.#choiceCount,
+      "A generation has more sequences than were asked for",
+    );
+    choice.texts.push(delta.text);
+    for (const id of delta.tokenIds) choice.tokenIds.push(id);
+    for (const map of delta.logprobs ?? []) choice.logprobs.push(map);
+    choice.finishReason = delta.finishReason;
+    choice.stopReason = delta.stopReason;
+    return index;
+  }
+
+  /** The prompt that a choice answers. */
+  promptOf(index: number): PromptInfo {
+    const prompt = this.#prompts[Math.floor(index / this.#choiceCount)];
+    invariant(prompt !== undefined, "The first delta says nothing of its prompt");
+    return prompt;
+  }
+
+  /** Every token of every choice; every prompt once. */
+  usage(): Usage {
+    let promptTokens = 0, completionTokens = 0, cachedTokens = 0;
+    for (const prompt of this.#prompts) {
+      promptTokens += prompt.tokenIds.length;
+      cachedTokens += prompt.cachedTokens;
+    }
+    for (const choice of this.choices) completionTokens += choice.tokenIds.length;
+    return usage(promptTokens, completionTokens, cachedTokens);
+  }
 }

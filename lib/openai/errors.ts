@@ -9,6 +9,7 @@ import {
 } from "../base/errors.ts";
 import { writeJson } from "./json.ts";
 import type { ErrorBody } from "./types.ts";
+import { wireWords } from "./wire_words.ts";
 
 const TYPES: Readonly<Record<number, string>> = {
   400: "BadRequestError",
@@ -69,7 +70,7 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
   if (error instanceof InvalidParameterError) {
     const name = snakeCase(error.parameter);
-    return badRequest(withoutPaths(error.message.replaceAll(error.parameter, name)), name);
+    return badRequest(withoutPaths(wireWords(error, name)), name);
   }
   if (error instanceof ContextLengthError) return contextLength(error);
   if (error instanceof ChatTemplateError) return badRequest(withoutPaths(error.message));

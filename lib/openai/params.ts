@@ -1,15 +1,35 @@
-/** Request body → `SamplingParams`: names, aliases, and vLLM's words for values out of range. */
+/** Request body → `SamplingParams`: names, aliases, limits. */
 
 import { InvalidParameterError } from "../base/errors.ts";
 import { SamplingParams, type SamplingParamsOptions } from "../sampling/params.ts";
 import type { Fields } from "./body.ts";
+import type { RouteContext } from "./context.ts";
 import { badRequest, badShape, show, snakeCase } from "./errors.ts";
+import {
+  readAllowedTokenIds,
+  readBadWords,
+  readCounts,
+  readEarlyStopping,
+  readForcedOutput,
+  readLogitBias,
+  readStops,
+  readTruncation,
+} from "./param_fields.ts";
+import { wireWords } from "./wire_words.ts";
 
 /** What the server allows and the model has. */
 export interface ParamLimits {
   /** Most log-probabilities a token; −1 for no limit. */
   readonly maxLogprobs: number;
   readonly vocabSize: number;
+  /** Longest prompt and output together. */
+  readonly maxContextLength: number;
+}
+
+/** The limits of this server and its model. */
+export function paramLimits({ llm, settings }: RouteContext): ParamLimits {
+  const { vocabSize, maxContextLength } = llm.info;
+  return { maxLogprobs: settings.maxLogprobs, vocabSize, maxContextLength };
 }
 
 /** Parameters of a chat request; without a limit it may fill the context. */
@@ -34,16 +54,30 @@ function build(
   logprobs: number | undefined,
   limits: ParamLimits,
 ): SamplingParams {
+  const maxTokens = fields.integer(limitField);
   const options: { readonly [Field in keyof SamplingParamsOptions]: unknown } = {
+    ...readCounts(fields),
+    presencePenalty: fields.number("presence_penalty"),
+    frequencyPenalty: fields.number("frequency_penalty"),
     temperature: fields.number("temperature"),
     topP: fields.number("top_p"),
     topK: fields.integer("top_k"),
     minP: fields.number("min_p"),
     repetitionPenalty: fields.number("repetition_penalty"),
     seed: seed(fields),
+    stop: readStops(fields),
     stopTokenIds: fields.integers("stop_token_ids"),
+    includeStopStrInOutput: fields.boolean("include_stop_str_in_output"),
+    badWords: readBadWords(fields),
+    logitBias: readLogitBias(fields, limits.vocabSize),
+    allowedTokenIds: readAllowedTokenIds(fields, limits.vocabSize),
+    useBeamSearch: fields.boolean("use_beam_search"),
+    lengthPenalty: fields.number("length_penalty"),
+    earlyStopping: readEarlyStopping(fields),
+    truncatePromptTokens: readTruncation(fields, limits.maxContextLength - (maxTokens ?? 1)),
+    forcedOutput: readForcedOutput(fields, limits.vocabSize),
     ignoreEos: fields.boolean("ignore_eos"),
-    maxTokens: fields.integer(limitField),
+    maxTokens,
     minTokens: fields.integer("min_tokens"),
     logprobs,
     promptLogprobs: promptLogprobs(fields, limits),
@@ -56,7 +90,7 @@ function build(
   } catch (error) {
     if (!(error instanceof InvalidParameterError)) throw error;
     const name = error.parameter === "maxTokens" ? limitField : snakeCase(error.parameter);
-    throw badRequest(inWireWords(error, name, fields.raw(limitField)), name);
+    throw badRequest(wireWords(error, name, fields.raw(limitField)), name);
   }
 }
 
@@ -120,31 +154,5 @@ function countField(fields: Fields, name: string): number | undefined {
     return fields.integer(name);
   } catch {
     throw badShape(`\`${name}\` must be an integer. Got ${show(fields.raw(name))}`, name);
-  }
-}
-
-/** The SDK names its parameters in camelCase and words errors its own way; wire clients know these. */
-function inWireWords(error: InvalidParameterError, name: string, maxTokens: unknown): string {
-  const value = error.value;
-  switch (error.parameter) {
-    case "temperature":
-      if (!Number.isFinite(value)) return `temperature must be a finite number, got ${value}.`;
-      if (Number(value) < 0) return `temperature must be non-negative, got ${value}.`;
-      return `temperature must be in [0, 2], got ${value}.`;
-    case "topP":
-      return `top_p must be in (0, 1], got ${value}.`;
-    case "topK":
-      return `top_k must be 0 (disable), or at least 1, got ${value}.`;
-    case "minP":
-      return `min_p must be in [0, 1], got ${value}.`;
-    case "repetitionPenalty":
-      return `repetition_penalty must be greater than zero, got ${value}.`;
-    case "maxTokens":
-      return `${name} must be at least 1, got ${value}.`;
-    case "minTokens":
-      if (Number(value) < 0) return `min_tokens must be greater than or equal to 0, got ${value}.`;
-      return `min_tokens must be less than or equal to max_tokens=${maxTokens}, got ${value}.`;
-    default:
-      return error.message.replaceAll(error.parameter, name);
   }
 }

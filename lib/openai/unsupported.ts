@@ -6,7 +6,7 @@ import { badRequest, show } from "./errors.ts";
 /** A field, how it is read, and whether a value of it asks for nothing. */
 interface Row {
   readonly name: string;
-  readonly read: "number" | "integer" | "boolean" | "list" | "record" | "raw";
+  readonly read: "integer" | "boolean" | "list" | "record" | "raw";
   readonly neutral: (value: unknown) => boolean;
 }
 
@@ -16,26 +16,15 @@ const isEmpty = (value: unknown): boolean =>
 const is = (...words: readonly unknown[]) => (value: unknown): boolean => words.includes(value);
 
 const BOTH: readonly Row[] = [
-  { name: "n", read: "integer", neutral: is(1) },
-  { name: "best_of", read: "integer", neutral: is(1) },
-  { name: "presence_penalty", read: "number", neutral: is(0) },
-  { name: "frequency_penalty", read: "number", neutral: is(0) },
-  { name: "logit_bias", read: "record", neutral: isEmpty },
-  { name: "allowed_token_ids", read: "list", neutral: never },
-  { name: "bad_words", read: "list", neutral: isEmpty },
   { name: "logprob_token_ids", read: "list", neutral: isEmpty },
   { name: "logits_processors", read: "list", neutral: isEmpty },
-  { name: "use_beam_search", read: "boolean", neutral: is(false) },
-  { name: "length_penalty", read: "number", neutral: is(1) },
-  { name: "early_stopping", read: "raw", neutral: is(false, "false", 0) },
   { name: "structured_outputs", read: "record", neutral: never },
   { name: "guided_json", read: "raw", neutral: never },
   { name: "guided_regex", read: "raw", neutral: never },
   { name: "guided_choice", read: "raw", neutral: never },
   { name: "guided_grammar", read: "raw", neutral: never },
-  { name: "include_stop_str_in_output", read: "boolean", neutral: is(false) },
   { name: "spaces_between_special_tokens", read: "boolean", neutral: is(true) },
-  { name: "truncate_prompt_tokens", read: "integer", neutral: never },
+  { name: "truncation_side", read: "raw", neutral: is("left") },
   { name: "echo", read: "boolean", neutral: is(false) },
   { name: "kv_transfer_params", read: "record", neutral: never },
   { name: "ec_transfer_params", read: "record", neutral: never },
@@ -64,7 +53,6 @@ export function refuseUnsupported(fields: Fields, kind: "chat" | "completions"):
   refuseBroken(fields);
   const rows = kind === "chat" ? [...BOTH, ...CHAT] : [...BOTH, ...COMPLETIONS];
   if (kind === "chat") checkToolChoice(fields);
-  checkStop(fields);
   checkResponseFormat(fields);
   for (const row of rows) {
     const value = fields[row.read](row.name);
@@ -74,48 +62,11 @@ export function refuseUnsupported(fields: Fields, kind: "chat" | "completions"):
 
 /** Values that will stay wrong when their field is supported, in vLLM's words. */
 function refuseBroken(fields: Fields): void {
-  const n = fields.integer("n") ?? 1;
-  if (n < 1) throw badRequest(`n must be at least 1, got ${n}.`, "n");
-  const bestOf = fields.integer("best_of") ?? n;
-  if (bestOf < n) {
-    throw badRequest(
-      `best_of must be greater than or equal to n, got n=${n} and best_of=${bestOf}.`,
-      "best_of",
-    );
-  }
-  for (const name of ["presence_penalty", "frequency_penalty"]) {
-    const value = fields.number(name) ?? 0;
-    if (!(Math.abs(value) <= 2)) {
-      throw badRequest(`${name} must be in [-2, 2], got ${value}.`, name);
-    }
-  }
-  if (fields.boolean("use_beam_search") === true && fields.boolean("stream") === true) {
-    throw badRequest("Streaming is not currently supported with beam search", "stream");
-  }
-  if (fields.list("allowed_token_ids")?.length === 0) {
-    throw badRequest("allowed_token_ids is not None and empty!", "allowed_token_ids");
-  }
   if (fields.has("suffix")) throw badRequest("suffix is not currently supported", "suffix");
   if (fields.string("cache_salt") === "") {
     throw fields.shapeError("cache_salt", "", "at least one character", "string_too_short");
   }
   if (fields.has("cache_salt")) throw notYet("cache_salt", fields.raw("cache_salt"));
-}
-
-function checkStop(fields: Fields): void {
-  const value = fields.raw("stop");
-  if (value === undefined) return;
-  const stops = typeof value === "string" ? [value] : fields.list("stop") ?? [];
-  for (const [index, stop] of stops.entries()) {
-    if (typeof stop !== "string") {
-      throw fields.shapeError(`stop.${index}`, stop, "a string", "string_type");
-    }
-    if (stop === "") throw badRequest("stop cannot contain an empty string.", "stop");
-  }
-  if (stops.length > 16) {
-    throw fields.shapeError("stop", value, "at most 16 strings", "too_long");
-  }
-  if (stops.length > 0) throw notYet("stop", value);
 }
 
 function checkResponseFormat(fields: Fields): void {

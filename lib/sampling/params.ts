@@ -182,22 +182,11 @@ function checkFieldNames(options: object): void {
 
 /** Fields that other engines have: known, so that the message can say more than "unknown". */
 const FIELDS_OF_LATER_RELEASES: readonly string[] = [
-  "n",
-  "bestOf",
   "presencePenalty",
   "frequencyPenalty",
   "logitBias",
   "allowedTokenIds",
-  "badWords",
   "logitsProcessors",
-  "stop",
-  "includeStopStrInOutput",
-  "forcedOutput",
-  "useBeamSearch",
-  "lengthPenalty",
-  "earlyStopping",
-  "outputKind",
-  "truncatePromptTokens",
   "structuredOutputs",
   "guidedDecoding",
   "detokenize",

@@ -259,3 +259,57 @@ Deno.test("The model in a request is ignored and the first served name answers",
   const { body } = await ask(CHAT, { ...HELLO, model: "gpt-9" }, new FakeLLM(), options);
   assertEquals(body.model, "first");
 });
+
+/** The chunks of each choice, put together. */
+function joinedChoices(chunks: readonly Json[], count: number): Json[] {
+  return Array.from({ length: count }, (_, index) =>
+    joined(chunks.filter((chunk) => chunk.choices?.[0]?.index === index)));
+}
+
+Deno.test("Several choices are in the order of their indices, and each is its stream's pieces", async () => {
+  const extra = { n: 3, logprobs: true, top_logprobs: 2, return_token_ids: true };
+  const { body } = await ask(CHAT, { ...HELLO, ...extra });
+  assertEquals(
+    body.choices.map((choice: Json) => [choice.index, choice.message.content]),
+    [[0, "Hello world!"], [1, "1:Hello world!"], [2, "2:Hello world!+"]],
+  );
+  const chunks = await streamed(extra);
+  for (const [index, answer] of joinedChoices(chunks, 3).entries()) {
+    const choice = body.choices[index];
+    assertEquals(answer, {
+      content: choice.message.content,
+      logprobs: choice.logprobs.content,
+      token_ids: choice.token_ids,
+      finish_reason: choice.finish_reason,
+      stop_reason: choice.stop_reason,
+    });
+  }
+});
+
+Deno.test("A stream of several choices has a role chunk for each, then their content interleaved", async () => {
+  const options = { include_usage: true, continuous_usage_stats: true };
+  const chunks = (await streamed({ n: 2, stream_options: options })).slice(0, -1);
+  const indices = chunks.map((chunk) => chunk.choices[0]?.index);
+  assertEquals(indices, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1, undefined]);
+  assertEquals(chunks.slice(0, 2).map((chunk) => chunk.choices[0].delta.role), [
+    "assistant",
+    "assistant",
+  ]);
+  assert(chunks.every((chunk) => chunk.choices.length <= 1));
+  for (const index of [0, 1]) {
+    const own = chunks.filter((chunk) => chunk.choices[0]?.index === index);
+    const counts = own.map((chunk) => chunk.usage.completion_tokens);
+    assertEquals(counts, counts.map((_, step) => step), "a count of its own, rising by one");
+    assertEquals(own.filter((chunk) => chunk.choices[0].finish_reason).length, 1);
+  }
+});
+
+Deno.test("Usage of several choices sums their tokens and counts the prompt once", async () => {
+  const one = (await ask(CHAT, HELLO)).body.usage;
+  const three = (await ask(CHAT, { ...HELLO, n: 3 })).body.usage;
+  assertEquals([three.prompt_tokens, three.completion_tokens], [one.prompt_tokens, 6 + 7 + 8]);
+  const chunks = await streamed({ n: 3, stream_options: { include_usage: true } });
+  assertEquals(chunks.at(-2).usage, three);
+  const finished = (await streamed({ n: 3 })).filter((chunk) => chunk.system_fingerprint);
+  assertEquals(finished.length, 1);
+});

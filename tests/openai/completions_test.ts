@@ -105,3 +105,36 @@ Deno.test("Special tokens are added unless the request says no", async () => {
   assertEquals((await ask(COMPLETIONS, plain, llm)).body.usage.prompt_tokens, 2);
   assertEquals((await ask(COMPLETIONS, bare, llm)).body.usage.prompt_tokens, 1);
 });
+
+Deno.test("Several choices a prompt: those of the first prompt come first, streamed and whole", async () => {
+  const request = { prompt: ["a", "bc"], n: 2, logprobs: 1, return_token_ids: true };
+  const { body } = await ask(COMPLETIONS, request);
+  assertEquals(
+    body.choices.map((choice: Json) => [choice.index, choice.text, choice.prompt_token_ids.length]),
+    [
+      [0, "Hello world!", 2],
+      [1, "1:Hello world!", 2],
+      [2, "Hello world!", 3],
+      [3, "1:Hello world!", 3],
+    ],
+  );
+  assertEquals([body.usage.prompt_tokens, body.usage.completion_tokens], [5, 2 * (6 + 7)]);
+
+  const chunks = await streamed({ ...request, stream_options: { include_usage: true } });
+  assertEquals(chunks.at(-2).usage, body.usage);
+  for (const whole of body.choices) {
+    const own = chunks.flatMap((chunk) => chunk.choices ?? [])
+      .filter((choice) => choice.index === whole.index);
+    assertEquals(own.map((choice) => choice.text).join(""), whole.text);
+    assertEquals(own.flatMap((choice) => choice.token_ids), whole.token_ids);
+    assertEquals(
+      own.flatMap((choice) => choice.logprobs.text_offset),
+      whole.logprobs.text_offset,
+    );
+    assertEquals(
+      own.map((choice) => choice.prompt_token_ids?.length),
+      own.map((_, at) => at === 0 ? whole.prompt_token_ids.length : undefined),
+    );
+    assertEquals(own.at(-1)?.finish_reason, whole.finish_reason);
+  }
+});

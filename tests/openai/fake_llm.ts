@@ -41,6 +41,12 @@ export interface FakeOptions {
   readonly cachedTokens?: number;
 }
 
+/** What differs from sequence to sequence: number i writes i in front, and is i tokens longer. */
+function piecesOf(sequence: number, pieces: readonly string[]): readonly string[] {
+  if (sequence === 0) return pieces;
+  return [`${sequence}:`, ...pieces, ...Array<string>(sequence - 1).fill("+")];
+}
+
 /** One call of `stream`. */
 export interface FakeCall {
   readonly input: Prompt | readonly ChatMessage[];
@@ -82,34 +88,40 @@ export class FakeLLM implements ServedModel {
     const { pieces = ["Hel", "lo", " wor", "ld", "!"], before, cachedTokens = 0 } = this.#options;
     const ids = [...await this.#promptIds(input, options)];
     const limit = params?.maxTokens ?? Infinity;
-    for (let step = 0; step <= pieces.length; step++) {
+    const prompt = {
+      text: this.detokenize(ids),
+      tokenIds: ids,
+      logprobs: this.#promptLogprobs(ids, params?.promptLogprobs),
+      cachedTokens,
+    };
+    let running = Array.from({ length: params?.n ?? 1 }, (_, index) => index);
+    for (let step = 0; running.length > 0; step++) {
       await before?.(step, options.signal);
       options.signal?.throwIfAborted();
-      const isEnd = step === pieces.length;
-      const id = isEnd ? END_ID : 256 + step;
-      let finishReason: FinishReason | null = null;
-      if (isEnd) finishReason = "stop";
-      else if (step + 1 >= limit) finishReason = "length";
-      const text = pieces[step] ?? "";
-      const prompt = {
-        text: this.detokenize(ids),
-        tokenIds: ids,
-        logprobs: this.#promptLogprobs(ids, params?.promptLogprobs),
-        cachedTokens,
-      };
-      yield {
-        requestId: options.requestId ?? "fake",
-        index: 0,
-        text,
-        tokenIds: [id],
-        logprobs: params?.logprobs === undefined
-          ? null
-          : [this.#logprobs(id, isEnd ? "<|end|>" : text, params.logprobs)],
-        finishReason,
-        stopReason: null,
-        ...(step === 0 ? { prompt } : {}),
-      };
-      if (finishReason !== null) return;
+      const ended = new Set<number>();
+      for (const index of running) {
+        const own = piecesOf(index, pieces);
+        const isEnd = step === own.length;
+        const id = isEnd ? END_ID : 256 + step;
+        let finishReason: FinishReason | null = null;
+        if (isEnd) finishReason = "stop";
+        else if (step + 1 >= limit) finishReason = "length";
+        const text = own[step] ?? "";
+        yield {
+          requestId: options.requestId ?? "fake",
+          index,
+          text,
+          tokenIds: [id],
+          logprobs: params?.logprobs === undefined
+            ? null
+            : [this.#logprobs(id, isEnd ? "<|end|>" : text, params.logprobs)],
+          finishReason,
+          stopReason: null,
+          ...(step === 0 && index === 0 ? { prompt } : {}),
+        };
+        if (finishReason !== null) ended.add(index);
+      }
+      running = running.filter((index) => !ended.has(index));
     }
   }
 

@@ -73,8 +73,8 @@ Deno.test("SamplingParams names the field, the value and the range of what it re
 Deno.test("SamplingParams says of an unknown field whether it is misspelt or only not there yet", () => {
   const refuse = (options: object, words: string) =>
     assertThrows(() => new SamplingParams(options), InvalidParameterError, words);
-  refuse({ stop: ["x"] }, '"stop": it is not supported yet');
-  refuse({ n: 2 }, '"n": it is not supported yet');
+  refuse({ structuredOutputs: {} }, '"structuredOutputs": it is not supported yet');
+  refuse({ detokenize: false }, '"detokenize": it is not supported yet');
   refuse({ top_p: 0.5 }, 'write "topP"');
   assertEquals(
     refuse({ tempreature: 1 }, "the fields are n, bestOf").parameter,

@@ -1,0 +1,95 @@
+/** `AsyncLLMEngine`: each request's outputs as an async iterator, for servers. */
+
+import type { LLM, Prompt } from "./llm.ts";
+import { checkRequest, type EngineRequestOptions } from "./llm_engine.ts";
+import { OutputFeed } from "./output_feed.ts";
+import type { RequestOutput } from "./outputs.ts";
+import { SamplingParams } from "./sampling/params.ts";
+
+/**
+ * Gives each request's outputs as they are made.
+ *
+ * Where it differs from the class of the same name in vLLM and Furiosa-LLM: an id is free again
+ * however its request ends, and leaving the loop ends the request. {@linkcode LLM.stream} does the
+ * same with less ceremony; this class is for programs that are built around request ids and whole
+ * outputs.
+ *
+ * @example
+ * ```ts ignore
+ * import { AsyncLLMEngine, LLM, SamplingParams } from "@rngd/llm";
+ *
+ * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+ * const engine = AsyncLLMEngine.fromLLM(llm);
+ * const params = new SamplingParams({ maxTokens: 32, outputKind: "DELTA" });
+ * for await (const { outputs } of engine.generate("Once upon a time", params, "request-1")) {
+ *   console.log(outputs[0]?.text);
+ * }
+ * ```
+ */
+export class AsyncLLMEngine {
+  readonly #llm: Pick<LLM, "submit">;
+  readonly #controllers = new Map<string, AbortController>();
+
+  private constructor(llm: Pick<LLM, "submit">) {
+    this.#llm = llm;
+  }
+
+  /**
+   * An engine on a loaded model, which stays the caller's to close.
+   *
+   * @param llm The model.
+   * @returns The engine.
+   */
+  static fromLLM(llm: Pick<LLM, "submit">): AsyncLLMEngine {
+    return new AsyncLLMEngine(llm);
+  }
+
+  /**
+   * Runs a request. It starts when it is first read; leaving the loop ends it.
+   *
+   * @param prompt Text or token ids.
+   * @param params How to generate. `outputKind` CUMULATIVE, the default: each output holds all so
+   * far; DELTA: what is new; FINAL: there is one output, the whole answer.
+   * @param requestId Names it for {@linkcode AsyncLLMEngine.abort}; no two running ones share it.
+   * @param options Its priority, and whether special tokens are added to a text.
+   * @returns The outputs. After an `abort` there are no more.
+   * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
+   * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context.
+   * @throws {QueueFullError} Too many requests are waiting.
+   */
+  async *generate(
+    prompt: Prompt,
+    params: SamplingParams,
+    requestId: string,
+    options: EngineRequestOptions = {},
+  ): AsyncGenerator<RequestOutput, void, void> {
+    checkRequest(requestId, params, this.#controllers.has(requestId));
+    const controller = new AbortController();
+    const { signal } = controller;
+    const feed = new OutputFeed(params);
+    this.#controllers.set(requestId, controller);
+    try {
+      for await (
+        const delta of this.#llm.submit(prompt, params, { ...options, requestId, signal })
+      ) {
+        if (signal.aborted) return;
+        feed.add(delta);
+        const output = feed.take();
+        if (output !== undefined) yield output;
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#controllers.delete(requestId);
+    }
+  }
+
+  /**
+   * Ends a request: its iterator ends without a further output.
+   *
+   * @param requestId Its id; one that is not known is of a finished request.
+   */
+  abort(requestId: string): void {
+    this.#controllers.get(requestId)?.abort();
+  }
+}

@@ -1,0 +1,199 @@
+/** `LLMEngine`: many requests in, their outputs out step by step, for programs with a loop of their own. */
+
+import { ClosedError, InvalidParameterError } from "./base/errors.ts";
+import type { LLM, Prompt, RequestOptions } from "./llm.ts";
+import { OutputFeed } from "./output_feed.ts";
+import type { GenerationDelta, RequestOutput } from "./outputs.ts";
+import { SamplingParams } from "./sampling/params.ts";
+
+/** What a request of an engine takes besides its id, prompt and parameters. */
+export type EngineRequestOptions = Pick<RequestOptions, "priority" | "addSpecialTokens">;
+
+/** A request whose last output was not taken yet. */
+interface EngineRequest {
+  readonly feed: OutputFeed;
+  readonly controller: AbortController;
+  /** Resolves when nothing more comes. */
+  ended: Promise<void>;
+  hasEnded: boolean;
+  failure?: { readonly error: unknown };
+}
+
+/**
+ * Takes requests at any time and gives their outputs step by step.
+ *
+ * Where it differs from the class of the same name in vLLM and Furiosa-LLM: a request that is
+ * refused, or fails, leaves its id free; `step` never waits without a request that could answer, and
+ * passes on what a request failed with; an output of `step` may tell of several tokens at once, as
+ * many as came since the last one. There are no engine arguments: load an {@linkcode LLM}.
+ *
+ * @example Serve a queue
+ * ```ts ignore
+ * import { LLM, LLMEngine, SamplingParams } from "@rngd/llm";
+ *
+ * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+ * await using engine = LLMEngine.fromLLM(llm);
+ * engine.addRequest("first", "Once upon a time", new SamplingParams({ maxTokens: 32 }));
+ * engine.addRequest("second", "The moon is", new SamplingParams({ outputKind: "FINAL" }));
+ * while (engine.hasUnfinishedRequests()) {
+ *   for (const { requestId, outputs, finished } of await engine.step()) {
+ *     if (finished) console.log(requestId, outputs[0]?.text);
+ *   }
+ * }
+ * ```
+ */
+export class LLMEngine implements AsyncDisposable {
+  readonly #llm: Pick<LLM, "submit">;
+  readonly #requests = new Map<string, EngineRequest>();
+  /** Resolved, and replaced, whenever a step may have something to give. */
+  #news: PromiseWithResolvers<void> = Promise.withResolvers();
+  #isClosed = false;
+
+  private constructor(llm: Pick<LLM, "submit">) {
+    this.#llm = llm;
+  }
+
+  /**
+   * An engine on a loaded model. The model stays the caller's: it may answer others meanwhile, and
+   * is not closed with the engine.
+   *
+   * @param llm The model.
+   * @returns The engine, without a request.
+   */
+  static fromLLM(llm: Pick<LLM, "submit">): LLMEngine {
+    return new LLMEngine(llm);
+  }
+
+  /**
+   * Queues a request, which starts at once.
+   *
+   * @param requestId Names it in outputs; free again when its last output was taken.
+   * @param prompt Text or token ids.
+   * @param params How to generate; `outputKind` says what the outputs hold.
+   * @param options Its priority, and whether special tokens are added to a text.
+   * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
+   * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context.
+   * @throws {QueueFullError} Too many requests are waiting.
+   * @throws {ClosedError} Engine or model were closed.
+   */
+  addRequest(
+    requestId: string,
+    prompt: Prompt,
+    params: SamplingParams = new SamplingParams(),
+    options: EngineRequestOptions = {},
+  ): void {
+    if (this.#isClosed) throw new ClosedError("Cannot add a request: the engine was closed");
+    checkRequest(requestId, params, this.#requests.has(requestId));
+    const controller = new AbortController();
+    const { signal } = controller;
+    const deltas = this.#llm.submit(prompt, params, { ...options, requestId, signal });
+    const request: EngineRequest = {
+      feed: new OutputFeed(params),
+      controller,
+      ended: Promise.resolve(),
+      hasEnded: false,
+    };
+    this.#requests.set(requestId, request);
+    request.ended = this.#read(request, deltas);
+  }
+
+  /**
+   * What came since the last step; waits until something does.
+   *
+   * @returns At least one output while requests are unfinished, at most one a request; `[]` when
+   * there is no request.
+   * @throws What a request failed with, once; the others go on.
+   */
+  async step(): Promise<RequestOutput[]> {
+    while (this.#requests.size > 0) {
+      for (const [id, { failure }] of this.#requests) {
+        if (failure === undefined) continue;
+        this.#requests.delete(id);
+        throw failure.error;
+      }
+      const outputs = this.#drain();
+      if (outputs.length > 0) return outputs;
+      if (this.#requests.size > 0) await this.#news.promise;
+    }
+    return [];
+  }
+
+  /**
+   * Ends requests: no further output tells of them. Ids that are not known are finished ones.
+   *
+   * @param requestIds One id, or several.
+   */
+  abortRequest(requestIds: string | Iterable<string>): void {
+    for (const id of typeof requestIds === "string" ? [requestIds] : requestIds) {
+      const request = this.#requests.get(id);
+      this.#requests.delete(id);
+      request?.controller.abort();
+    }
+    this.#tell();
+  }
+
+  /** Whether a step would still give something. */
+  hasUnfinishedRequests(): boolean {
+    return this.#requests.size > 0;
+  }
+
+  /** Ends all requests. The model stays open. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    const requests = [...this.#requests.values()];
+    this.abortRequest([...this.#requests.keys()]);
+    await Promise.all(requests.map(({ ended }) => ended));
+  }
+
+  async #read(
+    request: EngineRequest,
+    deltas: AsyncIterable<GenerationDelta>,
+  ): Promise<void> {
+    try {
+      for await (const delta of deltas) {
+        request.feed.add(delta);
+        this.#tell();
+      }
+    } catch (error) {
+      request.failure = { error };
+    }
+    request.hasEnded = true;
+    this.#tell();
+  }
+
+  #drain(): RequestOutput[] {
+    const outputs: RequestOutput[] = [];
+    for (const [id, { feed, hasEnded }] of this.#requests) {
+      const output = feed.take();
+      if (output !== undefined) outputs.push(output);
+      if (hasEnded) this.#requests.delete(id);
+    }
+    return outputs;
+  }
+
+  #tell(): void {
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
+  }
+}
+
+/** Refuses what no request can be called or given. */
+export function checkRequest(requestId: unknown, params: unknown, isUsed: boolean): void {
+  if (typeof requestId !== "string" || requestId === "") {
+    throw new InvalidParameterError(
+      "requestId",
+      requestId,
+      `Cannot use the request id ${JSON.stringify(requestId)}: it must be a string and not empty`,
+    );
+  }
+  if (isUsed) {
+    throw new InvalidParameterError(
+      "requestId",
+      requestId,
+      `Cannot use the request id "${requestId}": an unfinished request has it already`,
+    );
+  }
+  if (!(params instanceof SamplingParams)) {
+    throw new TypeError("The parameters of a request must be SamplingParams");
+  }
+}

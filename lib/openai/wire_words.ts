@@ -1,0 +1,61 @@
+/** The SDK names its parameters in camelCase and words errors its own way; wire clients know these. */
+
+import type { InvalidParameterError } from "../base/errors.ts";
+
+/**
+ * What a client reads of a parameter that cannot be used.
+ *
+ * @param name The field, as the request spells it.
+ * @param maxTokens The request's own limit, where it named one.
+ */
+export function wireWords(error: InvalidParameterError, name: string, maxTokens?: unknown): string {
+  const { parameter, value, message } = error;
+  switch (parameter) {
+    case "n":
+    case "bestOf":
+      return countWords(error, name);
+    case "temperature":
+      if (!Number.isFinite(value)) return `temperature must be a finite number, got ${value}.`;
+      if (Number(value) < 0) return `temperature must be non-negative, got ${value}.`;
+      return `temperature must be in [0, 2], got ${value}.`;
+    case "topP":
+      return `top_p must be in (0, 1], got ${value}.`;
+    case "topK":
+      return `top_k must be 0 (disable), or at least 1, got ${value}.`;
+    case "minP":
+      return `min_p must be in [0, 1], got ${value}.`;
+    case "repetitionPenalty":
+      return `repetition_penalty must be greater than zero, got ${value}.`;
+    case "presencePenalty":
+    case "frequencyPenalty":
+      return `${name} must be in [-2, 2], got ${value}.`;
+    case "maxTokens":
+      return `${name} must be at least 1, got ${value}.`;
+    case "minTokens":
+      if (Number(value) < 0) return `min_tokens must be greater than or equal to 0, got ${value}.`;
+      if (maxTokens === undefined) break;
+      return `min_tokens must be less than or equal to max_tokens=${maxTokens}, got ${value}.`;
+    case "badWords":
+      if (typeof value !== "number") break;
+      return `Too many bad words after tokenization: ${value}. The max number is 128.`;
+    case "lengthPenalty":
+      if (!Number.isFinite(value)) break;
+      return "length_penalty is not effective and must be the default value of 1.0 when not " +
+        "using beam search.";
+    case "earlyStopping":
+      return "early_stopping is not effective and must be False when not using beam search.";
+  }
+  return message.replaceAll(parameter, name);
+}
+
+/** Of the number of answers. */
+function countWords({ value, message }: InvalidParameterError, name: string): string {
+  const count = Number(value);
+  if (count < 1) return `${name} must be at least 1, got ${value}.`;
+  if (count > 128) return `${name} must be at most 128, got ${value}.`;
+  if (message.includes("greedy")) {
+    return `${name} must be 1 when using greedy sampling, got ${value}.`;
+  }
+  if (count > 64) return `${name} must be at most 64 when using beam search, got ${value}.`;
+  return `${name} must be greater than 1 when using beam search. Got ${value}.`;
+}
