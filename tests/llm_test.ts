@@ -1,12 +1,17 @@
 /** The SDK on a tiny golden model: shapes of answers, streams, aborts, options and their errors. */
 
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import {
   ChatTemplateError,
   CheckpointError,
   ClosedError,
   ContextLengthError,
-  type GenerationDelta,
   InvalidParameterError,
   LLM,
   type LLMOptions,
@@ -15,40 +20,11 @@ import {
   SamplingParams,
 } from "../mod.ts";
 import { goldenModel } from "./helpers/golden_models.ts";
+import { collect, idle, tinyTest } from "./helpers/tiny_llm.ts";
 import { writeTinyModel } from "./helpers/tiny_model.ts";
 
 const MESSAGES = [{ role: "user", content: "hello" }];
 const GREEDY = new SamplingParams({ temperature: 0, maxTokens: 12, ignoreEos: true });
-
-function tinyTest(name: string, fn: (llm: LLM) => Promise<void>, options: LLMOptions = {}): void {
-  Deno.test(name, async () => {
-    const dir = await Deno.makeTempDir();
-    try {
-      writeTinyModel(dir, goldenModel("llama"));
-      await using llm = await LLM.load(dir, { threads: 1, ...options });
-      await fn(llm);
-    } finally {
-      await Deno.remove(dir, { recursive: true });
-    }
-  });
-}
-
-async function collect(deltas: AsyncIterable<GenerationDelta>): Promise<GenerationDelta[]> {
-  const all: GenerationDelta[] = [];
-  for await (const delta of deltas) all.push(delta);
-  return all;
-}
-
-/** Waits until the engine has nothing left to do. */
-async function idle(llm: LLM): Promise<void> {
-  const deadline = performance.now() + 5000;
-  while (true) {
-    const { runningCount, waitingCount, usedBlockCount } = llm.stats().engine;
-    if (runningCount + waitingCount + usedBlockCount === 0) return;
-    assert(performance.now() < deadline, `still at work: ${JSON.stringify(llm.stats().engine)}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
 
 tinyTest("One prompt gives one output, a list gives a list in its order", async (llm) => {
   const one = await llm.generate("the cat", GREEDY);
@@ -252,6 +228,68 @@ tinyTest("Text and tokens round trip", async (llm) => {
   assertEquals(llm.detokenize(ids), "the cat");
   assertEquals(llm.tokenStrings(ids).length, ids.length);
   assertStringIncludes(llm.detokenize(await llm.tokenizeChat(MESSAGES)), "hello");
+});
+
+tinyTest("A stop string ends the answer at the same place, streamed and whole", async (llm) => {
+  const params = new SamplingParams({ temperature: 1.2, seed: 8, maxTokens: 60, ignoreEos: true });
+  const { outputs: [free] } = await llm.generate("the", params);
+  const text = free?.text ?? "";
+  assert(text.length > 12, text);
+  const stop = text.slice(6, 9);
+  const stopped = params.clone({ stop: [stop, "never there, and long"] });
+  const { outputs: [output] } = await llm.generate("the", stopped);
+  assertEquals(output?.text, text.slice(0, text.indexOf(stop)));
+  assertEquals([output?.finishReason, output?.stopReason], ["stop", stop]);
+  const tokenCount = output?.tokenIds.length ?? 0;
+  assert(tokenCount < 60, "the engine was told to end it");
+  assertEquals(output?.tokenIds, free?.tokenIds.slice(0, tokenCount));
+  const shown = stopped.clone({ includeStopStrInOutput: true });
+  assertEquals(
+    (await llm.generate("the", shown)).outputs[0]?.text,
+    text.slice(0, text.indexOf(stop) + stop.length),
+  );
+  for (const one of [stopped, shown]) {
+    const deltas = await collect(llm.stream("the", one));
+    const whole = await llm.generate("the", one);
+    assertEquals(deltas.map((delta) => delta.text).join(""), whole.outputs[0]?.text);
+  }
+  await idle(llm);
+});
+
+tinyTest("Prompts are cut to their last tokens where that is asked for", async (llm) => {
+  const promptTokenIds = Array.from(
+    { length: llm.info.maxContextLength + 20 },
+    (_, i) => 5 + i % 80,
+  );
+  const ask = (truncatePromptTokens: number, maxTokens = 4) =>
+    llm.generate(
+      { promptTokenIds },
+      new SamplingParams({ temperature: 0, maxTokens, truncatePromptTokens }),
+    );
+  assertEquals((await ask(7)).promptTokenIds, promptTokenIds.slice(-7));
+  assertEquals((await ask(-1)).promptTokenIds.length, llm.info.maxContextLength - 4);
+  await assertRejects(
+    () => ask(llm.info.maxContextLength - 3),
+    InvalidParameterError,
+    "truncatePromptTokens",
+  );
+  const chat = new SamplingParams({ temperature: 0, maxTokens: 2, truncatePromptTokens: 3 });
+  const { promptTokenIds: kept } = await llm.chat(MESSAGES, chat);
+  assertEquals(kept, (await llm.tokenizeChat(MESSAGES)).slice(-3));
+});
+
+tinyTest("submit queues at once and refuses at once", async (llm) => {
+  const deltas = llm.submit("the cat", GREEDY, { requestId: "a" });
+  assertEquals(llm.stats().engine.waitingCount, 1);
+  const refused = () => llm.submit("the cat", GREEDY, { requestId: "a" });
+  assertThrows(refused, InvalidParameterError, '"a"');
+  assertThrows(
+    () => llm.submit({ promptTokenIds: [] }, GREEDY),
+    InvalidParameterError,
+    "no tokens",
+  );
+  const text = (await collect(deltas)).map((delta) => delta.text).join("");
+  assertEquals(text, (await llm.generate("the cat", GREEDY)).outputs[0]?.text);
 });
 
 Deno.test("Options out of range are refused by name before anything is read", async () => {

@@ -262,8 +262,10 @@ Deno.test("The model in a request is ignored and the first served name answers",
 
 /** The chunks of each choice, put together. */
 function joinedChoices(chunks: readonly Json[], count: number): Json[] {
-  return Array.from({ length: count }, (_, index) =>
-    joined(chunks.filter((chunk) => chunk.choices?.[0]?.index === index)));
+  return Array.from(
+    { length: count },
+    (_, index) => joined(chunks.filter((chunk) => chunk.choices?.[0]?.index === index)),
+  );
 }
 
 Deno.test("Several choices are in the order of their indices, and each is its stream's pieces", async () => {
