@@ -266,11 +266,7 @@ export class LLM implements AsyncDisposable {
   ): AsyncGenerator<GenerationDelta, void, void> {
     this.#checkOpen(options); // a template takes its time
     const { engine, tokenizer } = this.#loaded;
-    const tokenized = tokenizeParams(params, {
-      tokenizer,
-      vocabSize: this.info.vocabSize,
-      promptTokenIds: prompt.tokenIds,
-    });
+    const tokenized = tokenizeParams(params, tokenizer, prompt.tokenIds);
     // A forced output has a length of its own.
     const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
     return startGeneration(engine, tokenizer, {

@@ -1,4 +1,4 @@
-/** Sampling parameters meet the vocabulary: ids are checked against it, texts become tokens. */
+/** Sampling parameters meet the vocabulary: the texts among them become tokens. */
 
 import { InvalidParameterError } from "./base/errors.ts";
 import { BAD_SEQUENCE_COUNT_MAX } from "./sampling/param_checks.ts";
@@ -7,46 +7,23 @@ import type { TokenizedParams } from "./sampling/resolved_params.ts";
 import { decodeWhole } from "./text/detokenizer.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
-/** What a request's parameters are read against. */
-export interface Vocabulary {
-  readonly tokenizer: Tokenizer;
-  /** Ids that the model knows: a tokenizer may have fewer. */
-  readonly vocabSize: number;
-  readonly promptTokenIds: readonly number[];
-}
-
 /**
  * What the texts among the parameters stand for.
  *
- * @throws {InvalidParameterError} An id that the model does not have, too many bad words, or a
- * forced output that no tokens spell.
+ * @param promptTokenIds What comes before a forced output.
+ * @throws {InvalidParameterError} Too many bad words, or a forced output that no tokens spell.
  */
-export function tokenizeParams(params: SamplingParams, vocabulary: Vocabulary): TokenizedParams {
-  const { badWords, forcedOutput, logitBias, allowedTokenIds } = params;
-  checkIds("logitBias", logitBias?.keys(), vocabulary);
-  checkIds("allowedTokenIds", allowedTokenIds, vocabulary);
-  if (typeof forcedOutput === "object") checkIds("forcedOutput", forcedOutput, vocabulary);
+export function tokenizeParams(
+  { badWords, forcedOutput }: SamplingParams,
+  tokenizer: Tokenizer,
+  promptTokenIds: readonly number[],
+): TokenizedParams {
   return {
-    ...(badWords && { badTokenSequences: badTokenSequences(badWords, vocabulary.tokenizer) }),
+    ...(badWords && { badTokenSequences: badTokenSequences(badWords, tokenizer) }),
     ...(typeof forcedOutput === "string" && {
-      forcedTokenIds: forcedTokenIds(forcedOutput, vocabulary),
+      forcedTokenIds: forcedTokenIds(forcedOutput, tokenizer, promptTokenIds),
     }),
   };
-}
-
-function checkIds(
-  field: string,
-  ids: Iterable<number> | undefined,
-  { vocabSize }: Vocabulary,
-): void {
-  for (const id of ids ?? []) {
-    if (id < vocabSize) continue;
-    throw new InvalidParameterError(
-      field,
-      id,
-      `Cannot use ${field} ${id}: the model's token ids are from 0 to ${vocabSize - 1}`,
-    );
-  }
 }
 
 /**
@@ -82,7 +59,11 @@ function badTokenSequences(words: readonly string[], tokenizer: Tokenizer): numb
 const LINE = "\n";
 
 /** The tokens that read as the text when they come after the prompt. */
-function forcedTokenIds(text: string, { tokenizer, promptTokenIds }: Vocabulary): number[] {
+function forcedTokenIds(
+  text: string,
+  tokenizer: Tokenizer,
+  promptTokenIds: readonly number[],
+): number[] {
   const ids = encode(text, tokenizer);
   const options = { promptIds: promptTokenIds, skipSpecialTokens: false };
   const spelling = decodeWhole(tokenizer, ids, options);

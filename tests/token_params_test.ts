@@ -1,6 +1,6 @@
 /** Texts among the parameters → tokens: bad words in their spellings, forced outputs that read back. */
 
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { InvalidParameterError } from "../lib/base/errors.ts";
 import { SamplingParams, type SamplingParamsOptions } from "../lib/sampling/params.ts";
 import { decodeWhole } from "../lib/text/detokenizer.ts";
@@ -24,8 +24,7 @@ function read(
   tokenizer: Tokenizer = byteLevel,
   promptTokenIds: readonly number[] = [BYTE_0 + 65],
 ) {
-  const { vocabSize } = tokenizer;
-  return tokenizeParams(new SamplingParams(options), { tokenizer, vocabSize, promptTokenIds });
+  return tokenizeParams(new SamplingParams(options), tokenizer, promptTokenIds);
 }
 
 const encode = (text: string, tokenizer = byteLevel) =>
@@ -85,19 +84,4 @@ Deno.test("A forced text that no tokens spell is refused, with what they would s
   );
   assertEquals(lowered.parameter, "forcedOutput");
   assertThrows(() => read({ forcedOutput: "half \ud83d" }), InvalidParameterError, "forcedOutput");
-});
-
-Deno.test("Ids that the model does not have are refused by field", () => {
-  const size = byteLevel.vocabSize;
-  for (
-    const options of [
-      { forcedOutput: [1, size] },
-      { allowedTokenIds: [1, size] },
-      { logitBias: { 1: 1, [size]: 1 } },
-    ] satisfies SamplingParamsOptions[]
-  ) {
-    const error = assertThrows(() => read(options), InvalidParameterError, `${size}: the model's`);
-    assertEquals(error.parameter, Object.keys(options)[0]);
-    assert(error.message.includes(`from 0 to ${size - 1}`));
-  }
 });

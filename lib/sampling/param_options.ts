@@ -65,7 +65,10 @@ export interface SamplingParamsOptions {
    * integer; −1, the default: a random one for every request.
    */
   readonly seed?: number;
-  /** Texts that end the output, at most 16; the first to be complete counts. Default none. */
+  /**
+   * Texts that end the output, at most 16; the first to be complete counts. An answer of a beam
+   * search is cut there when the search is over. Default none.
+   */
   readonly stop?: string | readonly string[];
   /** Further tokens that end the output. They stay in `tokenIds`. Integers ≥ 0, default none. */
   readonly stopTokenIds?: readonly number[];
@@ -120,12 +123,16 @@ export interface SamplingParamsOptions {
   readonly earlyStopping?: EarlyStopping;
   /** What each output of `LLMEngine` and `AsyncLLMEngine` holds. Default CUMULATIVE. */
   readonly outputKind?: RequestOutputKind;
-  /** Keep the last so many tokens of the prompt: an integer ≥ 1; −1: as many as the model takes. Default: all. */
+  /**
+   * Keep the last so many tokens of the prompt: an integer ≥ 1, at most what `maxTokens` leaves of
+   * the context; −1: as many as that. Default: all.
+   */
   readonly truncatePromptTokens?: number;
   /**
    * What the model shall say: a text, in which special tokens are recognised, or token ids. Exactly
    * these tokens are produced, with the log-probabilities, usage, timing and stream that the model
-   * would have had; then the output ends. For scripting a model in tests. Default: the model decides.
+   * would have had; then the output ends. All of it is shown, special tokens where
+   * `skipSpecialTokens` is false. For scripting a model in tests. Default: the model decides.
    */
   readonly forcedOutput?: string | readonly number[];
 }

@@ -138,3 +138,63 @@ Deno.test("Several choices a prompt: those of the first prompt come first, strea
     assertEquals(own.at(-1)?.finish_reason, whole.finish_reason);
   }
 });
+
+Deno.test("The parameters of a request reach the model, scalars as their types, biases clamped", async () => {
+  const llm = new FakeLLM();
+  const body = {
+    prompt: "a",
+    n: "2",
+    best_of: 3,
+    presence_penalty: -2,
+    frequency_penalty: "0.5",
+    logit_bias: { 7: 1e9, " 8": -0.5 },
+    allowed_token_ids: [7, 8, 7],
+    bad_words: ["x", "x"],
+    stop: "END",
+    include_stop_str_in_output: 1,
+    truncate_prompt_tokens: 1,
+    temperature: 1,
+    min_tokens: 0,
+  };
+  assertEquals((await ask(COMPLETIONS, body, llm)).status, 200);
+  assertEquals({ ...llm.calls[0]?.params }, {
+    n: 2,
+    bestOf: 3,
+    presencePenalty: -2,
+    frequencyPenalty: 0.5,
+    logitBias: new Map([[7, 100], [8, -0.5]]),
+    allowedTokenIds: [7, 8],
+    badWords: ["x"],
+    stop: ["END"],
+    includeStopStrInOutput: true,
+    truncatePromptTokens: 1,
+    temperature: 1,
+    minTokens: 0,
+  });
+  const beam = {
+    prompt: "a",
+    n: 2,
+    best_of: 4,
+    use_beam_search: true,
+    length_penalty: 0.5,
+    early_stopping: "never",
+    temperature: 0,
+  };
+  await ask(COMPLETIONS, beam, llm);
+  assertEquals({ ...llm.calls[1]?.params }, {
+    n: 2,
+    bestOf: 4,
+    useBeamSearch: true,
+    lengthPenalty: 0.5,
+    earlyStopping: "never",
+    temperature: 0,
+  });
+  await ask(COMPLETIONS, { prompt: "a", forced_output: "say<|end|>" }, llm);
+  await ask(COMPLETIONS, { prompt: "a", forced_output: [5, 6] }, llm);
+  await ask(COMPLETIONS, { prompt: "a", stop: [], bad_words: [], logit_bias: {} }, llm);
+  assertEquals(llm.calls.slice(2).map(({ params }) => ({ ...params })), [
+    { forcedOutput: "say<|end|>" },
+    { forcedOutput: [5, 6] },
+    {},
+  ]);
+});

@@ -29,7 +29,8 @@ const NAMES = [
   "logit_bias", "bad_words", "allowed_token_ids", "echo", "suffix", "add_generation_prompt",
   "continue_final_message", "chat_template", "chat_template_kwargs", "documents", "priority",
   "request_id", "reasoning_effort", "cache_salt", "presence_penalty", "add_special_tokens",
-  "tokens", "return_token_strs", "use_beam_search", "early_stopping", "guided_json", "user",
+  "frequency_penalty", "include_stop_str_in_output", "truncate_prompt_tokens", "length_penalty",
+  "forced_output", "tokens", "return_token_strs", "use_beam_search", "early_stopping", "guided_json", "user",
   "__proto__", "constructor", "toString",
 ];
 
