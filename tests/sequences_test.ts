@@ -1,0 +1,92 @@
+/** Several answers to one prompt, from the SDK's side: seeds, ranking, beams, stops, streams. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { InvalidParameterError, SamplingParams } from "../mod.ts";
+import { collect, idle, tinyTest } from "./helpers/tiny_llm.ts";
+
+const PARAMS = new SamplingParams({ temperature: 1.1, seed: 40, maxTokens: 24, logprobs: 1 });
+
+tinyTest("Answer number i of several is the single answer with seed + i", async (llm) => {
+  const { outputs } = await llm.generate("the cat", PARAMS.clone({ n: 4 }));
+  assertEquals(outputs.map(({ index }) => index), [0, 1, 2, 3]);
+  for (const output of outputs) {
+    const { outputs: [alone] } = await llm.generate(
+      "the cat",
+      PARAMS.clone({ seed: 40 + output.index }),
+    );
+    assertEquals(output, { ...alone, index: output.index });
+  }
+  assert(new Set(outputs.map(({ text }) => text)).size > 1, "they differ");
+});
+
+tinyTest(
+  "The stream of several answers is their pieces, one interleaved with another",
+  async (llm) => {
+    const params = PARAMS.clone({ n: 3, stop: ["e", "th"], minTokens: 2 });
+    const { outputs } = await llm.generate("the cat", params);
+    const deltas = await collect(llm.stream("the cat", params));
+    for (const output of outputs) {
+      const own = deltas.filter(({ index }) => index === output.index);
+      assertEquals(own.map(({ text }) => text).join(""), output.text);
+      assertEquals(own.flatMap(({ tokenIds }) => tokenIds), output.tokenIds);
+      assertEquals(own.at(-1)?.stopReason, output.stopReason);
+    }
+    assertEquals(deltas.slice(0, 3).map(({ index }) => index), [0, 1, 2]);
+    assertEquals(deltas.filter(({ prompt }) => prompt !== undefined).length, 1);
+    await idle(llm);
+  },
+);
+
+tinyTest("Of more answers the most likely are returned, the best first", async (llm) => {
+  const all = await llm.generate("the cat", PARAMS.clone({ n: 6 }));
+  const best = [...all.outputs]
+    .sort((a, b) => (b.cumulativeLogprob ?? 0) - (a.cumulativeLogprob ?? 0))
+    .slice(0, 2);
+  const ranked = await llm.generate("the cat", PARAMS.clone({ n: 2, bestOf: 6 }));
+  assertEquals(ranked.outputs, best.map((output, index) => ({ ...output, index })));
+  const silent = await llm.generate(
+    "the cat",
+    PARAMS.clone({ n: 2, bestOf: 6, logprobs: undefined }),
+  );
+  assertEquals(
+    silent.outputs.map(({ text, logprobs, cumulativeLogprob }) => [
+      text,
+      logprobs,
+      cumulativeLogprob,
+    ]),
+    best.map(({ text }) => [text, null, null]),
+  );
+});
+
+tinyTest(
+  "A beam search returns n answers of its width, and cuts them at a stop string",
+  async (llm) => {
+    const params = new SamplingParams({ useBeamSearch: true, n: 2, bestOf: 4, maxTokens: 12 });
+    const { outputs, finished } = await llm.generate("the cat", params);
+    assertEquals([outputs.length, finished], [2, true]);
+    const [best, second] = await Promise.all(
+      outputs.map((_, index) =>
+        llm.generate("the cat", params.clone({ logprobs: 0 })).then((output) =>
+          output.outputs[index]
+        )
+      ),
+    );
+    const score = (output: typeof best) =>
+      (output?.cumulativeLogprob ?? 0) / (output?.tokenIds.length ?? 1);
+    assert(score(best) >= score(second), `${score(best)} before ${score(second)}`);
+    const text = outputs[0]?.text ?? "";
+    const stop = text.slice(2, 4);
+    const cut = await llm.generate("the cat", params.clone({ stop }));
+    assertEquals(cut.outputs[0]?.text, text.slice(0, text.indexOf(stop)));
+    assertEquals(cut.outputs[0]?.stopReason, stop);
+    await idle(llm);
+  },
+);
+
+tinyTest("Several answers that would all be the same are refused", async (llm) => {
+  const error = await assertRejects(
+    () => llm.generate("the", new SamplingParams({ n: 2, temperature: 0 })),
+    InvalidParameterError,
+  );
+  assertEquals(error.parameter, "n");
+});
