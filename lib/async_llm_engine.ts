@@ -4,7 +4,7 @@ import type { LLM, Prompt } from "./llm.ts";
 import { checkRequest, type EngineRequestOptions } from "./llm_engine.ts";
 import { OutputFeed } from "./output_feed.ts";
 import type { RequestOutput } from "./outputs.ts";
-import { SamplingParams } from "./sampling/params.ts";
+import type { SamplingParams } from "./sampling/params.ts";
 
 /**
  * Gives each request's outputs as they are made.
