@@ -21,7 +21,7 @@ export interface AssistantMessage {
   readonly content: string;
 }
 
-/** Turns each delta's text into parts, one result a delta. */
+/** Turns each delta's text into parts, one result a delta. Those of several sequences interleave. */
 export async function* assistantDeltas(
   deltas: AsyncIterable<GenerationDelta>,
 ): AsyncGenerator<AssistantDelta, void, void> {

@@ -69,6 +69,9 @@ export interface Encoding {
   readonly keptTokens?: number;
 }
 
+/** Tokens that a prompt cut to what the model takes leaves for an answer without a limit. */
+const ANSWER_ROOM = 16;
+
 /**
  * What `truncatePromptTokens` leaves of a prompt, in tokens; undefined leaves all.
  *
@@ -78,17 +81,17 @@ export function keptPromptTokens(
   { truncatePromptTokens, maxTokens }: SamplingParams,
   limits: { readonly maxPromptLength: number; readonly maxContextLength: number },
 ): number | undefined {
+  // Where the answer alone is too long, the engine says so.
+  const room = (answer: number) =>
+    Math.max(1, Math.min(limits.maxPromptLength, limits.maxContextLength - answer));
   if (truncatePromptTokens === undefined) return undefined;
-  const afterOutput = limits.maxContextLength - (maxTokens ?? 1);
-  // Where the output alone is too long, the engine says so.
-  const room = Math.max(1, Math.min(limits.maxPromptLength, afterOutput));
-  if (truncatePromptTokens <= room) {
-    return truncatePromptTokens === -1 ? room : truncatePromptTokens;
-  }
+  if (truncatePromptTokens === -1) return room(maxTokens ?? ANSWER_ROOM);
+  const most = room(maxTokens ?? 1);
+  if (truncatePromptTokens <= most) return truncatePromptTokens;
   throw new InvalidParameterError(
     "truncatePromptTokens",
     truncatePromptTokens,
-    `Cannot use truncatePromptTokens ${truncatePromptTokens}: there is room for ${room} tokens of a prompt`,
+    `Cannot use truncatePromptTokens ${truncatePromptTokens}: there is room for ${most} tokens of a prompt`,
   );
 }
 

@@ -78,7 +78,8 @@ Deno.test("As many prompt tokens are kept as were asked for and the answer leave
       limits,
     );
   assertEquals(keptPromptTokens(new SamplingParams(), limits), undefined);
-  assertEquals([kept(5), kept(90), kept(-1), kept(-1, null)], [5, 90, 90, 90]);
+  assertEquals([kept(5), kept(90), kept(-1), kept(-1, null)], [5, 90, 84, 84]);
+  assertEquals([kept(-1, 1), kept(90, null)], [90, 90]);
   assertEquals([kept(-1, 30), kept(70, 30)], [70, 70]);
   assertEquals(kept(-1, 200), 1);
   for (const [count, maxTokens, room] of [[91, 1, 90], [71, 30, 70], [1000, null, 90]] as const) {

@@ -125,7 +125,7 @@ export interface SamplingParamsOptions {
   readonly outputKind?: RequestOutputKind;
   /**
    * Keep the last so many tokens of the prompt: an integer ≥ 1, at most what `maxTokens` leaves of
-   * the context; −1: as many as that. Default: all.
+   * the context; −1: as many as that, or leave 16 where `maxTokens` is absent. Default: all.
    */
   readonly truncatePromptTokens?: number;
   /**

@@ -310,6 +310,18 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
         "BadRequestError",
         "Cannot use prompt_token_ids []: none",
       ],
+      [
+        new InvalidParameterError("badWords", 129, "Cannot use badWords"),
+        400,
+        "BadRequestError",
+        "Too many bad words after tokenization: 129. The max number is 128.",
+      ],
+      [
+        new InvalidParameterError("n", 2, "Cannot use n 2: it must be 1 with greedy sampling"),
+        400,
+        "BadRequestError",
+        "n must be 1 when using greedy sampling, got 2.",
+      ],
       [new ChatTemplateError("Roles must alternate"), 400, "BadRequestError", "must alternate"],
       [new QueueFullError(9, 2.5), 503, "ServiceUnavailableError", "9 requests are waiting"],
       [new ClosedError("closed"), 503, "ServiceUnavailableError", "shutting down"],
