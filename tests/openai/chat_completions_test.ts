@@ -306,6 +306,12 @@ Deno.test("A stream of several choices has a role chunk for each, then their con
   }
 });
 
+Deno.test("A chat stream of two choices, as it is sent", async () => {
+  const body = { ...HELLO, stream: true, n: 2, max_tokens: 2, return_token_ids: true };
+  const response = await send(post(CHAT, body));
+  await assertGolden("openai/chat_stream_choices.txt", stable(await response.text()));
+});
+
 Deno.test("Usage of several choices sums their tokens and counts the prompt once", async () => {
   const one = (await ask(CHAT, HELLO)).body.usage;
   const three = (await ask(CHAT, { ...HELLO, n: 3 })).body.usage;
