@@ -14,10 +14,10 @@ export interface Generation {
   readonly requestId: string;
   readonly prompt: EncodedPrompt;
   readonly params: ResolvedSamplingParams;
-  /** Texts that end a sequence. */
-  readonly stops: readonly string[];
-  /** Show the text of what ended a sequence. */
-  readonly includeStop: boolean;
+  /** Texts that end a sequence. Default none. */
+  readonly stops?: readonly string[];
+  /** Show the text of what ended a sequence. Default false. */
+  readonly includeStop?: boolean;
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
 }
@@ -31,7 +31,7 @@ export type GenerationEngine = Pick<Engine, "submit" | "abort">;
  *
  * @throws What the engine refuses the request with, at once.
  */
-export function startGeneration(
+export function generateDeltas(
   engine: GenerationEngine,
   tokenizer: Tokenizer,
   generation: Generation,
@@ -64,7 +64,7 @@ function watch(signal: AbortSignal | undefined, stop: (reason: unknown) => void)
 async function* readDeltas(
   channel: Channel<TokenEvent>,
   tokenizer: Tokenizer,
-  { requestId, prompt, params, stops, includeStop }: Generation,
+  { requestId, prompt, params, stops = [], includeStop = false }: Generation,
   forget: () => void,
 ): AsyncGenerator<GenerationDelta, void, void> {
   const options = { requestId, promptTokenIds: prompt.tokenIds, params, stops, includeStop };

@@ -3,7 +3,7 @@
 import { ChatTemplateError, ClosedError } from "./base/errors.ts";
 import type { TraceEntry } from "./device/device.ts";
 import { foldDeltas } from "./fold.ts";
-import { startGeneration } from "./generation.ts";
+import { generateDeltas } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
 import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
 import type { LLMOptions } from "./options.ts";
@@ -269,7 +269,7 @@ export class LLM implements AsyncDisposable {
     const tokenized = tokenizeParams(params, tokenizer, prompt.tokenIds);
     // A forced output has a length of its own.
     const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
-    return startGeneration(engine, tokenizer, {
+    return generateDeltas(engine, tokenizer, {
       requestId: options.requestId ?? crypto.randomUUID(),
       prompt,
       params: resolveSamplingParams(params, tier, tokenized),

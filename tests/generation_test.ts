@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Channel } from "../lib/base/channel.ts";
 import type { EngineRequest, TokenEvent } from "../lib/engine/engine.ts";
 import { foldDeltas } from "../lib/fold.ts";
-import { type Generation, type GenerationEngine, startGeneration } from "../lib/generation.ts";
+import { generateDeltas, type Generation, type GenerationEngine } from "../lib/generation.ts";
 import type { GenerationDelta, RequestOutput } from "../lib/outputs.ts";
 import { SamplingParams, type SamplingParamsOptions } from "../lib/sampling/params.ts";
 import { resolveSamplingParams } from "../lib/sampling/resolved_params.ts";
@@ -94,7 +94,7 @@ function start(
     priority: 0,
     signal,
   };
-  return startGeneration(engine, tokenizer, generation);
+  return generateDeltas(engine, tokenizer, generation);
 }
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {

@@ -18,7 +18,7 @@ import { createSimdKernels } from "../../lib/device/simd/simd.ts";
 import type { Batch } from "../../lib/engine/batch.ts";
 import { Engine } from "../../lib/engine/engine.ts";
 import type { Rows, Runner } from "../../lib/engine/runner.ts";
-import { startGeneration } from "../../lib/generation.ts";
+import { generateDeltas } from "../../lib/generation.ts";
 import { openCheckpoint } from "../../lib/models/checkpoint.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";
 import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
@@ -131,12 +131,10 @@ async function stepMs(
   let startStep = 0;
   await Promise.all(Array.from({ length: runner.maxBatchSize }, async (_, i) => {
     const promptTokenIds = Array.from({ length: 16 }, (_, token) => 100 + i * 20 + token);
-    const deltas = startGeneration(engine, tokenizer, {
+    const deltas = generateDeltas(engine, tokenizer, {
       requestId: `${i}`,
       prompt: { text: "", tokenIds: promptTokenIds },
       params,
-      stops: [],
-      includeStop: false,
       priority: 0,
       signal: undefined,
     });
