@@ -121,7 +121,18 @@ class Browser implements AsyncDisposable {
     await this.#child.status;
     // The page's request for another question has no answer: nobody waits for it.
     this.#closing.abort();
-    await Deno.remove(this.#profile, { recursive: true });
+    await removeProfile(this.#profile);
+  }
+}
+
+/** The browser's own helpers outlive it for a moment, and still write. */
+async function removeProfile(folder: string, triesLeft = 20): Promise<void> {
+  try {
+    await Deno.remove(folder, { recursive: true });
+  } catch (error) {
+    if (triesLeft === 0) throw error;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await removeProfile(folder, triesLeft - 1);
   }
 }
 
