@@ -11,6 +11,7 @@ import {
   type Body,
   call,
   doWhile,
+  type Expr,
   type FunctionRef,
   increment,
   type Local,
@@ -176,6 +177,8 @@ function defineIntegerTiles(
     const loader = new CodeLoader(scope, format);
     const dot = createGroupDot(scope, format, codes);
     const sums = Array.from({ length: rows }, () => halvesIn(scope));
+    // What the first of two planes has come to.
+    const carried = codes.planes === 1 ? [] : sums.map(() => halvesIn(scope));
     const totals = Array.from({ length: rows }, () => halvesIn(scope));
     const weights = halvesIn(scope);
     const activations = scope.locals("v128", codes.bits / 8);
@@ -185,30 +188,32 @@ function defineIntegerTiles(
     const sharedEnd = scope.local("i32");
 
     const isOffset = format === "q4_0";
-    const loadOffsets: Body = isOffset ? [set(splat, v128.load(rowsAt, layout.offsets))] : [];
-    const begin: Body = [
-      codes.planes === 1 ? loadOffsets : [],
-      sums.map((pair, row) =>
-        pair.map((sum, half) =>
-          set(
+    const begin: Body = sums.map((pair) =>
+      pair.map((sum, half) =>
+        set(sum, codes.bias > 0 ? v128.load(sharedAt, 32 + 16 * half) : v128.zero)
+      )
+    );
+    const carry: Body = carried.map((pair, row) =>
+      pair.map((total, half) => {
+        const sum = sums[row]![half]!;
+        return [set(total, i32x4.shl(dot.total(sum), codes.shift)), set(sum, v128.zero)];
+      })
+    );
+    const end: Body = [
+      isOffset ? [set(activations[0]!, v128.load(rowsAt, layout.offsets))] : [],
+      sums.map((pair, row) => [
+        isOffset ? [set(splat, splatLane(activations[0]!, row))] : [],
+        pair.map((sum, half) => {
+          const others = [
+            ...carried.slice(row, row + 1).map((pair) => pair[half]!),
+            ...isOffset ? [splat] : [],
+          ];
+          return set(
             sum,
-            codes.bias > 0
-              ? v128.load(sharedAt, 32 + 16 * half)
-              : isOffset && codes.planes === 1
-              ? splatLane(splat, row)
-              : v128.zero,
-          )
-        )
-      ),
-    ];
-    const carry: Body = codes.planes === 1 ? [] : [
-      loadOffsets,
-      sums.map((pair, row) =>
-        pair.map((sum) => {
-          const carried = i32x4.shl(sum, codes.shift);
-          return set(sum, isOffset ? i32x4.add(carried, splatLane(splat, row)) : carried);
-        })
-      ),
+            others.reduce((total: Expr<"v128">, other) => i32x4.add(total, other), dot.total(sum)),
+          );
+        }),
+      ]),
     ];
     const multiplyPlane = (plane: number): Body =>
       Array.from({ length: GROUPS }, (_, group) => multiplyGroup(group, plane));
@@ -265,6 +270,7 @@ function defineIntegerTiles(
           begin,
           multiplyPlane(0),
           codes.planes === 1 ? [] : [carry, multiplyPlane(1)],
+          end,
           loadShared(0, layout.scales),
           sums.map(addProducts),
           format === "q4_1" ? [loadShared(32, layout.sums), sums.map(addMinima)] : [],

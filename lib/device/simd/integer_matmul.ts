@@ -14,6 +14,7 @@ import {
   type CodeSize,
   compileQuantizeRows,
   integerCodes,
+  type IntegerDot,
   integerRowBytes,
   type QuantizeRows,
 } from "./integer_rows.ts";
@@ -26,9 +27,6 @@ import { invariant } from "../../base/invariant.ts";
 const ROW_BYTES_WANTED = 480 * 1024;
 /** Yet a panel should serve that many rows. */
 const ROWS_MIN = 32;
-
-/** How bytes are multiplied: by the processor's dot product, or widened to words, with equal bits. */
-export type ByteDot = "bytes" | "words";
 
 /** A matmul that this file can do. */
 export type IntegerMatmulArgs = MatmulArgs & {
@@ -53,17 +51,17 @@ export class IntegerMatmul {
   readonly #gemv: KernelCache<Key, IntegerGemv>;
   readonly #gemm: KernelCache<[...Key, smallRows: number], Gemm>;
   readonly #quantize: KernelCache<[...Key, rows: number], QuantizeRows>;
-  #byteDot: ByteDot | undefined;
+  #dot: IntegerDot | undefined;
 
-  /** `byteDot`: by default the processor is asked whether its dot product of bytes is right. */
+  /** `dot`: by default what is right on this processor, and fastest. */
   constructor(
     memory: WebAssembly.Memory,
     scratch: { readonly address: number; readonly sizeBytes: number },
     compiled: CompileCount,
-    byteDot?: ByteDot,
+    dot?: IntegerDot,
   ) {
     this.#scratch = scratch;
-    this.#byteDot = byteDot;
+    this.#dot = dot;
     this.#gemv = new KernelCache(
       compiled,
       (format, activations, k) =>
@@ -136,8 +134,8 @@ export class IntegerMatmul {
   }
 
   #codes(format: QuantizedFormat, activations: IntegerActivations) {
-    this.#byteDot ??= checkByteDot() ? "bytes" : "words";
-    return integerCodes(format, activations, this.#byteDot === "bytes");
+    this.#dot ??= checkByteDot() ? "pairs" : "words";
+    return integerCodes(format, activations, this.#dot);
   }
 
   /** Rows that are quantised at once; they fill tiles of four, or nearly. */
