@@ -1,6 +1,6 @@
 /** The matmul with integer activations: rows are quantised into scratch, then multiplied. */
 
-import { panelBytes, type QuantizedFormat } from "../block_formats.ts";
+import { PANEL_COLUMNS, panelBytes, type QuantizedFormat } from "../block_formats.ts";
 import type { ActivationType } from "../activations.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import type { Gemm } from "./gemm.ts";
@@ -18,6 +18,7 @@ import {
   integerRowBytes,
   type QuantizeRows,
 } from "./integer_rows.ts";
+import { type Candidate, chooseFastest } from "./kernel_choice.ts";
 import { type CompileCount, KernelCache } from "./kernel_cache.ts";
 import { checkByteDot } from "./self_check.ts";
 import { planTiles } from "./tile_plan.ts";
@@ -27,6 +28,9 @@ import { invariant } from "../../base/invariant.ts";
 const ROW_BYTES_WANTED = 480 * 1024;
 /** Yet a panel should serve that many rows. */
 const ROWS_MIN = 32;
+
+/** What ways to multiply are timed on. */
+const RACE = { format: "q4_0", activations: "i16", k: 256, panels: 8 } as const;
 
 /** A matmul that this file can do. */
 export type IntegerMatmulArgs = MatmulArgs & {
@@ -47,21 +51,25 @@ export function integerMatmulScratchBytes({ kMax }: KernelLimits): number {
 
 /** Multiplies with kernels that are compiled when a format, activations and k are first seen. */
 export class IntegerMatmul {
+  readonly #memory: WebAssembly.Memory;
+  readonly #now: (() => number) | undefined;
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
   readonly #gemv: KernelCache<Key, IntegerGemv>;
   readonly #gemm: KernelCache<[...Key, smallRows: number], Gemm>;
   readonly #quantize: KernelCache<[...Key, rows: number], QuantizeRows>;
   #dot: IntegerDot | undefined;
 
-  /** `dot`: by default what is right on this processor, and fastest. */
+  /** `integerDot`: by default what is right on this processor, and fastest by the clock `now`. */
   constructor(
     memory: WebAssembly.Memory,
     scratch: { readonly address: number; readonly sizeBytes: number },
     compiled: CompileCount,
-    dot?: IntegerDot,
+    options: { readonly integerDot?: IntegerDot; readonly now?: () => number } = {},
   ) {
     this.#scratch = scratch;
-    this.#dot = dot;
+    this.#memory = memory;
+    this.#now = options.now;
+    this.#dot = options.integerDot;
     this.#gemv = new KernelCache(
       compiled,
       (format, activations, k) =>
@@ -134,8 +142,27 @@ export class IntegerMatmul {
   }
 
   #codes(format: QuantizedFormat, activations: IntegerActivations) {
-    this.#dot ??= checkByteDot() ? "pairs" : "words";
+    this.#dot ??= checkByteDot() ? this.#fasterDot() : "words";
     return integerCodes(format, activations, this.#dot);
+  }
+
+  /** What decides is whether the processor has an instruction for "quads", whatever the shape. */
+  #fasterDot(): IntegerDot {
+    return chooseFastest([this.#racer("pairs"), this.#racer("quads")], this.#now);
+  }
+
+  #racer<Name extends IntegerDot>(name: Name): Candidate<Name> {
+    const { format, activations, k, panels } = RACE;
+    const codes = integerCodes(format, activations, name);
+    const gemv = compileIntegerGemv(this.#memory, { format, codes, k });
+    const panel = this.#scratch.address;
+    const row = panel + panels * panelBytes(format, k);
+    const out = row + integerRowBytes(codes, 1, k);
+    const sizeBytes = out + 4 * PANEL_COLUMNS * panels - panel;
+    this.#requireScratch(sizeBytes, k);
+    // Left-over bytes may be subnormal numbers, which the processor multiplies slowly.
+    new Float32Array(this.#memory.buffer, panel, sizeBytes >> 2).fill(1);
+    return { name, run: () => gemv(panel, row, out, panels) };
   }
 
   /** Rows that are quantised at once; they fill tiles of four, or nearly. */

@@ -78,7 +78,7 @@ export class Matmul {
     this.#now = options.now;
     this.#chosen = options.gemm;
     this.#scratch = scratch;
-    this.#integers = new IntegerMatmul(memory, scratch, compiled, options.integerDot);
+    this.#integers = new IntegerMatmul(memory, scratch, compiled, options);
     this.#gemv = new KernelCache(compiled, (format, k) => compileGemv(memory, format, k));
     this.#gemm = new KernelCache(compiled, (format, k, smallRows, expansion) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
