@@ -57,9 +57,9 @@ export function integerCodes(
   const range = activationRange(activations, format);
   const dot = format === "q8_0" && wanted === "pairs" ? "words" : wanted;
   if (dot === "words") return { dot, range, bits: 16, planes: 1, shift: 0, bias: 0 };
-  const bias = format === "q8_0" ? 64 : 0;
-  if (activations === "i8") return { dot, range, bits: 8, planes: 1, shift: 0, bias };
-  return { dot, range, bits: 8, planes: 2, shift: format === "q8_0" ? 7 : 8, bias };
+  if (format === "q8_0") return { dot, range, bits: 8, planes: 2, shift: 7, bias: 64 };
+  const planes = activations === "i8" ? 1 : 2;
+  return { dot, range, bits: 8, planes, shift: planes === 1 ? 0 : 8, bias: 0 };
 }
 
 /** Rows that lie side by side: one for the GEMV, four for a tile, which may leave some unused. */
