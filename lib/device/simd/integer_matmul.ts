@@ -1,6 +1,6 @@
 /** The matmul with integer activations: rows are quantised into scratch, then multiplied. */
 
-import { PANEL_COLUMNS, panelBytes, type QuantizedFormat } from "../block_formats.ts";
+import { isQuantized, PANEL_COLUMNS, panelBytes, type QuantizedFormat } from "../block_formats.ts";
 import type { ActivationType } from "../activations.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import type { Gemm } from "./gemm.ts";
@@ -38,8 +38,23 @@ export type IntegerMatmulArgs = MatmulArgs & {
   readonly activations: IntegerActivations;
 };
 
+/** Whether a matmul is one for this file. */
+export function isIntegerMatmul(args: MatmulArgs): args is IntegerMatmulArgs {
+  const { activations = "f32", weight: { format } } = args;
+  if (activations === "f32") return false;
+  if (!isQuantized(format)) invariant(false, `Integer activations meet a weight of ${format}`);
+  return true;
+}
+
 type IntegerActivations = Exclude<ActivationType, "f32">;
 type Key = [QuantizedFormat, IntegerActivations, number];
+
+/** What a single row takes. */
+interface RowKernels {
+  readonly quantize: QuantizeRows;
+  readonly gemv: IntegerGemv;
+  readonly rowBytes: number;
+}
 
 /** Bytes of scratch that {@linkcode IntegerMatmul} needs. */
 export function integerMatmulScratchBytes({ kMax }: KernelLimits): number {
@@ -54,7 +69,7 @@ export class IntegerMatmul {
   readonly #memory: WebAssembly.Memory;
   readonly #now: (() => number) | undefined;
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
-  readonly #gemv: KernelCache<Key, IntegerGemv>;
+  readonly #row: KernelCache<Key, RowKernels>;
   readonly #gemm: KernelCache<[...Key, smallRows: number], Gemm>;
   readonly #quantize: KernelCache<[...Key, rows: number], QuantizeRows>;
   #dot: IntegerDot | undefined;
@@ -70,11 +85,14 @@ export class IntegerMatmul {
     this.#memory = memory;
     this.#now = options.now;
     this.#dot = options.integerDot;
-    this.#gemv = new KernelCache(
-      compiled,
-      (format, activations, k) =>
-        compileIntegerGemv(memory, { format, codes: this.#codes(format, activations), k }),
-    );
+    this.#row = new KernelCache(compiled, (format, activations, k) => {
+      const codes = this.#codes(format, activations);
+      return {
+        quantize: compileQuantizeRows(memory, codes, k, 1),
+        gemv: compileIntegerGemv(memory, { format, codes, k }),
+        rowBytes: integerRowBytes(codes, 1, k),
+      };
+    });
     this.#gemm = new KernelCache(compiled, (format, activations, k, smallRows) => {
       const shape = { format, codes: this.#codes(format, activations), k };
       const largeRows = Math.min(smallRows + 1, INTEGER_TILE_ROWS_MAX);
@@ -103,16 +121,11 @@ export class IntegerMatmul {
   #multiplyRow({ x, weight, activations, panelStart, panelEnd, out }: IntegerMatmulArgs): void {
     const { format, k } = weight;
     const row = this.#scratch.address;
-    const codes = this.#codes(format, activations);
-    this.#requireScratch(integerRowBytes(codes, 1, k), k);
-    this.#quantize.get(format, activations, k, 1)(x, 0, row, 1);
+    const { quantize, gemv, rowBytes } = this.#row.get(format, activations, k);
+    this.#requireScratch(rowBytes, k);
+    quantize(x, 0, row, 1);
     const panel = weight.address + panelStart * panelBytes(format, k);
-    this.#gemv.get(format, activations, k)(
-      panel,
-      row,
-      out + 32 * panelStart,
-      panelEnd - panelStart,
-    );
+    gemv(panel, row, out + 32 * panelStart, panelEnd - panelStart);
   }
 
   #multiplyBlock(

@@ -1,11 +1,11 @@
 /** The matmul of the kernel table: which kernel for how many rows, and how rows are cut into tiles. */
 
-import { isQuantized, panelBytes, type WeightFormat } from "../block_formats.ts";
+import { panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import { compileGemm, EXPAND_ROWS_MIN, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
-import { IntegerMatmul, integerMatmulScratchBytes } from "./integer_matmul.ts";
+import { IntegerMatmul, integerMatmulScratchBytes, isIntegerMatmul } from "./integer_matmul.ts";
 import type { IntegerDot } from "./integer_rows.ts";
 import { type Candidate, chooseFastest, type GemmName } from "./kernel_choice.ts";
 import { type CompileCount, KernelCache } from "./kernel_cache.ts";
@@ -93,13 +93,11 @@ export class Matmul {
   }
 
   run(args: MatmulArgs): void {
-    const { rowCount, weight, panelStart, panelEnd, activations = "f32" } = args;
+    const { rowCount, weight, panelStart, panelEnd } = args;
     const panelCount = panelEnd - panelStart;
     if (rowCount <= 0 || panelCount <= 0) return;
-    if (activations !== "f32") {
-      const { format } = weight;
-      invariant(isQuantized(format), `Integer activations meet a weight of ${format}`);
-      this.#integers.run({ ...args, activations, weight: { ...weight, format } });
+    if (isIntegerMatmul(args)) {
+      this.#integers.run(args);
       return;
     }
     const panel = weight.address + panelStart * panelBytes(weight.format, weight.k);
