@@ -1,8 +1,8 @@
 /**
  * Several rows of integer activations times a quantised weight, in tiles of up to four rows.
  *
- * The integer sums of a tile's block are in registers, its float32 sums in scratch: they are touched
- * once a block. What is the same for all rows, the scales as float32 above all, is worked out once
+ * The integer sums of a tile's block are in registers, its float32 sums on the stack, as V8 finds: they
+ * are touched once a block. What is the same for all rows, the scales as float32 above all, is worked out once
  * a panel and kept in scratch beside them.
  */
 
@@ -11,7 +11,6 @@ import {
   type Body,
   call,
   doWhile,
-  type Expr,
   type FunctionRef,
   increment,
   type Local,
@@ -203,16 +202,11 @@ function defineIntegerTiles(
       isOffset ? [set(activations[0]!, v128.load(rowsAt, layout.offsets))] : [],
       sums.map((pair, row) => [
         isOffset ? [set(splat, splatLane(activations[0]!, row))] : [],
-        pair.map((sum, half) => {
-          const others = [
-            ...carried.slice(row, row + 1).map((pair) => pair[half]!),
-            ...isOffset ? [splat] : [],
-          ];
-          return set(
-            sum,
-            others.reduce((total: Expr<"v128">, other) => i32x4.add(total, other), dot.total(sum)),
-          );
-        }),
+        pair.map((sum, half) => [
+          set(sum, dot.total(sum)),
+          carried.length > 0 ? [set(sum, i32x4.add(sum, carried[row]![half]!))] : [],
+          isOffset ? [set(sum, i32x4.add(sum, splat))] : [],
+        ]),
       ]),
     ];
     const multiplyPlane = (plane: number): Body =>
