@@ -1,9 +1,9 @@
 /**
  * Several rows of integer activations times a quantised weight, in tiles of up to four rows.
  *
- * The integer sums of a tile's block are in registers, its float32 sums on the stack, as V8 finds: they
- * are touched once a block. What is the same for all rows, the scales as float32 above all, is worked out once
- * a panel and kept in scratch beside them.
+ * The integer sums of a tile's block are in registers, its float32 sums on the stack, where V8 puts
+ * them: they are touched once a block. What is the same for all rows, the scales as float32 above
+ * all, is worked out once a panel and kept in scratch beside the rows.
  */
 
 import { PANEL_COLUMNS, panelBytes, QUANT_BLOCK, type QuantizedFormat } from "../block_formats.ts";
