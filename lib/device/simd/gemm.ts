@@ -3,11 +3,10 @@
  *
  * A tile makes four passes, one for each class of k (mod 4), and adds its partial sums to the
  * output in that order: the same additions in the same order as the GEMV, so the same bits. For
- * each panel the classes are the outer loop and the tiles the inner one, which keeps a quarter of
- * the panel in the first-level cache.
+ * some panels at a time the classes are the outer loop, then panels, and tiles the inner one, which
+ * keeps a quarter of a panel in the first-level cache.
  *
- * Float32 panels are read as they are, and bfloat16 ones for a few rows; the others are expanded once
- * a panel.
+ * Float32 and bfloat16 panels are read as they are; the others are expanded once a panel.
  */
 
 import {
@@ -50,15 +49,7 @@ export interface GemmTiles {
   readonly smallRows: number;
   /** smallRows, or one row more. */
   readonly largeRows: number;
-  /** Whether panels that could be read as they are get expanded all the same: see EXPAND_ROWS_MIN. */
-  readonly expandsAll?: boolean;
 }
-
-/**
- * From so many rows on, expanding a bfloat16 panel once costs less than expanding its weights in
- * registers for every tile, which takes vector instructions that the multiply-adds would use.
- */
-export const EXPAND_ROWS_MIN = 32;
 
 /** Compiles the GEMM of one format and k for tiles of smallRows and, below five, one row more. */
 export function compileGemm(
@@ -73,9 +64,8 @@ export function compileGemm(
 }
 
 /** Which panels the tiles read as they are, and which they read expanded to float32. */
-function directType(format: WeightFormat, expandsAll: boolean): "f32" | "bf16" | undefined {
-  if (format === "f32") return "f32";
-  return format === "bf16" && !expandsAll ? "bf16" : undefined;
+function directType(format: WeightFormat): "f32" | "bf16" | undefined {
+  return format === "f32" || format === "bf16" ? format : undefined;
 }
 
 /** Where the weights of one class are: in a panel every fourth k, expanded one after another. */
@@ -97,9 +87,9 @@ function defineGemm(
   module: ModuleBuilder,
   format: WeightFormat,
   k: number,
-  { smallRows, largeRows, expandsAll = false }: GemmTiles,
+  { smallRows, largeRows }: GemmTiles,
 ): FunctionRef {
-  const direct = directType(format, expandsAll);
+  const direct = directType(format);
   const expand = direct === undefined ? defineExpand(module, format, k) : undefined;
   const small = defineTiles(module, direct, k, smallRows);
   const large = largeRows === smallRows ? undefined : defineTiles(module, direct, k, largeRows);
@@ -115,28 +105,51 @@ function defineGemm(
     smallTiles,
     expanded,
   ) => {
-    const weights = scope.local("i32");
-    const next = scope.local("i32");
     const smallPacked = scope.local("i32");
-    const smallOut = scope.local("i32");
+    const smallRowsAt = scope.local("i32");
+    const group = scope.local("i32");
+    const left = scope.local("i32");
+    const weights = scope.local("i32");
+    const outAt = scope.local("i32");
+    const groupMax = direct === undefined ? 1 : groupPanels(panelBytes(format, k));
     const { classBytes } = classDistances(direct, k);
-    const smallClassBytes = packedTileBytes(smallRows, k) / CLASS_COUNT;
-    const largeClassBytes = packedTileBytes(largeRows, k) / CLASS_COUNT;
+    const classOf = (tiles: Expr<"i32">, rows: number, c: number) =>
+      i32.add(tiles, c * (packedTileBytes(rows, k) / CLASS_COUNT));
     const runClass = (c: number): Body => {
-      const at = i32.add(weights, c * classBytes);
       const first = c === 0 ? 1 : 0;
-      // A quarter of the next panel for each class; there is room for what comes of it where panels
-      // that are read as they are do not get expanded.
-      const ahead = [i32.add(next, c * (panelBytes(format, k) / CLASS_COUNT)), expanded] as const;
-      const largeAt = i32.add(packed, c * largeClassBytes);
-      const smallAt = i32.add(smallPacked, c * smallClassBytes);
+      const smallOut = i32.add(outAt, smallRowsAt);
       return [
-        large === undefined ? [] : when(largeTiles, [
-          call(large, largeAt, at, out, outStride, largeTiles, first, ...ahead),
-        ]),
-        when(smallTiles, [
-          call(small, smallAt, at, smallOut, outStride, smallTiles, first, ...ahead),
-        ]),
+        setI32(weights, i32.add(direct === undefined ? expanded : panel, c * classBytes)),
+        setI32(outAt, out),
+        setI32(left, group),
+        doWhile(
+          left,
+          large === undefined ? [] : when(largeTiles, [
+            call(
+              large,
+              classOf(packed, largeRows, c),
+              weights,
+              outAt,
+              outStride,
+              largeTiles,
+              first,
+            ),
+          ]),
+          when(smallTiles, [
+            call(
+              small,
+              classOf(smallPacked, smallRows, c),
+              weights,
+              smallOut,
+              outStride,
+              smallTiles,
+              first,
+            ),
+          ]),
+          increment(weights, panelBytes(format, k)),
+          increment(outAt, 4 * PANEL_COLUMNS),
+          increment(left, -1),
+        ),
       ];
     };
     return [
@@ -144,42 +157,41 @@ function defineGemm(
         smallPacked,
         i32.add(packed, i32.mul(largeTiles, packedTileBytes(largeRows, k))),
       ),
-      setI32(smallOut, i32.add(out, i32.mul(i32.mul(largeTiles, largeRows), outStride))),
+      setI32(smallRowsAt, i32.mul(i32.mul(largeTiles, largeRows), outStride)),
       doWhile(
         panelCount,
-        // The last panel has none after it that must be there.
-        setI32(next, panel),
-        when(i32.gtS(panelCount, 1), [increment(next, panelBytes(format, k))]),
-        expand === undefined
-          ? setI32(weights, panel)
-          : [call(expand, panel, expanded), setI32(weights, expanded)],
+        setI32(group, panelCount),
+        when(i32.gtS(group, groupMax), [setI32(group, groupMax)]),
+        expand === undefined ? [] : call(expand, panel, expanded),
         Array.from({ length: CLASS_COUNT }, (_, c) => runClass(c)),
-        increment(panel, panelBytes(format, k)),
-        increment(out, 4 * PANEL_COLUMNS),
-        increment(smallOut, 4 * PANEL_COLUMNS),
-        increment(panelCount, -1),
+        increment(panel, i32.mul(group, panelBytes(format, k))),
+        increment(out, i32.mul(group, 4 * PANEL_COLUMNS)),
+        increment(panelCount, i32.sub(0, group)),
       ),
     ];
   });
 }
 
+/**
+ * Panels that a class goes through before the next one. The first class reads them from memory, as
+ * one stream: each start of a stream is a wait for memory. The others find them in a second-level
+ * cache of a mebibyte, next to the packed activations.
+ */
+function groupPanels(panelBytes: number): number {
+  return Math.max(1, Math.floor(GROUP_BYTES / panelBytes));
+}
+
+const GROUP_BYTES = 192 * 1024;
+
 /** k of one class that an iteration of a tile's loop covers. */
 const UNROLL = 4;
 
-/** (packed, weights, out, outStride, tileCount, first, ahead, sink) */
-type TilesRef = FunctionRef<
-  readonly ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"],
-  "none"
->;
+/** (packed, weights, out, outStride, tileCount, first) */
+type TilesRef = FunctionRef<readonly ["i32", "i32", "i32", "i32", "i32", "i32"], "none">;
 
 /**
  * One class of k for a run of tiles. `packed` and `weights` point at the class; the sums replace the
  * output if `first`, else are added to it.
- *
- * A panel that is read as it is comes from memory while its first class is worked on, and waiting
- * for it would idle the multipliers for as long. So the first tile of each class reads a word of
- * every line of the panel after it, from `ahead` on, which has it in the cache when its turn comes;
- * `sink` gets a word that depends on them all, or V8 would leave out the reads.
  */
 function defineTiles(
   module: ModuleBuilder,
@@ -187,7 +199,7 @@ function defineTiles(
   k: number,
   rows: number,
 ): TilesRef {
-  const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
+  const params = ["i32", "i32", "i32", "i32", "i32", "i32"] as const;
   return module.define(`tiles${rows}`, params, "none", (
     scope,
     packed,
@@ -196,8 +208,6 @@ function defineTiles(
     outStride,
     tileCount,
     first,
-    ahead,
-    sink,
   ) => {
     const loader = createEightLoader(direct ?? "f32", scope);
     const { stepBytes } = classDistances(direct, k);
@@ -210,11 +220,6 @@ function defineTiles(
     const weightsAt = scope.local("i32");
     const weightsEnd = scope.local("i32");
     const packedStep = 4 * packedRowWidth(rows);
-    const readAhead = direct === undefined ? undefined : {
-      word: scope.local("i32"),
-      /** Bytes of the next panel for each turn of the loop; 0 after the first tile. */
-      step: scope.local("i32"),
-    };
 
     const multiplyRow = (row: number, value: Expr<"v128">): Body => {
       const [a, b] = [sums[2 * row] as Local<"v128">, sums[2 * row + 1] as Local<"v128">];
@@ -238,10 +243,6 @@ function defineTiles(
       setI32(weightsEnd, i32.add(weights, (classK - rest) * stepBytes)),
       doWhile(
         i32.ne(weightsAt, weightsEnd),
-        readAhead === undefined ? [] : [
-          setI32(readAhead.word, i32.or(readAhead.word, i32.load(ahead))),
-          increment(ahead, readAhead.step),
-        ],
         steps(UNROLL),
         increment(weightsAt, UNROLL * stepBytes),
         increment(packedAt, UNROLL * packedStep),
@@ -256,7 +257,6 @@ function defineTiles(
       ]);
     return [
       loader.setup,
-      readAhead === undefined ? [] : setI32(readAhead.step, UNROLL * stepBytes / CLASS_COUNT),
       doWhile(
         tileCount,
         sums.map((sum) => set(sum, v128.zero)),
@@ -270,13 +270,8 @@ function defineTiles(
           storeRows((sum, offset) => f32x4.add(v128.load(out, offset), sum)),
         ),
         increment(packed, packedTileBytes(rows, k)),
-        // Back to the last line that was read: one more may be outside the memory.
-        readAhead === undefined
-          ? []
-          : [increment(ahead, i32.sub(0, readAhead.step)), setI32(readAhead.step, 0)],
         increment(tileCount, -1),
       ),
-      readAhead === undefined ? [] : i32.store(sink, readAhead.word),
     ];
   });
 }

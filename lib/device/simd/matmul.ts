@@ -2,7 +2,7 @@
 
 import { panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
-import { compileGemm, EXPAND_ROWS_MIN, type Gemm } from "./gemm.ts";
+import { compileGemm, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
 import { IntegerMatmul, integerMatmulScratchBytes, isIntegerMatmul } from "./integer_matmul.ts";
@@ -24,8 +24,8 @@ const TILE_ROWS_PADDING = 2;
 /** Panels of that size stay in the cache while one row after another is multiplied with them. */
 const CACHED_PANEL_BYTES = 256 * 1024;
 
-/** So few rows are multiplied one after another: a tile of two has too few sums side by side. */
-const GEMV_ROWS_MAX = 2;
+/** So few rows are multiplied one after another: their tile has too few sums side by side. */
+const GEMV_ROWS_MAX = 3;
 
 /** From so many rows on the wide tiles, if they are the faster ones here, have at least four rows. */
 const WIDE_ROWS_MIN = 16;
@@ -53,14 +53,11 @@ export function matmulScratchBytes(limits: KernelLimits): number {
   );
 }
 
-/** Where a panel's weights become float32: before its tiles, or inside them if the format allows. */
-type ExpansionName = "first" | "in registers";
-
 /** Multiplies with kernels that are compiled when a format and k are first seen. */
 export class Matmul {
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
   readonly #gemv: KernelCache<[WeightFormat, number], Gemv>;
-  readonly #gemm: KernelCache<[WeightFormat, number, number, ExpansionName], Gemm>;
+  readonly #gemm: KernelCache<[WeightFormat, number, number], Gemm>;
   readonly #gemmWide: KernelCache<[WeightFormat, number, number], Gemm>;
   readonly #pack: KernelCache<[number, number], Pack>;
   readonly #integers: IntegerMatmul;
@@ -80,10 +77,9 @@ export class Matmul {
     this.#scratch = scratch;
     this.#integers = new IntegerMatmul(memory, scratch, compiled, options);
     this.#gemv = new KernelCache(compiled, (format, k) => compileGemv(memory, format, k));
-    this.#gemm = new KernelCache(compiled, (format, k, smallRows, expansion) => {
+    this.#gemm = new KernelCache(compiled, (format, k, smallRows) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
-      const expandsAll = expansion === "first";
-      return compileGemm(memory, format, k, { smallRows, largeRows, expandsAll });
+      return compileGemm(memory, format, k, { smallRows, largeRows });
     });
     this.#gemmWide = new KernelCache(compiled, (format, k, smallRows) => {
       const largeRows = Math.min(smallRows + 1, WIDE_TILE_ROWS_MAX);
@@ -155,10 +151,9 @@ export class Matmul {
     const wide = rowCount >= WIDE_ROWS_MIN && this.#gemmForManyRows() === "wide";
     const rowsMax = wide ? WIDE_TILE_ROWS_MAX : TILE_ROWS_MAX;
     const { smallRows, large, small } = planTiles(rowCount, rowsMax);
-    const expansion = rowCount >= EXPAND_ROWS_MIN ? "first" : "in registers";
     const gemm = wide
       ? this.#gemmWide.get(format, k, smallRows)
-      : this.#gemm.get(format, k, smallRows, expansion);
+      : this.#gemm.get(format, k, smallRows);
     const expanded = this.#scratch.address;
     const packed = expanded + wideExpandedBytes(k);
     const xStride = 4 * args.xStride;
