@@ -429,24 +429,25 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
 
 // ---------------------------------------------------------------- bits
 
-Deno.test("SIMD matmul gives two rows over many panels the bits of single rows", () => {
+Deno.test("SIMD matmul gives a few rows over many panels the bits of single rows", () => {
   const random = new Random(randomSeed());
-  const [k, n] = [512, 256];
-  for (const format of ["f32", "q4_1"] as const) {
+  const [k, n] = [512, 456];
+  for (const [format, rowCount] of [["f32", 2], ["q4_1", 3], ["f32", 4], ["bf16", 7]] as const) {
     const memory = new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true });
     const kernels = createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES });
     const x = align(SCRATCH_BYTES);
-    const weight: PanelWeight = { address: x + 8 * k, format, n, k };
+    const weight: PanelWeight = { address: x + 4 * rowCount * k, format, n, k };
     const out = weight.address + weightBytes(format, n, k);
-    const single = out + 8 * n;
-    fill(memory, x, 8 * k + weightBytes(format, n, k), undefined, random);
+    const single = out + 4 * rowCount * n;
+    fill(memory, x, 4 * rowCount * k + weightBytes(format, n, k), undefined, random);
     const args = { xStride: k, weight, panelStart: 0, panelEnd: n / 8, outStride: n };
-    kernels.matmul({ ...args, x, rowCount: 2, out });
-    for (let row = 0; row < 2; row++) {
+    kernels.matmul({ ...args, x, rowCount, out });
+    for (let row = 0; row < rowCount; row++) {
       kernels.matmul({ ...args, x: x + 4 * row * k, rowCount: 1, out: single + 4 * row * n });
     }
-    const outputs = (address: number) => new Uint32Array(memory.buffer, address, 2 * n).slice();
-    assertEquals(outputs(out), outputs(single), `${random}: ${format}`);
+    const outputs = (address: number) =>
+      new Uint32Array(memory.buffer, address, rowCount * n).slice();
+    assertEquals(outputs(out), outputs(single), `${random}: ${format}, ${rowCount} rows`);
   }
 });
 
@@ -605,7 +606,7 @@ Deno.test("A scratch that is too small for a shape is refused when the shape tur
       kernels.matmul({
         x: 131072,
         xStride: 256,
-        rowCount: 3,
+        rowCount: 4,
         weight,
         panelStart: 0,
         panelEnd: 1,
