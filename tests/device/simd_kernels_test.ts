@@ -521,6 +521,35 @@ Deno.test("SIMD kernels keep infinite and undefined float16 weights and scales a
   }
 });
 
+Deno.test("SIMD matmul takes float16 weights times activations of any size", () => {
+  const random = new Random(randomSeed());
+  const [k, n] = [64, 24];
+  for (const rowCount of [1, 3, 9]) {
+    for (const large of [65535, 65536, -1e30, 1e-40, Infinity, NaN]) {
+      const memory = new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true });
+      const kernels = createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES });
+      const x = align(SCRATCH_BYTES);
+      const weight: PanelWeight = { address: x + 4 * rowCount * k, format: "f16", n, k };
+      const actual = weight.address + weightBytes("f16", n, k);
+      const expected = actual + 4 * rowCount * n;
+      fill(memory, x, 4 * rowCount * k, undefined, random);
+      // Finite, and every other one subnormal.
+      const halves = new Uint16Array(memory.buffer, weight.address, n * k);
+      for (let i = 0; i < n * k; i++) {
+        halves[i] = (random.integer(0, 65536) & 0x83ff) | (i % 2 << 13);
+      }
+      new Float32Array(memory.buffer, x, rowCount * k)[(rowCount - 1) * k + 5] = large;
+      const args = { x, xStride: k, rowCount, weight, panelStart: 0, panelEnd: 3, outStride: n };
+      kernels.matmul({ ...args, out: actual });
+      createReferenceKernels(memory).matmul({ ...args, out: expected });
+      const floats = (address: number) => [
+        ...new Float32Array(memory.buffer, address, n * rowCount),
+      ];
+      assertEquals(floats(actual), floats(expected), `${random}: ${rowCount} rows, ${large}`);
+    }
+  }
+});
+
 Deno.test("checkFusedMultiplyAdd says what relaxed multiply-add does with a product that needs 47 bits", () => {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
   const module = new ModuleBuilder();

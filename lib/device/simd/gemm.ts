@@ -6,18 +6,21 @@
  * some panels at a time the classes are the outer loop, then panels, and tiles the inner one, which
  * keeps a quarter of a panel in the first-level cache.
  *
- * Float32 and bfloat16 panels are read as they are; the others are expanded once a panel.
+ * Panels of blocks are expanded once a panel; the others are read as they are, float16 with the
+ * exponents of its numbers 112 too small: activations come multiplied by 2^112.
  */
 
 import {
   type Body,
   call,
+  callFor,
   doWhile,
   type Expr,
   type FunctionRef,
   increment,
   type Local,
   ModuleBuilder,
+  result,
   set,
   setI32,
   when,
@@ -25,13 +28,15 @@ import {
 import { PANEL_COLUMNS, panelBytes, type WeightFormat } from "../block_formats.ts";
 import { createEightLoader } from "./eight_loader.ts";
 import { CLASS_COUNT, defineExpand, EXPANDED_ROW_BYTES, expandedBytes } from "./expand.ts";
+import { defineHalfDoubt, HALF_FACTOR } from "./half_expander.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
 import { packedRowWidth, packedTileBytes } from "./pack.ts";
 
 /**
  * (packed, panel, out, outStrideBytes, panelCount, largeTiles, smallTiles, expanded): first the
- * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for one panel.
+ * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for one panel. The
+ * result is 0, or else the outputs may be wrong: there is an infinity or NaN among float16 weights.
  */
 export type Gemm = (
   packed: number,
@@ -42,7 +47,12 @@ export type Gemm = (
   largeTiles: number,
   smallTiles: number,
   expanded: number,
-) => void;
+) => number;
+
+/** What activations for the tiles of a format have to be multiplied with before. */
+export function activationFactor(format: WeightFormat): number {
+  return format === "f16" ? HALF_FACTOR : 1;
+}
 
 /** What a GEMM is compiled for besides format and k. */
 export interface GemmTiles {
@@ -63,20 +73,23 @@ export function compileGemm(
   return module.link(memory).get(gemm);
 }
 
+type DirectType = "f32" | "bf16" | "f16";
+
 /** Which panels the tiles read as they are, and which they read expanded to float32. */
-function directType(format: WeightFormat): "f32" | "bf16" | undefined {
-  return format === "f32" || format === "bf16" ? format : undefined;
+function directType(format: WeightFormat): DirectType | undefined {
+  return format === "f32" || format === "bf16" || format === "f16" ? format : undefined;
 }
 
 /** Where the weights of one class are: in a panel every fourth k, expanded one after another. */
 function classDistances(
-  direct: "f32" | "bf16" | undefined,
+  direct: DirectType | undefined,
   k: number,
 ): { readonly classBytes: number; readonly stepBytes: number } {
   switch (direct) {
     case "f32":
       return { classBytes: 32, stepBytes: CLASS_COUNT * 32 };
     case "bf16":
+    case "f16":
       return { classBytes: 16, stepBytes: CLASS_COUNT * 16 };
     case undefined:
       return { classBytes: expandedBytes(k / CLASS_COUNT), stepBytes: EXPANDED_ROW_BYTES };
@@ -91,10 +104,11 @@ function defineGemm(
 ): FunctionRef {
   const direct = directType(format);
   const expand = direct === undefined ? defineExpand(module, format, k) : undefined;
+  const doubt = format === "f16" ? defineHalfDoubt(module) : undefined;
   const small = defineTiles(module, direct, k, smallRows);
   const large = largeRows === smallRows ? undefined : defineTiles(module, direct, k, largeRows);
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
-  return module.define("gemm", params, "none", (
+  return module.define("gemm", params, "i32", (
     scope,
     packed,
     panel,
@@ -109,6 +123,7 @@ function defineGemm(
     const smallRowsAt = scope.local("i32");
     const group = scope.local("i32");
     const left = scope.local("i32");
+    const doubtful = scope.local("i32");
     const weights = scope.local("i32");
     const outAt = scope.local("i32");
     const groupMax = direct === undefined ? 1 : groupPanels(panelBytes(format, k));
@@ -163,11 +178,19 @@ function defineGemm(
         setI32(group, panelCount),
         when(i32.gtS(group, groupMax), [setI32(group, groupMax)]),
         expand === undefined ? [] : call(expand, panel, expanded),
+        doubt === undefined ? [] : setI32(
+          doubtful,
+          i32.or(
+            doubtful,
+            callFor(doubt, panel, i32.add(panel, i32.mul(group, panelBytes(format, k)))),
+          ),
+        ),
         Array.from({ length: CLASS_COUNT }, (_, c) => runClass(c)),
         increment(panel, i32.mul(group, panelBytes(format, k))),
         increment(out, i32.mul(group, 4 * PANEL_COLUMNS)),
         increment(panelCount, i32.sub(0, group)),
       ),
+      result(doubtful),
     ];
   });
 }
@@ -195,7 +218,7 @@ type TilesRef = FunctionRef<readonly ["i32", "i32", "i32", "i32", "i32", "i32"],
  */
 function defineTiles(
   module: ModuleBuilder,
-  direct: "f32" | "bf16" | undefined,
+  direct: DirectType | undefined,
   k: number,
   rows: number,
 ): TilesRef {

@@ -1,13 +1,54 @@
 /** Code that turns float16 into float32. */
 
-import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
-import { f32x4, i16x8, i32x4, v128 } from "./instructions.ts";
+import {
+  type Body,
+  doWhile,
+  type Expr,
+  type FunctionRef,
+  type FunctionScope,
+  increment,
+  type Local,
+  type ModuleBuilder,
+  result,
+  set,
+} from "./assembler.ts";
+import { f32x4, i16x8, i32, i32x4, v128 } from "./instructions.ts";
 
 /** Where sign and magnitude of a float16 at the top of a lane are after a shift right by 3. */
 export const HALF_BITS = 0x8fffe000;
 
 /** The biases of the exponents differ by 127 − 15. */
 export const HALF_FACTOR: number = 2 ** 112;
+
+/** 1 if a half among eight has an exponent of all ones. */
+export function hasFullExponent(halves: Expr<"v128">): Expr<"i32"> {
+  // Doubled, a half loses its sign; 0xf800 is infinity doubled.
+  return v128.anyTrue(i16x8.gtU(i16x8.add(halves, halves), v128.constI32(0xf7fff7ff)));
+}
+
+/** Bytes of a turn of the search: what eight k of a panel take. */
+const SEARCH_STEP = 128;
+
+/**
+ * Defines doubt(start, end): 0 only if no half from start to end is infinite or NaN. It gathers the
+ * bits of exponents, and all are set then; large numbers together with small ones look alike.
+ */
+export function defineHalfDoubt(
+  module: ModuleBuilder,
+): FunctionRef<readonly ["i32", "i32"], "i32"> {
+  return module.define("doubt", ["i32", "i32"], "i32", (scope, start, end) => {
+    const seen = scope.local("v128");
+    const offsets = Array.from({ length: SEARCH_STEP / 16 }, (_, i) => 16 * i);
+    return [
+      doWhile(
+        i32.ne(start, end),
+        offsets.map((offset) => set(seen, v128.or(seen, v128.load(start, offset)))),
+        increment(start, SEARCH_STEP),
+      ),
+      result(hasFullExponent(seen)),
+    ];
+  });
+}
 
 /** Emits the expansion of the scales of eight columns. */
 export interface ScaleExpander {

@@ -2,7 +2,7 @@
 
 import { panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
-import { compileGemm, type Gemm } from "./gemm.ts";
+import { activationFactor, compileGemm, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
 import { IntegerMatmul, integerMatmulScratchBytes, isIntegerMatmul } from "./integer_matmul.ts";
@@ -24,8 +24,12 @@ const TILE_ROWS_PADDING = 2;
 /** Panels of that size stay in the cache while one row after another is multiplied with them. */
 const CACHED_PANEL_BYTES = 256 * 1024;
 
-/** So few rows are multiplied one after another: their tile has too few sums side by side. */
+/**
+ * So few rows are multiplied one after another: their tile has too few sums side by side. Blocks
+ * are expanded anew for each row, which soon costs more.
+ */
 const GEMV_ROWS_MAX = 3;
+const GEMV_BLOCK_ROWS_MAX = 2;
 
 /** From so many rows on the wide tiles, if they are the faster ones here, have at least four rows. */
 const WIDE_ROWS_MIN = 16;
@@ -59,7 +63,7 @@ export class Matmul {
   readonly #gemv: KernelCache<[WeightFormat, number], Gemv>;
   readonly #gemm: KernelCache<[WeightFormat, number, number], Gemm>;
   readonly #gemmWide: KernelCache<[WeightFormat, number, number], Gemm>;
-  readonly #pack: KernelCache<[number, number], Pack>;
+  readonly #pack: KernelCache<[number, number, number], Pack>;
   readonly #integers: IntegerMatmul;
   readonly #memory: WebAssembly.Memory;
   readonly #now: (() => number) | undefined;
@@ -85,7 +89,10 @@ export class Matmul {
       const largeRows = Math.min(smallRows + 1, WIDE_TILE_ROWS_MAX);
       return compileGemmWide(memory, format, k, { smallRows, largeRows });
     });
-    this.#pack = new KernelCache(compiled, (rows, k) => compilePack(memory, rows, k));
+    this.#pack = new KernelCache(
+      compiled,
+      (rows, k, factor) => compilePack(memory, rows, k, factor),
+    );
   }
 
   run(args: MatmulArgs): void {
@@ -102,7 +109,7 @@ export class Matmul {
       this.#gemv.get(weight.format, weight.k)(panel, args.x, out, panelCount);
       return;
     }
-    if (rowCount <= GEMV_ROWS_MAX) {
+    if (rowCount <= (isQuantized(weight.format) ? GEMV_BLOCK_ROWS_MAX : GEMV_ROWS_MAX)) {
       this.#multiplyRows(args, { panel, panelCount, out });
       return;
     }
@@ -154,17 +161,21 @@ export class Matmul {
     const gemm = wide
       ? this.#gemmWide.get(format, k, smallRows)
       : this.#gemm.get(format, k, smallRows);
+    const factor = wide ? 1 : activationFactor(format);
     const expanded = this.#scratch.address;
     const packed = expanded + wideExpandedBytes(k);
     const xStride = 4 * args.xStride;
     const x = args.x + block.rowStart * xStride;
     const smallX = x + large * (smallRows + 1) * xStride;
     const smallPacked = packed + large * packedTileBytes(smallRows + 1, k);
-    if (large > 0) this.#pack.get(smallRows + 1, k)(x, xStride, packed, large);
-    this.#pack.get(smallRows, k)(smallX, xStride, smallPacked, small);
+    const { panel, panelCount } = block;
     const outStride = 4 * args.outStride;
     const out = block.out + block.rowStart * outStride;
-    gemm(packed, block.panel, out, outStride, block.panelCount, large, small, expanded);
+    let doubt = this.#pack.get(smallRows, k, factor)(smallX, xStride, smallPacked, small);
+    if (large > 0) doubt |= this.#pack.get(smallRows + 1, k, factor)(x, xStride, packed, large);
+    doubt ||= gemm(packed, panel, out, outStride, panelCount, large, small, expanded);
+    // Infinities and NaN of float16, and activations that a factor would make infinite.
+    if (doubt !== 0) this.#multiplyRows({ ...args, x, rowCount }, { panel, panelCount, out });
   }
 
   /**

@@ -9,7 +9,7 @@
 
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { QUANT_BLOCK, type WeightFormat } from "../block_formats.ts";
-import { HALF_BITS, HALF_FACTOR, HalfExpander } from "./half_expander.ts";
+import { HALF_BITS, HALF_FACTOR, HalfExpander, hasFullExponent } from "./half_expander.ts";
 import { f32x4, i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
 
 /** Eight weights of one k. */
@@ -250,12 +250,6 @@ function decodeSmallF16(scope: FunctionScope, stepK: number): PanelDecoder {
     },
     factor: HALF_FACTOR,
   };
-}
-
-/** 1 if a half among eight has an exponent of all ones. */
-function hasFullExponent(halves: Expr<"v128">): Expr<"i32"> {
-  // Doubled, a half loses its sign; 0xf800 is infinity doubled.
-  return v128.anyTrue(i16x8.gtU(i16x8.add(halves, halves), v128.constI32(0xf7fff7ff)));
 }
 
 /**
