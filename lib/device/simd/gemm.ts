@@ -28,7 +28,7 @@ import {
 import { PANEL_COLUMNS, panelBytes, type WeightFormat } from "../block_formats.ts";
 import { createEightLoader } from "./eight_loader.ts";
 import { CLASS_COUNT, defineExpand, EXPANDED_ROW_BYTES, expandedBytes } from "./expand.ts";
-import { defineHalfDoubt, HALF_FACTOR } from "./half_expander.ts";
+import { defineHalfSearch, HALF_FACTOR } from "./half_expander.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
 import { packedRowWidth, packedTileBytes } from "./pack.ts";
@@ -36,7 +36,7 @@ import { packedRowWidth, packedTileBytes } from "./pack.ts";
 /**
  * (packed, panel, out, outStrideBytes, panelCount, largeTiles, smallTiles, expanded): first the
  * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for one panel. The
- * result is 0, or else the outputs may be wrong: there is an infinity or NaN among float16 weights.
+ * result is 1 if the outputs may be wrong: there is an infinity or NaN among float16 weights.
  */
 export type Gemm = (
   packed: number,
@@ -104,7 +104,7 @@ function defineGemm(
 ): FunctionRef {
   const direct = directType(format);
   const expand = direct === undefined ? defineExpand(module, format, k) : undefined;
-  const doubt = format === "f16" ? defineHalfDoubt(module) : undefined;
+  const search = format === "f16" ? defineHalfSearch(module) : undefined;
   const small = defineTiles(module, direct, k, smallRows);
   const large = largeRows === smallRows ? undefined : defineTiles(module, direct, k, largeRows);
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
@@ -123,7 +123,8 @@ function defineGemm(
     const smallRowsAt = scope.local("i32");
     const group = scope.local("i32");
     const left = scope.local("i32");
-    const doubtful = scope.local("i32");
+    const panelsEnd = scope.local("i32");
+    const isWrong = scope.local("i32");
     const weights = scope.local("i32");
     const outAt = scope.local("i32");
     const groupMax = direct === undefined ? 1 : groupPanels(panelBytes(format, k));
@@ -178,19 +179,16 @@ function defineGemm(
         setI32(group, panelCount),
         when(i32.gtS(group, groupMax), [setI32(group, groupMax)]),
         expand === undefined ? [] : call(expand, panel, expanded),
-        doubt === undefined ? [] : setI32(
-          doubtful,
-          i32.or(
-            doubtful,
-            callFor(doubt, panel, i32.add(panel, i32.mul(group, panelBytes(format, k)))),
-          ),
-        ),
+        setI32(panelsEnd, i32.add(panel, i32.mul(group, panelBytes(format, k)))),
+        search === undefined
+          ? []
+          : setI32(isWrong, i32.or(isWrong, callFor(search, panel, panelsEnd))),
         Array.from({ length: CLASS_COUNT }, (_, c) => runClass(c)),
-        increment(panel, i32.mul(group, panelBytes(format, k))),
+        setI32(panel, panelsEnd),
         increment(out, i32.mul(group, 4 * PANEL_COLUMNS)),
         increment(panelCount, i32.sub(0, group)),
       ),
-      result(doubtful),
+      result(isWrong),
     ];
   });
 }

@@ -11,6 +11,8 @@ import {
   type ModuleBuilder,
   result,
   set,
+  setI32,
+  when,
 } from "./assembler.ts";
 import { f32x4, i16x8, i32, i32x4, v128 } from "./instructions.ts";
 
@@ -20,32 +22,53 @@ export const HALF_BITS = 0x8fffe000;
 /** The biases of the exponents differ by 127 − 15. */
 export const HALF_FACTOR: number = 2 ** 112;
 
-/** 1 if a half among eight has an exponent of all ones. */
-export function hasFullExponent(halves: Expr<"v128">): Expr<"i32"> {
-  // Doubled, a half loses its sign; 0xf800 is infinity doubled.
-  return v128.anyTrue(i16x8.gtU(i16x8.add(halves, halves), v128.constI32(0xf7fff7ff)));
+/**
+ * 1 if gathered halves, which were joined by "or", may include an infinity or NaN: all bits of an
+ * exponent are set then. Numbers of 2 and more among small ones look alike.
+ */
+export function mayHaveNotFinite(gathered: Expr<"v128">): Expr<"i32"> {
+  return hasNotFinite(i16x8.add(gathered, gathered));
+}
+
+/** 1 if there is an infinity or NaN among eight halves that were doubled, and so lost their sign. */
+function hasNotFinite(doubled: Expr<"v128">): Expr<"i32"> {
+  // 0xf800 is infinity doubled.
+  return v128.anyTrue(i16x8.gtU(doubled, v128.constI32(0xf7fff7ff)));
 }
 
 /** Bytes of a turn of the search: what eight k of a panel take. */
 const SEARCH_STEP = 128;
 
 /**
- * Defines doubt(start, end): 0 only if no half from start to end is infinite or NaN. It gathers the
- * bits of exponents, and all are set then; large numbers together with small ones look alike.
+ * Defines search(start, end): 1 if a half from start to end is infinite or NaN. A quick look says
+ * no most of the time, and a second one is for when it does not.
  */
-export function defineHalfDoubt(
+export function defineHalfSearch(
   module: ModuleBuilder,
 ): FunctionRef<readonly ["i32", "i32"], "i32"> {
-  return module.define("doubt", ["i32", "i32"], "i32", (scope, start, end) => {
-    const seen = scope.local("v128");
-    const offsets = Array.from({ length: SEARCH_STEP / 16 }, (_, i) => 16 * i);
-    return [
+  return module.define("search", ["i32", "i32"], "i32", (scope, start, end) => {
+    const at = scope.local("i32");
+    const halves = scope.local("v128");
+    const gathered = scope.local("v128");
+    const largest = scope.local("v128");
+    const forAll = (visit: Body): Body => [
+      setI32(at, start),
       doWhile(
-        i32.ne(start, end),
-        offsets.map((offset) => set(seen, v128.or(seen, v128.load(start, offset)))),
-        increment(start, SEARCH_STEP),
+        i32.ne(at, end),
+        Array.from({ length: SEARCH_STEP / 16 }, (_, i) => [
+          set(halves, v128.load(at, 16 * i)),
+          visit,
+        ]),
+        increment(at, SEARCH_STEP),
       ),
-      result(hasFullExponent(seen)),
+    ];
+    return [
+      forAll([set(gathered, v128.or(gathered, halves))]),
+      when(
+        mayHaveNotFinite(gathered),
+        forAll([set(largest, i16x8.maxU(largest, i16x8.add(halves, halves)))]),
+      ),
+      result(hasNotFinite(largest)),
     ];
   });
 }
@@ -86,8 +109,7 @@ export class FiniteHalfExpander implements ScaleExpander {
       set(this.#factor, v128.constF32(HALF_FACTOR)),
     ];
     this.reset = [set(this.#largest, v128.zero)];
-    // 0xf800 is infinity doubled.
-    this.found = v128.anyTrue(i16x8.gtU(this.#largest, v128.constI32(0xf7fff7ff)));
+    this.found = hasNotFinite(this.#largest);
   }
 
   expandScales(

@@ -171,16 +171,16 @@ export class Matmul {
     const { panel, panelCount } = block;
     const outStride = 4 * args.outStride;
     const out = block.out + block.rowStart * outStride;
-    let doubt = this.#pack.get(smallRows, k, factor)(smallX, xStride, smallPacked, small);
-    if (large > 0) doubt |= this.#pack.get(smallRows + 1, k, factor)(x, xStride, packed, large);
-    doubt ||= gemm(packed, panel, out, outStride, panelCount, large, small, expanded);
-    // Infinities and NaN of float16, and activations that a factor would make infinite.
-    if (doubt !== 0) this.#multiplyRows({ ...args, x, rowCount }, { panel, panelCount, out });
+    let isWrong = this.#pack.get(smallRows, k, factor)(smallX, xStride, smallPacked, small);
+    if (large > 0) isWrong |= this.#pack.get(smallRows + 1, k, factor)(x, xStride, packed, large);
+    isWrong ||= gemm(packed, panel, out, outStride, panelCount, large, small, expanded);
+    // There are infinities or NaN of float16, or activations that the factor makes infinite.
+    if (isWrong !== 0) this.#multiplyRows({ ...args, x, rowCount }, { panel, panelCount, out });
   }
 
   /**
    * Timed once, when many rows first turn up. What decides is how V8 compiles either kind of tile,
-   * and that is the same for every format and k: weights are expanded before they come to a tile.
+   * and that is much the same for every format and k.
    */
   #gemmForManyRows(): GemmName {
     this.#chosen ??= chooseFastest([this.#racer("narrow"), this.#racer("wide")], this.#now);

@@ -30,7 +30,7 @@ export function packedTileBytes(rows: number, k: number): number {
 
 /**
  * (x, xStrideBytes, target, tileCount): rows of x, times the factor, into consecutive tiles. The
- * result is not 0 if there is a factor and a product is infinite or NaN.
+ * result is 1 if there is a factor and a product is infinite or NaN.
  */
 export type Pack = (x: number, xStrideBytes: number, target: number, tileCount: number) => number;
 

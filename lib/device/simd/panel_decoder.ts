@@ -9,7 +9,7 @@
 
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { QUANT_BLOCK, type WeightFormat } from "../block_formats.ts";
-import { HALF_BITS, HALF_FACTOR, HalfExpander, hasFullExponent } from "./half_expander.ts";
+import { HALF_BITS, HALF_FACTOR, HalfExpander, mayHaveNotFinite } from "./half_expander.ts";
 import { f32x4, i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
 
 /** Eight weights of one k. */
@@ -246,7 +246,7 @@ function decodeSmallF16(scope: FunctionScope, stepK: number): PanelDecoder {
     }),
     doubt: {
       reset: [set(seen, v128.zero)],
-      found: hasFullExponent(seen),
+      found: mayHaveNotFinite(seen),
     },
     factor: HALF_FACTOR,
   };
