@@ -1,6 +1,6 @@
 /** The matmul of the kernel table: which kernel for how many rows, and how rows are cut into tiles. */
 
-import { panelBytes, type WeightFormat } from "../block_formats.ts";
+import { isQuantized, panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import { activationFactor, compileGemm, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
