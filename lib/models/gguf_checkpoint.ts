@@ -13,6 +13,7 @@ import {
 import { type ByteSource, FileSource } from "./formats/byte_source.ts";
 import { type GgufHeader, type GgufTensor, readGgufHeader } from "./formats/gguf.ts";
 import { readGgufConfig, readGgufGeneration } from "./gguf_config.ts";
+import { ggufPoolingFiles } from "./pooling_files.ts";
 
 /** llama3-style rope: what to divide the frequencies by, in place of the formula's parameters. */
 const ROPE_DIVISORS = "rope_freqs.weight";
@@ -51,6 +52,7 @@ export function openGgufFile(path: string): CheckpointParts {
       generation: readGgufGeneration(path, header.metadata, config.endTokenIds),
       tensors: findTensors(source, header, config),
       text: { kind: "gguf", metadata: header.metadata, file: path },
+      pooling: ggufPoolingFiles(header.metadata),
       sources: [source],
     };
   } catch (error) {

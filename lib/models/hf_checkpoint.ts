@@ -14,18 +14,21 @@ import { isObject } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
 import { ModelFolder } from "./model_folder.ts";
+import { readPoolingFiles } from "./pooling_files.ts";
 import type { TextFiles } from "./text_files.ts";
 
 /** Opens and checks the folder at `path`. The caller closes the parts' sources. */
 export function openHuggingFaceFolder(path: string): CheckpointParts {
   const folder = new ModelFolder(path);
-  const config = readModelConfig(folder.nameOf("config.json"), folder.readJson("config.json"));
+  const json = folder.readJson("config.json");
+  const config = readModelConfig(folder.nameOf("config.json"), json);
   const generation = readGeneration(folder, config);
   const text = readTextFiles(folder);
+  const pooling = readPoolingFiles(folder, json);
   const weights = openSafetensorsFolder(folder);
   try {
     const tensors = findTensors(path, weights, config);
-    return { config, generation, tensors, text, sources: weights.sources };
+    return { config, generation, tensors, text, pooling, sources: weights.sources };
   } catch (error) {
     for (const source of weights.sources) source[Symbol.dispose]();
     throw error;
