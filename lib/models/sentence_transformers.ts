@@ -1,10 +1,10 @@
 /** The files that sentence-transformers puts beside a model: how its hidden states become an embedding. */
 
 import { CheckpointError } from "../base/errors.ts";
-import { decodeRow, type WeightFormat } from "../device/block_formats.ts";
 import { Fields, isObject } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import type { ModelFolder } from "./model_folder.ts";
+import { isPlainDtype, plainFloats } from "./plain_floats.ts";
 import { type HeadActivation, readTorchActivation } from "./torch_activations.ts";
 
 /** How rows become one; in this order where there are several. */
@@ -152,18 +152,12 @@ function readDense(folder: ModelFolder): SentenceDense {
   }
 }
 
-const FORMATS: ReadonlyMap<string, WeightFormat> = new Map([
-  ["F32", "f32"],
-  ["F16", "f16"],
-  ["BF16", "bf16"],
-]);
-
 function readFloats(weights: SafetensorsFolder, name: string, shape: number[]): Float32Array {
   const tensor = weights.tensors.get(name);
   const file = tensor?.source.name ?? weights.sources[0]?.name ?? "";
-  const format = FORMATS.get(tensor?.dtype ?? "");
-  if (tensor === undefined || format === undefined || tensor.shape.join() !== shape.join()) {
-    const found = tensor === undefined ? "none" : `${tensor.dtype} [${tensor.shape.join(", ")}]`;
+  const dtype = tensor?.dtype;
+  if (tensor === undefined || !isPlainDtype(dtype) || tensor.shape.join() !== shape.join()) {
+    const found = tensor === undefined ? "none" : `${dtype} [${tensor.shape.join(", ")}]`;
     throw new CheckpointError(
       file,
       `Cannot use tensor "${name}" of "${file}": it must be F32, F16 or BF16 of the shape ` +
@@ -172,7 +166,7 @@ function readFloats(weights: SafetensorsFolder, name: string, shape: number[]): 
   }
   const bytes = new Uint8Array(tensor.sizeBytes);
   tensor.source.readAt(tensor.position, bytes);
-  return decodeRow(format, shape.reduce((product, size) => product * size, 1), bytes);
+  return plainFloats(dtype, bytes);
 }
 
 function readTextRules(

@@ -32,7 +32,11 @@ Deno.test("PoolingParams accepts the edges of every range", () => {
 
 Deno.test("PoolingParams names the field, the value and what would be right", () => {
   const refused: [PoolingParamsOptions, string, string][] = [
-    [{ truncatePromptTokens: -2 }, "truncatePromptTokens", "truncatePromptTokens -2: it must be -1"],
+    [
+      { truncatePromptTokens: -2 },
+      "truncatePromptTokens",
+      "truncatePromptTokens -2: it must be -1",
+    ],
     [{ truncatePromptTokens: 1.5 }, "truncatePromptTokens", "an integer and at least 0"],
     [{ truncatePromptTokens: "3" as never }, "truncatePromptTokens", '"3"'],
     [{ dimensions: 0 }, "dimensions", "Cannot use dimensions 0: it must be an integer"],
