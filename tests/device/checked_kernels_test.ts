@@ -41,7 +41,10 @@ const CALLS: readonly (readonly [KernelFamily, SetProblem])[] = [
   ...(["f32", "bf16"] as const).flatMap((dtype) => callsOnKv(dtype)),
   ["takeRows", problems.takeRowsProblem],
   ["rmsNorm", (area) => problems.rmsNormProblem(area, { width: 40, epsilon: 0 } as RmsNormArgs)],
-  ["layerNorm", (area) => problems.layerNormProblem(area, { width: 40 } as LayerNormArgs)],
+  [
+    "layerNorm",
+    (area) => problems.layerNormProblem(area, { width: 40, epsilon: 0 } as LayerNormArgs),
+  ],
   ["gelu", problems.geluProblem],
   ["addBias", problems.addBiasProblem],
   ["add", problems.addProblem],
