@@ -22,15 +22,20 @@ export type {
   BucketTables,
   ChatMessage,
   ChatOptions,
+  EmbedOptions,
+  EncodeOptions,
   EngineStats,
   ModelInfo,
   ModelStats,
+  PoolingOptions,
   Prompt,
   RequestOptions,
+  RerankOptions,
+  ScoreOptions,
   TraceEntry,
   WireStats,
 } from "./lib/llm.ts";
-export type { LLMOptions, LoadProgress } from "./lib/options.ts";
+export type { LLMOptions, LoadProgress, ModelTask } from "./lib/options.ts";
 export type {
   ClassificationOutput,
   ClassificationRequestOutput,

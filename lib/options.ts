@@ -3,6 +3,9 @@
 import { InvalidParameterError } from "./base/errors.ts";
 import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 
+/** What a model is used for. */
+export type ModelTask = "generate" | "embed" | "score" | "classify";
+
 /** One report of progress while a model loads. */
 export interface LoadProgress {
   /** What is being done. */
@@ -54,6 +57,12 @@ export interface LLMOptions {
   readonly tokenwiseBuckets?: readonly number[];
   /** "simd" (default) or "reference", the plain twin: slow, for checking. */
   readonly kernels?: "simd" | "reference";
+  /**
+   * What the model is used for. Default "auto": what its files say, and "generate" where they say
+   * nothing. "embed" pools the last hidden state of a generative model; "score" makes a reranker
+   * of one that answers "yes" and "no".
+   */
+  readonly task?: ModelTask | "auto";
   /** A chat template that replaces the checkpoint's own. */
   readonly chatTemplate?: string;
   /** generation_config.json as the middle tier of sampling defaults. Default "auto"; "none" ignores it. */
@@ -82,6 +91,7 @@ export interface ResolvedOptions {
   readonly maxWaitingRequests: number;
   readonly enablePrefixCaching: boolean;
   readonly generationConfig: "auto" | "none";
+  readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;
 }
 
@@ -145,6 +155,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     maxWaitingRequests: integer(options, "maxWaitingRequests", positive) ?? 1024,
     enablePrefixCaching: options.enablePrefixCaching ?? true,
     generationConfig: oneOf(options, "generationConfig", ["auto", "none"]),
+    task: oneOf(options, "task", ["auto", "generate", "embed", "score", "classify"]),
     buckets: {
       ...(options.prefillBuckets && { prefill: options.prefillBuckets }),
       ...(options.decodeBuckets && { decode: options.decodeBuckets }),

@@ -3,14 +3,13 @@
 import { CheckpointError, UnsupportedTaskError } from "./base/errors.ts";
 import { decodeRow } from "./device/block_formats.ts";
 import type { Checkpoint } from "./models/checkpoint.ts";
+import type { Model } from "./models/model.ts";
+import type { ModelTask } from "./options.ts";
 import { ANSWERS_OF_QWEN3, isQwen3Reranker } from "./reranker_prompt.ts";
 import type { Activation, DenseLayer } from "./pooling/head.ts";
 import type { PoolingTask } from "./pooling/params.ts";
 import type { PoolingMode } from "./pooling/pooler.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
-
-/** What a model is for. */
-export type ModelTask = "generate" | "embed" | "score" | "classify";
 
 /** Rows → embeddings. */
 export interface EmbeddingHead {
@@ -53,36 +52,43 @@ export interface PoolingModel {
   readonly hasSegments: boolean;
 }
 
-/** What is known of the model itself. */
+/** What it is built from. */
 export interface PoolingSource {
-  /** As it was named. */
+  /** The model, as it was named. */
   readonly id: string;
+  /** Still open. */
   readonly checkpoint: Checkpoint;
+  readonly model: Pick<
+    Model,
+    | "isEncoder"
+    | "isGenerative"
+    | "hiddenSize"
+    | "maxPromptLength"
+    | "tokenTypeCount"
+    | "tensorF32"
+  >;
   readonly tokenizer: Tokenizer;
-  readonly isDecoder: boolean;
-  readonly hiddenSize: number;
-  readonly maxLength: number;
-  readonly hasSegments: boolean;
-  /** A small tensor, for heads. */
-  tensor(name: string): Float32Array;
 }
 
 /** Finds out what a model is for, unless that is `asked`, and builds its heads. */
 export function poolingModel(source: PoolingSource, asked: ModelTask | "auto"): PoolingModel {
-  const { modules } = source.checkpoint.pooling;
+  const { checkpoint: { pooling: { modules } }, model } = source;
   const task = asked === "auto" ? taskOf(source) : asked;
   const facts = {
     task,
-    maxLength: Math.min(source.maxLength, modules?.maxSequenceLength ?? Infinity),
+    maxLength: Math.min(model.maxPromptLength, modules?.maxSequenceLength ?? Infinity),
     lowerCases: modules?.lowerCases ?? false,
     prompts: modules?.prompts ?? new Map<string, string>(),
-    hasSegments: source.hasSegments,
+    hasSegments: model.tokenTypeCount > 1,
   };
   const nothing = { tasks: [], embedding: undefined, classifier: undefined };
   switch (task) {
     case "generate":
-      if (source.isDecoder) return { ...facts, ...nothing };
-      throw new UnsupportedTaskError(task, `Cannot generate with "${source.id}": it is an encoder`);
+      if (model.isGenerative) return { ...facts, ...nothing };
+      throw new UnsupportedTaskError(
+        task,
+        `Cannot generate with "${source.id}": it has no head that gives tokens`,
+      );
     case "embed":
       return {
         ...facts,
@@ -100,14 +106,14 @@ export function poolingModel(source: PoolingSource, asked: ModelTask | "auto"): 
   }
 }
 
-/** A head decides; then the files of sentence-transformers; a bare encoder is for embeddings. */
-function taskOf({ id, checkpoint, isDecoder }: PoolingSource): ModelTask {
+/** A head decides; then the files of sentence-transformers; what cannot generate is for embeddings. */
+function taskOf({ id, checkpoint, model }: PoolingSource): ModelTask {
   const { config, modules } = checkpoint.pooling;
   if (config.classifier !== undefined) {
     return config.classifier.labels.length === 1 ? "score" : "classify";
   }
-  if (isDecoder && (config.answers !== undefined || isQwen3Reranker(id))) return "score";
-  return modules !== undefined || !isDecoder ? "embed" : "generate";
+  if (model.isGenerative && (config.answers !== undefined || isQwen3Reranker(id))) return "score";
+  return modules !== undefined || !model.isGenerative ? "embed" : "generate";
 }
 
 function classifierTasks(head: ClassifierHead, task: "score" | "classify"): PoolingTask[] {
@@ -119,13 +125,13 @@ function classifierTasks(head: ClassifierHead, task: "score" | "classify"): Pool
 }
 
 function embeddingHead(source: PoolingSource): EmbeddingHead {
-  const { checkpoint, tokenizer, isDecoder, hiddenSize } = source;
+  const { checkpoint, tokenizer, model: { isEncoder, hiddenSize } } = source;
   const { config, modules } = checkpoint.pooling;
   if (modules?.unsupported !== undefined) {
     const { path } = checkpoint;
     throw new CheckpointError(path, `Cannot embed with "${path}": ${modules.unsupported}`);
   }
-  const modes = modules?.modes ?? [isDecoder ? "lasttoken" : "cls"];
+  const modes = modules?.modes ?? [isEncoder ? "cls" : "lasttoken"];
   const dense = modules?.dense ?? [];
   const width = dense.reduce((inputs, layer) => {
     if (layer.inputs === inputs) return layer.outputs;
@@ -137,7 +143,7 @@ function embeddingHead(source: PoolingSource): EmbeddingHead {
   }, hiddenSize * modes.length);
   // Qwen3-Embedding's files say nothing of what its authors promise, and its early tokenizers
   // leave out the token that it pools.
-  const isQwen3Embedding = isDecoder && modules !== undefined &&
+  const isQwen3Embedding = !isEncoder && modules !== undefined &&
     checkpoint.config.modelType === "qwen3";
   const lengths = config.matryoshka !== undefined
     ? { min: 1, only: config.matryoshka.dimensions }
@@ -152,17 +158,18 @@ function embeddingHead(source: PoolingSource): EmbeddingHead {
 }
 
 function classifierHead(source: PoolingSource, task: "score" | "classify"): ClassifierHead {
-  const { id, checkpoint, isDecoder, hiddenSize } = source;
+  const { id, checkpoint, model } = source;
+  const { hiddenSize, isEncoder } = model;
   const { classifier } = checkpoint.pooling.config;
   const head = (name: string, bias: boolean, outputs: number, activation: Activation) => ({
     inputs: hiddenSize,
     outputs,
-    weight: source.tensor(`${name}.weight`),
-    bias: bias ? source.tensor(`${name}.bias`) : undefined,
+    weight: model.tensorF32(`${name}.weight`),
+    bias: bias ? model.tensorF32(`${name}.bias`) : undefined,
     activation,
   });
   if (classifier === undefined) {
-    if (task === "score" && isDecoder) return answerHead(source);
+    if (task === "score" && model.isGenerative) return answerHead(source);
     throw new UnsupportedTaskError(
       task,
       `Cannot ${task} with "${id}": its config.json names no classifier (…ForSequenceClassification)`,
@@ -175,7 +182,7 @@ function classifierHead(source: PoolingSource, task: "score" | "classify"): Clas
       `Cannot score with "${id}": a score needs a classifier with one label, and it has ${labels.length}`,
     );
   }
-  if (isDecoder) {
+  if (!isEncoder) {
     const layers = [head("score", false, labels.length, "identity")];
     return { row: "last", layers, activation, labels, pairs: "prompt" };
   }
@@ -187,7 +194,7 @@ function classifierHead(source: PoolingSource, task: "score" | "classify"): Clas
 }
 
 /** A generative model as a classifier: sigmoid(yes − no) is the softmax of its two answers. */
-function answerHead({ id, checkpoint, tokenizer, hiddenSize }: PoolingSource): ClassifierHead {
+function answerHead({ id, checkpoint, tokenizer, model }: PoolingSource): ClassifierHead {
   const [no, yes] = (checkpoint.pooling.config.answers ?? ANSWERS_OF_QWEN3).map((answer) => {
     const tokenId = tokenizer.tokenId(answer);
     if (tokenId !== undefined) return vocabularyRow(checkpoint, tokenId);
@@ -198,7 +205,7 @@ function answerHead({ id, checkpoint, tokenizer, hiddenSize }: PoolingSource): C
   }) as [Float32Array, Float32Array];
   const weight = yes.map((value, i) => value - (no[i] as number));
   const layer: DenseLayer = {
-    inputs: hiddenSize,
+    inputs: model.hiddenSize,
     outputs: 1,
     weight,
     bias: undefined,

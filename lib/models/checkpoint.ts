@@ -3,7 +3,7 @@
 import { CheckpointError, ModelNotFoundError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
-import type { ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./model_config.ts";
 import type { TensorInfo } from "./expected_tensors.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
 import { openGgufFile } from "./gguf_checkpoint.ts";

@@ -1,6 +1,6 @@
 /** What the two kinds of checkpoint are taken apart into before `checkpoint.ts` puts one face on them. */
 
-import type { ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./model_config.ts";
 import type { StoredTensor } from "./expected_tensors.ts";
 import type { ByteSource } from "./formats/byte_source.ts";
 import type { GenerationDefaults } from "./generation_config.ts";

@@ -2,7 +2,6 @@
 
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
-import type { ModelConfig } from "./config.ts";
 import {
   expectedTensors,
   type FoundTensor,
@@ -12,6 +11,7 @@ import {
 } from "./expected_tensors.ts";
 import { type ByteSource, FileSource } from "./formats/byte_source.ts";
 import { type GgufHeader, type GgufTensor, readGgufHeader } from "./formats/gguf.ts";
+import type { DecoderConfig } from "./model_config.ts";
 import { readGgufConfig, readGgufGeneration } from "./gguf_config.ts";
 import { ggufPoolingFiles } from "./pooling_files.ts";
 
@@ -101,7 +101,7 @@ function readDivisors(source: ByteSource, { tensors }: GgufHeader): number[] | u
 function findTensors(
   source: ByteSource,
   { tensors }: GgufHeader,
-  config: ModelConfig,
+  config: DecoderConfig,
 ): ReadonlyMap<string, PartTensor> {
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);

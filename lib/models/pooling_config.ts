@@ -1,6 +1,7 @@
 /** What config.json says about classifying and embedding. */
 
 import { Fields } from "./fields.ts";
+import { readLabelCount } from "./label_count.ts";
 import { type HeadActivation, readTorchActivation } from "./torch_activations.ts";
 
 /** The fields of config.json that only pooling asks for. */
@@ -26,8 +27,6 @@ export interface MatryoshkaConfig {
   readonly dimensions: readonly number[] | undefined;
 }
 
-const LABEL_COUNT_MAX = 65_536;
-
 /** Reads config.json, already parsed. `file` is its name for messages. */
 export function readPoolingConfig(file: string, json: unknown): PoolingConfig {
   const fields = Fields.ofJson(file, json);
@@ -46,23 +45,12 @@ function readClassifier(fields: Fields): ClassifierConfig | undefined {
   return { labels, activation: readActivation(fields, labels.length) };
 }
 
-/** The names decide how many there are, as they do in the classes that read this file. */
 function readLabels(fields: Fields): (string | undefined)[] {
-  const rule = { min: 1, max: LABEL_COUNT_MAX };
   const names = fields.object("id2label");
-  if (names === undefined) {
-    return new Array(fields.integer("num_labels", rule, 2)).fill(undefined);
-  }
-  const labels: string[] = [];
-  for (
-    let label = names.optionalString("0");
-    label !== undefined && labels.length < LABEL_COUNT_MAX;
-    label = names.optionalString(String(labels.length))
-  ) labels.push(label);
-  if (labels.length === 0) {
-    fields.fail("id2label", 'it must name the labels, from "0" on');
-  }
-  return labels;
+  return Array.from(
+    { length: readLabelCount(fields) },
+    (_, label) => names?.optionalString(String(label)),
+  );
 }
 
 /** The kind of problem decides; else what sentence-transformers noted; else the number of labels. */

@@ -11,6 +11,7 @@ import {
   KV_BLOCK_SIZE,
   type KvCacheLayer,
   type KvDtype,
+  type LayerNormArgs,
   type MatmulArgs,
   type RmsNormArgs,
   type RopeArgs,
@@ -136,6 +137,18 @@ export function rmsNormProblem(area: CheckArea, { width, epsilon }: RmsNormArgs)
   };
 }
 
+export function layerNormProblem(area: CheckArea, { width, epsilon }: LayerNormArgs): Problem {
+  const x = area.floats(2 * width);
+  const weight = area.floats(width);
+  const bias = area.floats(width);
+  const shape = { xStride: width, width, rowStart: 0, rowEnd: 2 };
+  return {
+    run: (kernels) => kernels.layerNorm({ x, weight, bias, epsilon, ...shape }),
+    outputs: [{ address: x, count: 2 * width }],
+    accuracy: "bits",
+  };
+}
+
 const ELEMENTS = { rowCount: 2, columnStart: 0, columnEnd: ODD_WIDTH } as const;
 
 export function addBiasProblem(area: CheckArea): Problem {
@@ -169,6 +182,16 @@ export function siluMultiplyProblem(area: CheckArea): Problem {
       kernels.siluMultiply({ gate, gateStride: stride, up, upStride: stride, ...ELEMENTS }),
     outputs: [{ address: gate, count: 2 * stride }],
     accuracy: CLOSE,
+  };
+}
+
+export function geluProblem(area: CheckArea): Problem {
+  const xStride = ODD_WIDTH + 3;
+  const x = area.floats(2 * xStride);
+  return {
+    run: (kernels) => kernels.gelu({ x, xStride, ...ELEMENTS }),
+    outputs: [{ address: x, count: 2 * xStride }],
+    accuracy: "bits",
   };
 }
 

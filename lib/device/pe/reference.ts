@@ -11,7 +11,9 @@ import {
 } from "../kernel_table.ts";
 import { attention } from "../kernels/attention.ts";
 import { add, addBias, siluMultiply } from "../kernels/elementwise.ts";
+import { gelu } from "../kernels/gelu.ts";
 import { integerMatmul } from "../kernels/integer_matmul.ts";
+import { layerNorm } from "../kernels/layer_norm.ts";
 import { matmul, type Panels } from "../kernels/matmul.ts";
 import { countToEnd, intVector, type Matrix, matrix, vector } from "../kernels/ndarray.ts";
 import { summarizeRow } from "../kernels/summarize_rows.ts";
@@ -72,6 +74,12 @@ export function createReferenceKernels(
       }
     },
 
+    layerNorm(args) {
+      const weight = vector(memory.buffer, args.weight, args.width);
+      const bias = vector(memory.buffer, args.bias, args.width);
+      layerNorm(rowsOf(args.x, args.xStride, args.width, args), weight, bias, args.epsilon);
+    },
+
     matmul(args) {
       const rows = { rowStart: 0, rowEnd: args.rowCount };
       const out = rowsOf(args.out, args.outStride, Math.ceil(args.weight.n / 8) * 8, rows);
@@ -106,6 +114,12 @@ export function createReferenceKernels(
       const width = Math.max(0, args.columnEnd - args.columnStart);
       const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
       siluMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
+    },
+
+    gelu(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      gelu(rowsOf(args.x, args.xStride, width, rows, args.columnStart));
     },
 
     rope(args) {

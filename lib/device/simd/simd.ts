@@ -6,9 +6,11 @@ import type {
   AddBiasArgs,
   AttentionArgs,
   EmbedArgs,
+  GeluArgs,
   KernelLimits,
   KernelTable,
   KvDtype,
+  LayerNormArgs,
   MatmulArgs,
   RmsNormArgs,
   RopeArgs,
@@ -27,8 +29,10 @@ import {
   embedScratchBytes,
   type TakeRows,
 } from "./gather.ts";
+import { compileGelu, type Gelu } from "./gelu.ts";
 import { CompileCount, KernelCache } from "./kernel_cache.ts";
 import { compileWriteKv, type WriteKv } from "./kv.ts";
+import { compileLayerNorm, type LayerNorm } from "./layer_norm.ts";
 import { Matmul, type MatmulOptions, matmulScratchBytes } from "./matmul.ts";
 import { compileRmsNorm, type RmsNorm } from "./norms.ts";
 import { compileRope, type Rope } from "./rope.ts";
@@ -74,6 +78,9 @@ class SimdKernels implements KernelTable {
   readonly #summarizeRows: SummarizeRows;
   readonly #embed: KernelCache<[WeightFormat, number], Embed>;
   readonly #rmsNorm: KernelCache<[number], RmsNorm>;
+  readonly #layerNorm: KernelCache<[number], LayerNorm>;
+  /** Only encoders need it, so it is compiled when it is first called. */
+  readonly #gelu: KernelCache<[], Gelu>;
   readonly #rope: KernelCache<[number], Rope>;
   readonly #writeKv: KernelCache<[KvDtype, number], WriteKv>;
   readonly #attention: KernelCache<[KvDtype, number, number], AttentionKernel>;
@@ -85,6 +92,8 @@ class SimdKernels implements KernelTable {
     this.#takeRows = compileTakeRows(memory);
     this.#summarizeRows = compileSummarizeRows(memory);
     this.#rmsNorm = new KernelCache(this.#compiled, (width) => compileRmsNorm(memory, width));
+    this.#layerNorm = new KernelCache(this.#compiled, (width) => compileLayerNorm(memory, width));
+    this.#gelu = new KernelCache(this.#compiled, () => compileGelu(memory));
     this.#rope = new KernelCache(this.#compiled, (rotaryDim) => compileRope(memory, rotaryDim));
     this.#writeKv = new KernelCache(
       this.#compiled,
@@ -145,6 +154,19 @@ class SimdKernels implements KernelTable {
     );
   }
 
+  layerNorm(args: LayerNormArgs): void {
+    const { x, xStride, weight, bias, epsilon, width, rowStart, rowEnd } = args;
+    if (rowStart >= rowEnd) return;
+    this.#layerNorm.get(width)(
+      x + 4 * rowStart * xStride,
+      4 * xStride,
+      weight,
+      bias,
+      epsilon,
+      rowEnd - rowStart,
+    );
+  }
+
   matmul(args: MatmulArgs): void {
     this.#matmul.run(args);
   }
@@ -184,6 +206,11 @@ class SimdKernels implements KernelTable {
       rowCount,
       columnEnd - columnStart,
     );
+  }
+
+  gelu({ x, xStride, rowCount, columnStart, columnEnd }: GeluArgs): void {
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    this.#gelu.get()(x + 4 * columnStart, 4 * xStride, rowCount, columnEnd - columnStart);
   }
 
   rope(args: RopeArgs): void {

@@ -1,0 +1,34 @@
+/** The small tensors of heads, which are computed on the host: read as float32 when a model loads. */
+
+import { invariant } from "../base/invariant.ts";
+import { decodeRow } from "../device/block_formats.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import { headTensors } from "./expected_tensors.ts";
+import { type PlainDtype, plainFloats } from "./plain_floats.ts";
+
+/** The tensors of a checkpoint's head by name, row-major. Empty where no head is for the host. */
+export function readHeadTensors(checkpoint: Checkpoint): ReadonlyMap<string, Float32Array> {
+  return new Map(
+    headTensors(checkpoint.config).map(({ name }) => [name, readTensorF32(checkpoint, name)]),
+  );
+}
+
+/** All values of one of the checkpoint's tensors, row-major. */
+export function readTensorF32(checkpoint: Checkpoint, name: string): Float32Array {
+  const tensor = checkpoint.tensors.get(name);
+  invariant(tensor !== undefined, `The tensor "${name}" is read, which is no tensor here`);
+  const { format, shape, sizeBytes } = tensor;
+  if (shape.length === 1) {
+    const bytes = new Uint8Array(sizeBytes);
+    checkpoint.readRows(name, 0, 1, bytes);
+    return plainFloats(format.toUpperCase() as PlainDtype, bytes);
+  }
+  const [rowCount, width] = shape as [number, number];
+  const values = new Float32Array(rowCount * width);
+  const bytes = new Uint8Array(sizeBytes / rowCount);
+  for (let row = 0; row < rowCount; row++) {
+    checkpoint.readRows(name, row, row + 1, bytes);
+    values.set(decodeRow(format, width, bytes), row * width);
+  }
+  return values;
+}
