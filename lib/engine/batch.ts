@@ -3,7 +3,9 @@
 import { SUMMARY_NEED } from "../base/row_summary.ts";
 import type { BucketKind } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
+import { beamSummaryNeed } from "../sampling/continuations.ts";
 import { summaryNeed } from "../sampling/summary.ts";
+import type { BlockCopy } from "./kv_cache.ts";
 import type { Plan } from "./scheduler.ts";
 
 /** One step's input: `tokenIds.length` rows, the tokens of all turns one after another. */
@@ -24,6 +26,8 @@ export interface Batch {
   readonly outputRows: Int32Array;
   /** [outputRows.length] the `SUMMARY_NEED` of each output row. Default: nothing. */
   readonly summaryNeeds?: Int32Array;
+  /** Blocks that get the contents of other ones first, one after another. Default: none. */
+  readonly blockCopies?: readonly BlockCopy[];
 }
 
 /** Lays the turns out one after another. */
@@ -47,7 +51,8 @@ export function pack(plan: Plan): Batch {
       outputRows.push(row);
       // Only the last token's row chooses a token; the others give log-probabilities of the prompt.
       const chooses = position === request.tokenIds.length - 1;
-      summaryNeeds.push(chooses ? summaryNeed(request.sampling) : SUMMARY_NEED.nothing);
+      const need = request.params.beam === null ? summaryNeed : beamSummaryNeed;
+      summaryNeeds.push(chooses ? need(request.sampling) : SUMMARY_NEED.nothing);
     }
   }
   return {
@@ -59,5 +64,6 @@ export function pack(plan: Plan): Batch {
     blockTables: plan.turns.map((turn) => turn.blockIds),
     outputRows: Int32Array.from(outputRows),
     summaryNeeds: Int32Array.from(summaryNeeds),
+    blockCopies: plan.copies,
   };
 }

@@ -18,12 +18,14 @@ import { invariant } from "../base/invariant.ts";
 import type { StepShape } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { type TokenLogprob, tokenLogprobs } from "../sampling/logprobs.ts";
+import type { SummarizedRow } from "../sampling/continuations.ts";
 import { largestLogit, type Sample, sample } from "../sampling/sampler.ts";
 import { sampleSummary } from "../sampling/summary.ts";
 import { pack } from "./batch.ts";
 import { Breather } from "./event_loop.ts";
 import { KvCache } from "./kv_cache.ts";
-import { type EngineRequest, type PromptEvent, Request, type TokenEvent } from "./request.ts";
+import type { EngineRequest, PromptEvent, Request, TokenEvent } from "./request.ts";
+import { RequestGroup } from "./request_group.ts";
 import type { Rows, Runner } from "./runner.ts";
 import { Scheduler, type Turn } from "./scheduler.ts";
 
@@ -47,11 +49,11 @@ export interface EngineOptions {
 
 /** What the engine is doing and has done. */
 export interface EngineStats {
-  /** Requests that hold blocks. */
+  /** Sequences that hold blocks: a request for several answers is several of them. */
   readonly runningCount: number;
-  /** Requests that wait: new and preempted ones. */
+  /** Sequences that wait: new and preempted ones. */
   readonly waitingCount: number;
-  /** Blocks that running requests hold. */
+  /** Blocks that running sequences hold, shared ones counted once. */
   readonly usedBlockCount: number;
   /** Blocks that hold reusable prefixes and nothing else. */
   readonly cachedBlockCount: number;
@@ -63,7 +65,7 @@ export interface EngineStats {
   readonly prefixHitTokens: number;
   /** Steps run. */
   readonly stepCount: number;
-  /** Requests that lost their blocks and were sent back to the queue. */
+  /** Sequences that lost their blocks and were sent back to the queue. */
   readonly preemptionCount: number;
   /** Prompt tokens of the requests admitted so far, and tokens generated. */
   readonly promptTokens: number;
@@ -82,10 +84,10 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #breather = new Breather();
   /** Unfinished requests by id. */
-  readonly #requests = new Map<string, Request>();
+  readonly #requests = new Map<string, RequestGroup>();
   /** What enters with the next step. */
-  #arrivals: Request[] = [];
-  #aborts = new Set<Request>();
+  #arrivals: RequestGroup[] = [];
+  #aborts = new Set<RequestGroup>();
   #arrivalCount = 0;
   #stepCount = 0;
   #generatedTokens = 0;
@@ -115,7 +117,8 @@ export class Engine {
   }
 
   /**
-   * Queues a request. Its tokens come through the channel; leaving the channel aborts it.
+   * Queues a request. Its tokens come through the channel, those of several sequences in turns, and
+   * of a beam search when it is over; leaving the channel aborts it.
    *
    * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request id.
    * @throws {ContextLengthError} Prompt and output can never fit.
@@ -126,12 +129,12 @@ export class Engine {
     if (this.#closed) throw new ClosedError("Cannot take a request: the engine was closed");
     this.#checkPrompt(request);
     const maxTokens = this.#outputRoom(request);
-    const waitingCount = this.#scheduler.waitingCount + this.#arrivals.length;
+    const waitingCount = this.#scheduler.waitingRequestCount + this.#arrivals.length;
     if (waitingCount >= this.#options.maxWaitingRequests) {
       throw new QueueFullError(waitingCount, RETRY_AFTER_SECONDS);
     }
     const channel = new Channel<TokenEvent>(() => this.#abort(born));
-    const born = new Request(request, {
+    const born = new RequestGroup(request, {
       arrival: this.#arrivalCount++,
       maxTokens,
       endTokenIds: this.#options.endTokenIds,
@@ -204,7 +207,7 @@ export class Engine {
       try {
         rows = await this.#breather.during(this.#runner.run(batch));
       } catch (error) {
-        for (const turn of plan.turns) this.#fail(turn.request, error);
+        for (const turn of plan.turns) this.#fail(this.#groupOf(turn.request), error);
         // Whoever failed may have left blocks half written: nobody should find any of them again.
         if (error instanceof DeviceError) this.#kv.dropPrefixes();
         return true;
@@ -223,25 +226,27 @@ export class Engine {
     const aborts = this.#aborts;
     this.#arrivals = [];
     this.#aborts = new Set();
-    for (const request of arrivals) this.#scheduler.enqueue(request);
-    for (const request of aborts) this.#scheduler.remove(request);
+    for (const { first } of arrivals) this.#scheduler.enqueue(first);
+    for (const { members } of aborts) {
+      for (const sequence of members) this.#scheduler.remove(sequence);
+    }
   }
 
   /** Takes the rows of one turn in: log-probabilities of the prompt, and the next token. */
   async #settle(turn: Turn, rows: Rows): Promise<void> {
     const { request, start, count, rowPosition, rowIndex } = turn;
+    const group = this.#groupOf(request);
+    if (group === undefined) return;
     try {
       for (let position = rowPosition; position < start + count; position++) {
-        // The consumer may have left while the device was busy, or in a pause.
-        if (this.#aborts.has(request)) return;
+        // The consumer may have left in a pause.
+        if (this.#groupOf(request) !== group) return;
         const index = rowIndex + position - rowPosition;
         if (position === request.tokenIds.length - 1) {
-          const summary = rows.summary?.(index);
-          const chosen = (summary && sampleSummary(summary, request.sampling)) ??
-            sample(rows.row(index), request.sampling);
-          this.#commit(turn);
-          this.#emit(request, chosen);
-          return;
+          const row = { row: rows.row(index), summary: rows.summary?.(index) };
+          return await (group.search === null
+            ? this.#choose(turn, group, row)
+            : this.#search(turn, group, row));
         }
         const row = rows.row(index);
         largestLogit(row);
@@ -253,10 +258,41 @@ export class Engine {
       this.#commit(turn);
     } catch (error) {
       // Whatever went wrong with one row is that request's alone. Its blocks may hold NaN as well.
-      this.#fail(request, error, { forget: true });
+      this.#fail(group, error, { forget: true });
     } finally {
       if (this.#breather.isDue) await this.#breather.pause();
     }
+  }
+
+  /**
+   * The next token of a sequence. When that is the first one, the request's other sequences draw
+   * theirs from the same row, and go on from the same blocks.
+   */
+  async #choose(turn: Turn, group: RequestGroup, row: SummarizedRow): Promise<void> {
+    const { request } = turn;
+    const isFirst = request.index === 0 && request.outputCount === 0;
+    const chosen = choose(row, request);
+    this.#commit(turn);
+    const others = isFirst ? group.branchOut() : [];
+    for (const other of others) this.#scheduler.fork(request, other);
+    this.#emit(group, request, chosen);
+    for (const other of others) {
+      if (this.#breather.isDue) await this.#breather.pause();
+      if (this.#groupOf(other) !== group) return;
+      this.#emit(group, other, choose(row, other));
+    }
+  }
+
+  /** What may follow a beam; a token further, if the rows of all beams are in. */
+  #search(turn: Turn, group: RequestGroup, row: SummarizedRow): void {
+    const isComplete = group.search!.offer(turn.request, row);
+    this.#commit(turn);
+    const events = isComplete ? group.search!.advance(this.#scheduler, group.members) : undefined;
+    if (events === undefined) return;
+    for (const event of events) group.tell(event);
+    this.#generatedTokens += events.length;
+    for (const beam of group.members) this.#scheduler.remove(beam);
+    this.#finish(group);
   }
 
   #commit({ request, start, count }: Turn): void {
@@ -264,44 +300,52 @@ export class Engine {
     this.#kv.commit(request);
   }
 
-  #emit(request: Request, { tokenId, logprobs }: Sample): void {
-    const isFirst = request.outputCount === 0;
-    const finish = request.append(tokenId);
+  #emit(group: RequestGroup, sequence: Request, chosen: Sample): void {
+    const isLast = group.accept(sequence, chosen);
     this.#generatedTokens++;
-    request.channel.push({
-      index: 0,
-      tokenId,
-      logprobs,
-      finishReason: finish?.reason ?? null,
-      stopReason: finish?.stopReason ?? null,
-      ...(isFirst ? { prompt: promptEvent(request) } : {}),
-    });
-    if (finish === undefined) return;
-    this.#requests.delete(request.id);
-    this.#scheduler.remove(request);
-    request.channel.close();
+    if (!isLast) return;
+    this.#scheduler.remove(sequence);
+    group.members.delete(sequence);
+    if (group.members.size === 0) this.#finish(group);
   }
 
-  #abort(request: Request): void {
-    if (this.#requests.get(request.id) !== request) return;
-    this.#requests.delete(request.id);
-    this.#aborts.add(request);
-    request.channel.close();
+  /**
+   * The request of a sequence that has not ended; undefined when it was aborted, as its consumer may
+   * leave while the device is busy. The id may be in use again then.
+   */
+  #groupOf(sequence: Request): RequestGroup | undefined {
+    const group = this.#requests.get(sequence.id);
+    return group?.members.has(sequence) ? group : undefined;
   }
 
-  /** Ends a request that is in a queue, now. */
-  #fail(request: Request, error: unknown, options: { forget?: boolean } = {}): void {
-    if (this.#requests.get(request.id) !== request) return; // aborted: the next step removes it
-    this.#requests.delete(request.id);
-    request.channel.fail(error);
-    this.#scheduler.remove(request, options);
+  #finish(group: RequestGroup): void {
+    this.#requests.delete(group.id);
+    group.channel.close();
+  }
+
+  #abort(group: RequestGroup): void {
+    if (this.#requests.get(group.id) !== group) return;
+    this.#aborts.add(group);
+    this.#finish(group);
+  }
+
+  /** Ends a request, now. One that was aborted is removed by the next step instead. */
+  #fail(
+    group: RequestGroup | undefined,
+    error: unknown,
+    options: { forget?: boolean } = {},
+  ): void {
+    if (group === undefined || this.#requests.get(group.id) !== group) return;
+    this.#requests.delete(group.id);
+    group.channel.fail(error);
+    for (const member of group.members) this.#scheduler.remove(member, options);
   }
 
   /** Ends everything; the blocks are freed at the start of the next step, as one may be running. */
   #failAll(error: unknown): void {
-    for (const request of this.#requests.values()) {
-      request.channel.fail(error);
-      this.#aborts.add(request);
+    for (const group of this.#requests.values()) {
+      group.channel.fail(error);
+      this.#aborts.add(group);
     }
     this.#requests.clear();
   }
@@ -368,9 +412,7 @@ export class Engine {
   }
 }
 
-function promptEvent({ cachedCount, params, promptLogprobs }: Request): PromptEvent {
-  return {
-    cachedTokens: cachedCount ?? 0,
-    logprobs: params.promptLogprobs === null ? null : [null, ...promptLogprobs],
-  };
+/** Draws from what is known of a row, or from the row. */
+function choose({ row, summary }: SummarizedRow, { sampling }: Request): Sample {
+  return (summary && sampleSummary(summary, sampling)) ?? sample(row, sampling);
 }

@@ -2,8 +2,9 @@
  * A request's block table: reuse, grow, commit, free. Nothing else hands out blocks.
  *
  * Blocks that hold computed, full runs of tokens are entered into the prefix cache by `commit`; the
- * ones after them belong to the request alone and are written to. So a shared block is never
- * written to again.
+ * ones after them are written to. Sequences of one request share what they had computed when they
+ * parted: `fork` counts them in, and whoever first writes to a shared block writes to a copy. So a
+ * shared block is never written to, and the last one that holds it needs no copy.
  */
 
 import { invariant } from "../base/invariant.ts";
@@ -11,6 +12,12 @@ import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { BlockPool } from "./block_pool.ts";
 import { PrefixCache, type PrefixNode } from "./prefix_cache.ts";
 import type { Request } from "./request.ts";
+
+/** A block whose keys and values are to be those of another one. */
+export interface BlockCopy {
+  readonly from: number;
+  readonly to: number;
+}
 
 interface BlockTable {
   readonly blockIds: number[];
@@ -24,6 +31,7 @@ export class KvCache {
   readonly #prefixes: PrefixCache;
   readonly enablePrefixCaching: boolean;
   readonly #tables = new Map<Request, BlockTable>();
+  #copies: BlockCopy[] = [];
 
   constructor(blockCount: number, { enablePrefixCaching }: { enablePrefixCaching: boolean }) {
     this.#pool = new BlockPool(blockCount);
@@ -67,21 +75,50 @@ export class KvCache {
     const newCount = blockCountOf(request.tokenIds.length) - path.length;
     if (newCount + spareCount > this.availableCount - idleCount) return undefined;
     this.#prefixes.acquire(path);
-    this.#tables.set(request, { blockIds: path.map((node) => node.blockId), nodes: path });
-    invariant(this.grow(request, request.tokenIds.length), "Blocks were counted wrong");
+    const blockIds = path.map((node) => node.blockId);
+    for (let count = 0; count < newCount; count++) blockIds.push(this.#allocate());
+    this.#tables.set(request, { blockIds, nodes: path });
     return path.length * KV_BLOCK_SIZE;
   }
 
-  /** Makes room for the first `tokenCount` tokens; false, and nothing taken, if blocks run out. */
+  /**
+   * Makes room for the first `tokenCount` tokens, those after the computed ones in blocks of its
+   * own; false, and nothing taken, if blocks run out.
+   */
   grow(request: Request, tokenCount: number): boolean {
     const { blockIds } = this.#table(request);
     const newCount = blockCountOf(tokenCount) - blockIds.length;
-    if (newCount > this.availableCount) return false;
-    for (let count = 0; count < newCount; count++) {
-      if (this.#pool.freeCount === 0) this.#prefixes.evict();
-      blockIds.push(this.#pool.allocate());
+    const written = Math.floor(request.computedCount / KV_BLOCK_SIZE);
+    const sharedId = blockIds[written];
+    const isShared = sharedId !== undefined && this.#pool.referenceCount(sharedId) > 1;
+    if (newCount + (isShared ? 1 : 0) > this.availableCount) return false;
+    if (isShared) {
+      const to = this.#allocate();
+      this.#copies.push({ from: sharedId, to });
+      this.#pool.release(sharedId);
+      blockIds[written] = to;
     }
+    for (let count = 0; count < newCount; count++) blockIds.push(this.#allocate());
     return true;
+  }
+
+  /** Lets a new sequence begin with the blocks of another one, all of them shared. */
+  fork(parent: Request, child: Request): void {
+    invariant(!this.#tables.has(child), "A request is given blocks twice");
+    const { blockIds, nodes } = this.#table(parent);
+    this.#prefixes.acquire(nodes);
+    for (const blockId of blockIds.slice(nodes.length)) this.#pool.retain(blockId);
+    this.#tables.set(child, { blockIds: [...blockIds], nodes: [...nodes] });
+  }
+
+  /**
+   * The copies that the next step begins with, in this order: a block may be freed and given out
+   * again while a step is planned, so one copy may read what a later one overwrites.
+   */
+  takeCopies(): readonly BlockCopy[] {
+    const copies = this.#copies;
+    this.#copies = [];
+    return copies;
   }
 
   /**
@@ -93,6 +130,10 @@ export class KvCache {
     const { blockIds, nodes } = this.#table(request);
     const fullCount = Math.floor(request.computedCount / KV_BLOCK_SIZE);
     for (let blockIndex = nodes.length; blockIndex < fullCount; blockIndex++) {
+      invariant(
+        this.#pool.referenceCount(blockIds[blockIndex]!) === 1,
+        "A block was filled while it was shared",
+      );
       const node = this.#prefixes.insert(nodes.at(-1), request.tokenIds, {
         blockIndex,
         blockId: blockIds[blockIndex]!,
@@ -116,6 +157,11 @@ export class KvCache {
   /** Frees all cached blocks that no running request uses. */
   dropPrefixes(): void {
     while (this.#prefixes.idleCount > 0) this.#prefixes.evict();
+  }
+
+  #allocate(): number {
+    if (this.#pool.freeCount === 0) this.#prefixes.evict();
+    return this.#pool.allocate();
   }
 
   #table(request: Request): BlockTable {

@@ -1,8 +1,9 @@
 /**
  * Who runs in this step, how many tokens each, and who waits.
  *
- * A running request is either *decoding* (one token a step, the one chosen last) or *prefilling*
- * (its prompt, or after a preemption its prompt and output, in chunks). A step is filled so:
+ * A running request is *decoding* (one token a step, the one chosen last), *prefilling* (its
+ * prompt, or after a preemption its prompt and output, in chunks), or a beam that has *had its
+ * turn* and waits for the others of its search. A step is filled so:
  *
  * 1. every decoding request, the one that had no turn for longest first
  * 2. prefilling requests, in order of priority and arrival, with what tokens and rows are left
@@ -15,12 +16,16 @@
  * blocks back, waits again, and later recomputes what the prefix cache has lost of it. The first
  * in order is never preempted by the others, hence somebody always gets on. Priority is strict:
  * while more urgent requests keep coming, less urgent ones wait.
+ *
+ * A beam that has had its turn does nothing with its blocks for now, so it is the first to give
+ * them up, to beams of its own search and to whoever comes before it; it is *parked* until the
+ * search goes on. So a search needs no more room at once than one sequence does.
  */
 
 import { invariant } from "../base/invariant.ts";
 import type { BucketKind, StepShape } from "../device/bucket.ts";
-import { blockCountOf, type KvCache } from "./kv_cache.ts";
-import { compareRequests, type Request } from "./request.ts";
+import { type BlockCopy, blockCountOf, type KvCache } from "./kv_cache.ts";
+import { areSiblings, compareRequests, type Request } from "./request.ts";
 
 /** What the device can take. The fields are the runner's. */
 export interface StepLimits {
@@ -52,6 +57,8 @@ export interface Turn {
 export interface Plan {
   readonly kind: BucketKind;
   readonly turns: readonly Turn[];
+  /** Copies of blocks to make before, one after another. */
+  readonly copies: readonly BlockCopy[];
 }
 
 /** How much of a step prefilling may take when decoding would leave it nothing. */
@@ -81,6 +88,11 @@ export class Scheduler {
     return this.#waiting.length;
   }
 
+  /** The requests of which some sequence waits. Sequences of one request stand together. */
+  get waitingRequestCount(): number {
+    return this.#waiting.filter((it, at, all) => at === 0 || !areSiblings(it, all[at - 1]!)).length;
+  }
+
   get runningCount(): number {
     return this.#running.length;
   }
@@ -107,13 +119,31 @@ export class Scheduler {
     this.#waiting.splice(index + 1, 0, request);
   }
 
+  /**
+   * Lets a new sequence run on from where another one is, with the same blocks. Where there is no
+   * room for one more, it waits and is computed from its tokens later.
+   */
+  fork(parent: Request, child: Request): void {
+    const runningCount = this.#running.length;
+    // As with an admission: soon a block for itself, and for each of the others.
+    const hasRoom = parent.state === "running" && runningCount < this.#limits.maxBatchSize &&
+      this.#kv.availableCount > runningCount;
+    if (!hasRoom) return this.enqueue(child);
+    this.#kv.fork(parent, child);
+    this.#running.push(child);
+    child.state = "running";
+    child.computedCount = parent.computedCount;
+    child.lastStep = parent.lastStep;
+  }
+
   /** Takes a request out for good. `forget`: the contents of its blocks are not to be trusted. */
   remove(request: Request, options: { forget?: boolean } = {}): void {
-    if (request.state === "running") this.#kv.free(request, options);
-    const queue = request.state === "running" ? this.#running : this.#waiting;
-    const index = queue.indexOf(request);
-    invariant(index >= 0, "A request is removed from a queue that it is not in");
-    queue.splice(index, 1);
+    if (request.state === "running") {
+      this.#kv.free(request, options);
+      takeFrom(this.#running, request);
+    } else if (request.state === "waiting") {
+      takeFrom(this.#waiting, request);
+    }
     request.state = "finished";
   }
 
@@ -121,22 +151,25 @@ export class Scheduler {
   plan(): Plan | undefined {
     if (this.#running.length + this.#waiting.length === 0) return undefined;
     const draft = new Draft(this.#limits);
-    const preemptionCount = this.#preemptionCount;
-    const mayAdmit = () => this.#preemptionCount === preemptionCount;
+    const tokenCount = this.#limits.maxTokensPerStep;
     if (this.#prefillStarved) {
-      const tokenCount = this.#limits.maxTokensPerStep;
       const decodeCount = this.#running.filter(isDecoding).length;
       const held = Math.max(Math.ceil(tokenCount * HELD_BACK_SHARE), tokenCount - decodeCount);
-      this.#planPrefills(draft, held, mayAdmit);
+      this.#planPrefills(draft, held, { mayAdmit: true });
       this.#planDecodes(draft);
       this.#prefillStarved = false;
     } else {
+      const preemptionCount = this.#preemptionCount;
       this.#planDecodes(draft);
       const decodeCount = draft.turns.length;
-      const wanted = this.#waiting.length > 0 || this.#running.some((it) => !isDecoding(it));
-      this.#planPrefills(draft, this.#limits.maxTokensPerStep, mayAdmit);
+      const wanted = this.#waiting.length > 0 || this.#running.some((it) => it.pendingCount > 1);
+      // Whoever was preempted just now would take its blocks back.
+      const mayAdmit = this.#preemptionCount === preemptionCount;
+      this.#planPrefills(draft, tokenCount, { mayAdmit });
       this.#prefillStarved = wanted && decodeCount > 0 && draft.turns.length === decodeCount;
     }
+    // Of those who run, all may be beams whose search waits for one that has just been preempted.
+    if (draft.turns.length === 0) this.#planPrefills(draft, tokenCount, { mayAdmit: true });
     invariant(draft.turns.length > 0, "Requests are here, but none of them can run");
     return this.#finish(draft);
   }
@@ -153,20 +186,21 @@ export class Scheduler {
     }
   }
 
-  #planPrefills(draft: Draft, tokenCountMax: number, mayAdmit: () => boolean): void {
+  #planPrefills(
+    draft: Draft,
+    tokenCountMax: number,
+    { mayAdmit }: { readonly mayAdmit: boolean },
+  ): void {
     const tokenCountEnd = draft.tokenCount + tokenCountMax;
     const add = (request: Request) => {
       const count = draft.countFor(request, tokenCountEnd - draft.tokenCount);
       if (count > 0) draft.add(request, count);
       return count > 0;
     };
-    const prefilling = this.#running.filter((request) => !isDecoding(request))
+    const prefilling = this.#running.filter((request) => request.pendingCount > 1)
       .sort(compareRequests);
     for (const request of prefilling) add(request);
-    while (
-      mayAdmit() && this.#running.length < this.#limits.maxBatchSize &&
-      draft.hasRoom && draft.tokenCount < tokenCountEnd
-    ) {
+    while (mayAdmit && draft.hasRoom && draft.tokenCount < tokenCountEnd) {
       const request = this.#waiting[0];
       if (request === undefined || !this.#admit(request)) break;
       if (!add(request)) break;
@@ -175,9 +209,13 @@ export class Scheduler {
 
   /** Gives a waiting request its blocks. Those behind it never overtake it. */
   #admit(request: Request): boolean {
-    // One more block for each of the others, or they would soon take these back.
-    const reusedCount = this.#kv.reuse(request, this.#running.length);
-    if (reusedCount === undefined) return false;
+    let reusedCount = this.#reuse(request);
+    while (reusedCount === undefined) {
+      const victim = this.#lastIdleFor(request);
+      if (victim === undefined) return false;
+      this.#preempt(victim);
+      reusedCount = this.#reuse(request);
+    }
     this.#waiting.shift();
     this.#running.push(request);
     request.state = "running";
@@ -191,10 +229,27 @@ export class Scheduler {
     return true;
   }
 
+  /** Tokens that need no computing, if there is room for the request. */
+  #reuse(request: Request): number | undefined {
+    const runningCount = this.#running.length;
+    if (runningCount >= this.#limits.maxBatchSize) return undefined;
+    // One more block for each of the others, or they would soon take these back.
+    return this.#kv.reuse(request, runningCount);
+  }
+
+  /** A beam that has had its turn and gives way to the request. */
+  #lastIdleFor(request: Request): Request | undefined {
+    return lastOf(
+      this.#running.filter((it) =>
+        it.pendingCount === 0 && (areSiblings(it, request) || compareRequests(it, request) > 0)
+      ),
+    );
+  }
+
   /** A block for the next token, at the cost of whoever comes last; false if that is the request. */
   #growOrPreempt(request: Request, draft: Draft): boolean {
     while (!this.#kv.grow(request, request.computedCount + 1)) {
-      const victim = this.#running.reduce((a, b) => compareRequests(a, b) > 0 ? a : b);
+      const victim = this.#lastIdleFor(request) ?? lastOf(this.#running)!;
       this.#preempt(victim);
       draft.drop(victim);
       if (victim === request) return false;
@@ -203,10 +258,12 @@ export class Scheduler {
   }
 
   #preempt(request: Request): void {
+    const hasHadTurn = request.pendingCount === 0;
     this.#kv.free(request);
-    this.#running.splice(this.#running.indexOf(request), 1);
+    takeFrom(this.#running, request);
     request.computedCount = 0;
-    this.enqueue(request);
+    if (hasHadTurn) request.state = "parked";
+    else this.enqueue(request);
     this.#preemptionCount++;
   }
 
@@ -221,8 +278,22 @@ export class Scheduler {
       return turn;
     });
     this.#stepIndex++;
-    return { kind: draft.shape.kind, turns };
+    return { kind: draft.shape.kind, turns, copies: this.#kv.takeCopies() };
   }
+}
+
+/** Whoever comes last in order of priority and arrival. */
+function lastOf(requests: readonly Request[]): Request | undefined {
+  return requests.reduce<Request | undefined>(
+    (last, it) => last === undefined || compareRequests(it, last) > 0 ? it : last,
+    undefined,
+  );
+}
+
+function takeFrom(queue: Request[], request: Request): void {
+  const index = queue.indexOf(request);
+  invariant(index >= 0, "A request is taken from a queue that it is not in");
+  queue.splice(index, 1);
 }
 
 /** Whether only the token chosen last is missing. A prompt of one token counts: it costs the same. */
