@@ -158,6 +158,8 @@ export interface StepInputs {
   readonly hiddenRows?: Int32Array;
   /** Token type of each token. Default: 0. */
   readonly tokenTypes?: Int32Array;
+  /** KV blocks that get the contents of other ones before the step, one after another. */
+  readonly blockCopies?: readonly { readonly from: number; readonly to: number }[];
 }
 
 /** What a step gave back: float32 rows in HBM, valid until the next step. */
@@ -388,6 +390,7 @@ class EmulatedDevice implements Device {
       number.catch(() => this.#wireNumbers.delete(wire));
     }
     const wireNumber = await number;
+    this.#copyBlocks(inputs.blockCopies ?? []);
     this.#writeInputs(wire, inputs);
     const outputs = inputs.outputRows.length;
     const hidden = inputs.hiddenRows?.length ?? 0;
@@ -412,6 +415,24 @@ class EmulatedDevice implements Device {
         return joinSummary(buffer, wire.summary, { index, width, peCount, need: needs[index] });
       },
     };
+  }
+
+  /** No element runs between steps, so the host may write. */
+  #copyBlocks(copies: NonNullable<StepInputs["blockCopies"]>): void {
+    if (copies.length === 0) return;
+    const memory = new Uint8Array(this.#hbm.buffer);
+    for (const { keys, values, ...shape } of this.#kvLayers) {
+      const sizeBytes = kvBlockBytes(shape) / 2;
+      for (const start of [keys, values]) {
+        for (const { from, to } of copies) {
+          memory.copyWithin(
+            start + to * sizeBytes,
+            start + from * sizeBytes,
+            start + (from + 1) * sizeBytes,
+          );
+        }
+      }
+    }
   }
 
   #writeInputs(wire: Wire, inputs: StepInputs): void {

@@ -48,6 +48,8 @@ export class PoolingRequest {
   readonly id: string;
   readonly priority: number;
   readonly arrival: number;
+  /** Its place among the sequences of its request: it is the only one. */
+  readonly index = 0;
   readonly promptLength: number;
   /** The prompt; it never grows. */
   readonly tokenIds: readonly number[];
@@ -61,6 +63,8 @@ export class PoolingRequest {
   lastStep = -1;
   /** How it ends without a result: both do nothing once it has one. */
   readonly channel: { close(): void; fail(error: unknown): void };
+  /** The sequences that have not ended, as a request for tokens has them. */
+  readonly members: ReadonlySet<PoolingRequest> = new Set([this]);
   readonly #kind: PoolingRows;
   readonly #outcome: Outcome;
   readonly #rows: Float32Array[] = [];

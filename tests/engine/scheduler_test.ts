@@ -1,5 +1,4 @@
 import { assert, assertEquals } from "@std/assert";
-import { Channel } from "../../lib/base/channel.ts";
 import type { StepShape } from "../../lib/device/bucket.ts";
 import { pack } from "../../lib/engine/batch.ts";
 import { KvCache } from "../../lib/engine/kv_cache.ts";
@@ -34,7 +33,6 @@ function request(
       priority: options.priority ?? 0,
     },
     { arrival: arrivals++, maxTokens: 10_000, endTokenIds: [] },
-    new Channel(),
   );
 }
 

@@ -57,8 +57,12 @@ export class ScriptedRunner implements Runner {
     this.#check(batch);
     this.trace.push(
       `${batch.kind} ${batch.blockTables.length}x${batch.tokenIds.length} ` +
-        `${batch.positions.join(",")} -> ${batch.slots.join(",")}`,
+        `${batch.positions.join(",")} -> ${batch.slots.join(",")}` +
+        (batch.blockCopies ?? []).map(({ from, to }) => ` ${from}=>${to}`).join(""),
     );
+    for (const { from, to } of batch.blockCopies ?? []) {
+      this.#memory.copyWithin(to * BLOCK_SIZE, from * BLOCK_SIZE, (from + 1) * BLOCK_SIZE);
+    }
     batch.slots.forEach((slot, row) => this.#memory[slot] = batch.tokenIds[row]!);
     const script = this.#options.script ?? hashedRow;
     const rows = [...batch.outputRows].map((index) => {
@@ -104,6 +108,12 @@ export class ScriptedRunner implements Runner {
       const followsOn = row > 0 && batch.sequences[row] === batch.sequences[row - 1];
       expect(!followsOn || position === batch.positions[row - 1]! + 1, "positions with a gap");
     }
+    const readers = new Map<number, number>();
+    for (const id of batch.blockTables.flat()) readers.set(id, (readers.get(id) ?? 0) + 1);
+    expect(
+      batch.slots.every((slot) => readers.get(Math.floor(slot / BLOCK_SIZE)) === 1),
+      "a block that several sequences read is written to",
+    );
     for (const [index, table] of batch.blockTables.entries()) {
       const last = batch.sequences.lastIndexOf(index);
       expect(last >= 0, "a sequence without tokens");
