@@ -75,7 +75,7 @@ export function modelInfo(
     embeddingSize: pooling.embedding?.width ?? null,
     architecture: model.config.architecture,
     vocabSize: model.config.vocabSize,
-    maxPromptLength: model.maxPromptLength,
+    maxPromptLength: pooling.maxLength,
     maxContextLength: model.maxContextLength,
     get fingerprint() {
       return model.fingerprint;

@@ -43,7 +43,7 @@ export interface PoolingModel {
   readonly tasks: readonly PoolingTask[];
   readonly embedding: EmbeddingHead | undefined;
   readonly classifier: ClassifierHead | undefined;
-  /** Most tokens of a text, or of a pair. */
+  /** Most tokens of a prompt: a text, or a pair. */
   readonly maxLength: number;
   readonly lowerCases: boolean;
   /** Texts that may be put before others, by name. */
