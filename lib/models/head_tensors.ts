@@ -1,7 +1,7 @@
 /** The small tensors of heads, which are computed on the host: read as float32 when a model loads. */
 
 import { invariant } from "../base/invariant.ts";
-import { decodeRow } from "../device/block_formats.ts";
+import { decodeRow, sourceRowBytes } from "../device/block_formats.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { headTensors } from "./expected_tensors.ts";
 import { type PlainDtype, plainFloats } from "./plain_floats.ts";
@@ -25,10 +25,13 @@ export function readTensorF32(checkpoint: Checkpoint, name: string): Float32Arra
   }
   const [rowCount, width] = shape as [number, number];
   const values = new Float32Array(rowCount * width);
-  const bytes = new Uint8Array(sizeBytes / rowCount);
+  const rowBytes = sizeBytes / rowCount;
+  // Rows on the device come in eights; a bias has one number a label.
+  const paddedWidth = Math.ceil(width / 8) * 8;
+  const bytes = new Uint8Array(Math.max(rowBytes, sourceRowBytes(format, paddedWidth)));
   for (let row = 0; row < rowCount; row++) {
-    checkpoint.readRows(name, row, row + 1, bytes);
-    values.set(decodeRow(format, width, bytes), row * width);
+    checkpoint.readRows(name, row, row + 1, bytes.subarray(0, rowBytes));
+    values.set(decodeRow(format, paddedWidth, bytes).subarray(0, width), row * width);
   }
   return values;
 }
