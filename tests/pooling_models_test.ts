@@ -13,11 +13,17 @@ import {
   UnsupportedTaskError,
 } from "../mod.ts";
 import { dot } from "../lib/pooling/pooler.ts";
-import { type GoldenModel, goldenModel, goldenPrompt } from "./helpers/golden_models.ts";
+import {
+  goldenEncoder,
+  type GoldenModel,
+  goldenModel,
+  goldenPrompt,
+} from "./helpers/golden_models.ts";
+import { withModel as withLoaded } from "./helpers/loaded_model.ts";
 import { minilmTest } from "./helpers/minilm.ts";
 import { minilmGolden } from "./helpers/minilm_golden.ts";
 import { safetensorsBytes } from "./helpers/safetensors_writer.ts";
-import { tinyTensors, tinyValues, writeTinyModel } from "./helpers/tiny_model.ts";
+import { type TinyModel, tinyTensors, tinyValues, writeTinyModel } from "./helpers/tiny_model.ts";
 
 /** A qwen3 case with other settings in its config. */
 function qwen3(config: Record<string, unknown> = {}, architecture?: string): GoldenModel {
@@ -31,7 +37,7 @@ function qwen3(config: Record<string, unknown> = {}, architecture?: string): Gol
 
 /** Loads a tiny model; `change` may touch its folder first. */
 async function withModel(
-  golden: GoldenModel,
+  golden: TinyModel,
   fn: (llm: LLM) => Promise<void>,
   { change, ...options }: LLMOptions & { change?: (dir: string) => void } = {},
 ): Promise<void> {
@@ -169,6 +175,102 @@ Deno.test("A reranker that was converted scores the same by its own head", async
     assertEquals(rows.at(-1), outputs.probs);
     await assertRejects(() => llm.embed("x"), UnsupportedTaskError, "the model is for score");
   }, { change });
+});
+
+Deno.test("A cross-encoder scores by the first token of both texts, read as segments", async () => {
+  const golden = goldenEncoder();
+  const model = {
+    ...golden,
+    architectures: ["BertForSequenceClassification"],
+    config: { ...golden.config, num_labels: 1 },
+  };
+  const change = (dir: string) => {
+    const token = (id: string, type_id: number) => ({ SpecialToken: { id, type_id } });
+    const text = (id: string, type_id: number) => ({ Sequence: { id, type_id } });
+    const post_processor = {
+      type: "TemplateProcessing",
+      single: [text("A", 0)],
+      pair: [token("<|im_start|>", 0), text("A", 0), token("<|im_end|>", 0), text("B", 1)],
+      special_tokens: {
+        "<|im_start|>": { id: "<|im_start|>", ids: [1], tokens: ["<|im_start|>"] },
+        "<|im_end|>": { id: "<|im_end|>", ids: [2], tokens: ["<|im_end|>"] },
+      },
+    };
+    const path = `${dir}/tokenizer.json`;
+    writeJson(path, { ...JSON.parse(Deno.readTextFileSync(path)), post_processor });
+  };
+  const weights = new Map(tinyTensors(model).map(({ name, values }) => [name, values]));
+  const layer = (name: string, x: Float32Array) =>
+    Array.from(weights.get(`${name}.bias`)!, (bias, row) => {
+      const weight = weights.get(`${name}.weight`)!.subarray(row * x.length, (row + 1) * x.length);
+      return bias + dot(weight, x);
+    });
+  let expected = 0;
+  let promptTokenIds: readonly number[] = [];
+  const dir = await Deno.makeTempDir();
+  try {
+    writeTinyModel(dir, model);
+    change(dir);
+    await withLoaded(dir, { threads: 1 }, async ({ engine, tokenizer }) => {
+      const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
+      const [a, b] = [encode("the cat"), encode("a dog")];
+      promptTokenIds = [1, ...a, 2, ...b];
+      const tokenTypeIds = promptTokenIds.map((_, i) => i < a.length + 2 ? 0 : 1);
+      const { rows } = await engine.submitPooling({
+        id: "pair",
+        promptTokenIds,
+        tokenTypeIds,
+        rows: "first",
+      });
+      const pooled = Float32Array.from(layer("pooler.dense", rows[0]!), Math.tanh);
+      expected = layer("classifier", pooled)[0]!;
+    });
+    await using llm = await LLM.load(dir, { threads: 1 });
+    assertEquals(llm.info.poolingTasks, ["score", "classify"]);
+    const [scored] = await llm.score("the cat", ["a dog", "the sea"]);
+    assertEquals(scored?.promptTokenIds, promptTokenIds);
+    assertAlmostEquals(scored!.outputs.score, 1 / (1 + Math.exp(-expected)), 1e-6);
+    const [raw] = await llm.score("the cat", "a dog", new PoolingParams({ useActivation: false }));
+    assertAlmostEquals(raw!.outputs.score, expected, 1e-5);
+    await assertRejects(() => llm.embed("x"), UnsupportedTaskError, "for score, classify");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("An encoder without further files embeds by its first token", async () => {
+  const golden = goldenEncoder();
+  await withModel(golden, async (llm) => {
+    const prompt = { promptTokenIds: golden.expect.ids };
+    const raw = new PoolingParams({ normalize: false });
+    const { outputs } = await llm.encode(prompt, raw, { task: "token_embed" });
+    const first = (outputs.data as Float32Array[])[0]!;
+    assertEquals((await llm.embed(prompt, raw)).outputs.embedding, first);
+  });
+});
+
+Deno.test("A classifier names the most likely of its labels", async () => {
+  const golden = goldenEncoder();
+  const model = {
+    ...golden,
+    architectures: ["BertForSequenceClassification"],
+    config: { ...golden.config, id2label: { "0": "bad", "1": "fair", "2": "good" } },
+  };
+  await withModel(model, async (llm) => {
+    assertEquals(llm.info.task, "classify");
+    const outputs = await llm.classify(["the cat", { promptTokenIds: golden.expect.ids }]);
+    for (const { outputs: { probs, numClasses, label } } of outputs) {
+      assertEquals(numClasses, 3);
+      assertAlmostEquals(probs[0]! + probs[1]! + probs[2]!, 1, 1e-6);
+      assertEquals(label, ["bad", "fair", "good"][probs.indexOf(Math.max(...probs))]!);
+    }
+    await assertRejects(() => llm.score("a", "b"), UnsupportedTaskError, "for classify");
+  });
+  await assertRejects(
+    () => withModel(model, () => Promise.resolve(), { task: "score" }),
+    UnsupportedTaskError,
+    "one label, and it has 3",
+  );
 });
 
 Deno.test("A generative model embeds when it is asked to, by its last token", async () => {

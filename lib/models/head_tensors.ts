@@ -4,7 +4,6 @@ import { invariant } from "../base/invariant.ts";
 import { decodeRow, sourceRowBytes } from "../device/block_formats.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { headTensors } from "./expected_tensors.ts";
-import { type PlainDtype, plainFloats } from "./plain_floats.ts";
 
 /** The tensors of a checkpoint's head by name, row-major. Empty where no head is for the host. */
 export function readHeadTensors(checkpoint: Checkpoint): ReadonlyMap<string, Float32Array> {
@@ -18,12 +17,7 @@ export function readTensorF32(checkpoint: Checkpoint, name: string): Float32Arra
   const tensor = checkpoint.tensors.get(name);
   invariant(tensor !== undefined, `The tensor "${name}" is read, which is no tensor here`);
   const { format, shape, sizeBytes } = tensor;
-  if (shape.length === 1) {
-    const bytes = new Uint8Array(sizeBytes);
-    checkpoint.readRows(name, 0, 1, bytes);
-    return plainFloats(format.toUpperCase() as PlainDtype, bytes);
-  }
-  const [rowCount, width] = shape as [number, number];
+  const [rowCount, width] = shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!];
   const values = new Float32Array(rowCount * width);
   const rowBytes = sizeBytes / rowCount;
   // Rows on the device come in eights; a bias has one number a label.
