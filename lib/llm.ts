@@ -371,7 +371,15 @@ export class LLM implements AsyncDisposable {
   get #pooling(): PoolingContext {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
     const { id, engine, tokenizer, pooling, poolingInFlight } = this.#loaded;
-    return { id, engine, tokenizer, pooling, maxInFlight: poolingInFlight };
+    return {
+      id,
+      engine,
+      tokenizer,
+      pooling,
+      scoreTemplate: (source) =>
+        source === undefined ? this.#loaded.scoreTemplate : this.#template(source),
+      maxInFlight: poolingInFlight,
+    };
   }
 
   #checkGenerates(): void {
@@ -421,20 +429,21 @@ export class LLM implements AsyncDisposable {
   }
 
   #render(messages: readonly ChatMessage[], options: ChatOptions): Promise<EncodedPrompt> {
-    const { tokenizer, chatTemplate, textWorker: worker } = this.#loaded;
     const template = options.chatTemplate === undefined
-      ? chatTemplate
-      : new ChatTemplate(options.chatTemplate, {
-        tokens: tokenizer.specialTokens,
-        file: "chatTemplate",
-        worker,
-      });
+      ? this.#loaded.chatTemplate
+      : this.#template(options.chatTemplate);
     if (template === undefined) {
       throw new ChatTemplateError(
         `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
       );
     }
     return encodeConversation(messages, template, this.#encoding, options);
+  }
+
+  /** A template that a call brings along. */
+  #template(source: string): ChatTemplate {
+    const { tokenizer: { specialTokens: tokens }, textWorker: worker } = this.#loaded;
+    return new ChatTemplate(source, { tokens, file: "chatTemplate", worker });
   }
 }
 

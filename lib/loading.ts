@@ -28,6 +28,8 @@ export interface LoadedModel {
   readonly textWorker: TextWorker;
   readonly samplingDefaults: SamplingDefaults;
   readonly pooling: PoolingModel;
+  /** A template that the caller gave, which rerankers use in place of their prompt. */
+  readonly scoreTemplate: ChatTemplate | undefined;
   /** Requests that one call for pooling has in the engine at most. */
   readonly poolingInFlight: number;
 }
@@ -133,6 +135,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
         ? samplingDefaults(checkpoint.generation)
         : {},
       pooling: poolingModel({ id, checkpoint, model, tokenizer }, resolved.task),
+      scoreTemplate: options.chatTemplate === undefined ? undefined : chatTemplate,
       poolingInFlight: Math.min(resolved.maxWaitingRequests, POOLING_IN_FLIGHT_MAX),
     };
   } catch (error) {

@@ -5,6 +5,7 @@ import type { EnginePoolingRequest, PoolingOutput } from "./engine/pooling_reque
 import type { PoolingParams, PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
 import { type Prompt, tokenizeText } from "./prompts.ts";
+import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
 /** What pooling needs of an engine. */
@@ -20,6 +21,8 @@ export interface PoolingContext {
   readonly engine: PoolingEngine;
   readonly tokenizer: Tokenizer;
   readonly pooling: PoolingModel;
+  /** A template for pairs from its source; without a source the one that was given at loading, if any. */
+  scoreTemplate(source: string | undefined): ChatTemplate | undefined;
   /** Requests that one call has in the engine at most; the others wait here, where waiting is free. */
   readonly maxInFlight: number;
 }

@@ -17,6 +17,7 @@ import {
 } from "./pooling_requests.ts";
 import { tokenizeText } from "./prompts.ts";
 import { DEFAULT_INSTRUCTION, encodeRerankerPrompt } from "./reranker_prompt.ts";
+import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
 /** Options of `score`. */
@@ -26,6 +27,12 @@ export interface ScoreOptions extends Omit<PoolingOptions, "addSpecialTokens"> {
    * retrieve relevant passages that answer the query".
    */
   readonly instruction?: string;
+  /**
+   * A template in place of the reranker's prompt. It is given two messages, with the roles "query"
+   * and "document", and the variable `instruction`. Default: the `chatTemplate` of `LLM.load`, else
+   * Qwen3-Reranker's prompt.
+   */
+  readonly chatTemplate?: string;
   /** Most tokens of each first text; the rest is cut. 0: all. Default 0. */
   readonly maxTokensPerQuery?: number;
   /** Most tokens of each second text; the rest is cut. 0: all. Default 0. */
@@ -67,8 +74,10 @@ export async function score(
   }
   checkTask(context, "score");
   const { rows, finish } = classifierPlan(classifier as ClassifierHead, params);
+  const encode = pairEncoder(context, params, options);
   return await runTogether(pairs.length, options, context.maxInFlight, async (index, item) => {
-    const pair = encodePair(context, pairs[index] as Pair, params, options);
+    const pair = await encode(pairs[index] as Pair);
+    checkLength(pair.promptTokenIds.length, context.pooling.maxLength);
     const pooled = await runPooling(context.engine, { ...pair, rows }, item);
     return {
       requestId: item.requestId,
@@ -153,19 +162,40 @@ function checkCount(name: string, value: number): void {
   );
 }
 
-function encodePair(
+/** How the model reads two texts. */
+function pairEncoder(
   context: PoolingContext,
-  pair: Pair,
   params: PoolingParams,
   options: ScoreOptions,
-): EncodedPair {
+): (pair: Pair) => EncodedPair | Promise<EncodedPair> {
   const { pooling, tokenizer } = context;
   const limit = tokenLimit(params, pooling.maxLength);
-  const encoded = pooling.classifier?.pairs === "prompt"
-    ? encodeQuestion(tokenizer, pair, limit, options)
-    : encodeSegments(context, pair, limit, options);
-  checkLength(encoded.promptTokenIds.length, pooling.maxLength);
-  return encoded;
+  if (pooling.classifier?.pairs === "segments") {
+    return (pair) => encodeSegments(context, pair, limit, options);
+  }
+  const template = context.scoreTemplate(options.chatTemplate);
+  if (template === undefined) return (pair) => encodeQuestion(tokenizer, pair, limit, options);
+  if (limit === undefined) return (pair) => renderPair(tokenizer, pair, template, options);
+  throw new InvalidParameterError(
+    "truncatePromptTokens",
+    limit,
+    `Cannot cut a pair to truncatePromptTokens ${limit}: where a template of its own ends cannot ` +
+      "be known; use maxTokensPerDoc",
+  );
+}
+
+async function renderPair(
+  tokenizer: Tokenizer,
+  { first, second }: Pair,
+  template: ChatTemplate,
+  { instruction = DEFAULT_INSTRUCTION, maxTokensPerQuery, maxTokensPerDoc }: ScoreOptions,
+): Promise<EncodedPair> {
+  const messages = [
+    { role: "query", content: cutText(tokenizer, first, maxTokensPerQuery) },
+    { role: "document", content: cutText(tokenizer, second, maxTokensPerDoc) },
+  ];
+  const text = await template.render(messages, { kwargs: { instruction } });
+  return { promptTokenIds: tokenizeText(text, tokenizer, false) };
 }
 
 function encodeQuestion(

@@ -1,11 +1,17 @@
 /** `score` and `rerank` on an engine that is not there: pairs, prompts, truncation, order, errors. */
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
-import { ContextLengthError, InvalidParameterError, UnsupportedTaskError } from "../mod.ts";
+import {
+  ChatTemplateError,
+  ContextLengthError,
+  InvalidParameterError,
+  UnsupportedTaskError,
+} from "../mod.ts";
 import { PoolingParams } from "../lib/pooling/params.ts";
 import { dot, normalized } from "../lib/pooling/pooler.ts";
 import { rerankerPrompt } from "../lib/reranker_prompt.ts";
 import { rerank, score } from "../lib/scoring.ts";
+import { TextWorker } from "../lib/text/text_worker.ts";
 import {
   classifierModel,
   embeddingModel,
@@ -123,6 +129,33 @@ Deno.test("A reranker reads query and document in its prompt, whose frame is nev
   assertEquals(
     first?.promptTokenIds,
     tokenizer.encode(rerankerPrompt({ ...question, document }), bare),
+  );
+});
+
+Deno.test("A template of one's own takes the place of the reranker's prompt", async () => {
+  using worker = new TextWorker();
+  const model = classifierModel(1, { pairs: "prompt" });
+  const context = poolingContext(model, new FakePoolingEngine(), worker);
+  const chatTemplate = "{{ instruction }}|{% for m in messages %}{{ m.role }}={{ m.content }};" +
+    "{% endfor %}";
+  const options = { chatTemplate, instruction: "find" };
+  const [output] = await score(context, "the cat", "a dog", undefined, options);
+  const text = "find|query=the cat;document=a dog;";
+  assertEquals(output?.promptTokenIds, context.tokenizer.encode(text, bare));
+  const [cut] = await score(context, "the cat", "a dog", undefined, {
+    ...options,
+    maxTokensPerDoc: 1,
+  });
+  const shorter = context.tokenizer.encode("find|query=the cat;document=a;", bare);
+  assertEquals(cut?.promptTokenIds, shorter);
+  await assertRejects(
+    () => score(context, "a", "b", new PoolingParams({ truncatePromptTokens: 90 }), options),
+    InvalidParameterError,
+    "use maxTokensPerDoc",
+  );
+  await assertRejects(
+    () => score(context, "a", "b", undefined, { chatTemplate: "{% for %}" }),
+    ChatTemplateError,
   );
 });
 

@@ -24,6 +24,7 @@ import { modelInfo } from "../../lib/model_info.ts";
 import { openCheckpoint } from "../../lib/models/checkpoint.ts";
 import { Model } from "../../lib/models/model.ts";
 import { resolveOptions } from "../../lib/options.ts";
+import { generativeModel } from "../helpers/fake_pooling.ts";
 import { goldenModel } from "../helpers/golden_models.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 import { WEIGHT_FORMATS } from "./kernel_contract.ts";
@@ -156,7 +157,7 @@ async function runTiny(dir: string, threads: number, spoiled?: KernelFamily) {
     outputRows: Int32Array.of(8),
     summaryNeeds: Int32Array.of(0),
   });
-  const info = modelInfo(model, {
+  const info = modelInfo(model, generativeModel(), {
     id: "tiny",
     threads,
     dtype: "auto",

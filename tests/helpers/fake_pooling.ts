@@ -4,6 +4,8 @@ import { ClosedError, QueueFullError } from "../../lib/base/errors.ts";
 import type { EnginePoolingRequest, PoolingOutput } from "../../lib/engine/pooling_request.ts";
 import type { ClassifierHead, EmbeddingHead, PoolingModel } from "../../lib/pooling_model.ts";
 import type { PoolingContext, PoolingEngine } from "../../lib/pooling_requests.ts";
+import { ChatTemplate } from "../../lib/text/chat_template.ts";
+import type { TextWorker } from "../../lib/text/text_worker.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
 import { tinyTokenizerConfig, tinyTokenizerJson } from "./tiny_tokenizer_files.ts";
 
@@ -175,6 +177,17 @@ export function classifierModel(
 export function poolingContext(
   pooling: PoolingModel,
   engine: PoolingEngine = new FakePoolingEngine(),
+  worker?: TextWorker,
 ): PoolingContext {
-  return { id: "tiny", engine, tokenizer: pairTokenizer(), pooling, maxInFlight: 8 };
+  return {
+    id: "tiny",
+    engine,
+    tokenizer: pairTokenizer(),
+    pooling,
+    scoreTemplate: (source) =>
+      source === undefined
+        ? undefined
+        : new ChatTemplate(source, { tokens: {}, file: "chatTemplate", ...worker && { worker } }),
+    maxInFlight: 8,
+  };
 }
