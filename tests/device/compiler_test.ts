@@ -10,7 +10,7 @@ import { bertGraph } from "../../lib/models/architectures/bert.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
 import { assertGolden } from "../helpers/golden.ts";
 import { goldenEncoder } from "../helpers/golden_models.ts";
-import { TINY, tinyGraph } from "../helpers/tiny_graph.ts";
+import { tinyGraph } from "../helpers/tiny_graph.ts";
 import { tinyConfig } from "../helpers/tiny_model.ts";
 
 /** An encoder of so many layers. */
