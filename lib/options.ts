@@ -35,15 +35,18 @@ export interface LLMOptions {
   readonly activationDtype?: "float32" | "int16" | "int8";
   /** Size of the KV pool in bytes. Default 536,870,912 (512 MiB), or less if the context needs less. */
   readonly kvCacheBytes?: number;
-  /** How keys and values are stored. Default "bfloat16". */
+  /** How keys and values are stored. Default "bfloat16". An encoder stores none: it uses float32. */
   readonly kvCacheDtype?: "bfloat16" | "float32";
-  /** Reuse the KV blocks of shared prompt prefixes. Default true. */
+  /** Reuse the KV blocks of shared prompt prefixes. Default true; an encoder has none to share. */
   readonly enablePrefixCaching?: boolean;
   /** Longest context in tokens. Default: the model's, or what the KV pool holds if that is less. */
   readonly maxModelLength?: number;
   /** Most sequences in one step. Default 64. */
   readonly maxBatchSize?: number;
-  /** Most tokens in one step; longer prompts are prefilled in chunks. Default 512. */
+  /**
+   * Most tokens in one step; longer prompts are prefilled in chunks. Default 512. The prompts of an
+   * encoder cannot be cut, so its steps take at least the longest context.
+   */
   readonly maxTokensPerStep?: number;
   /** Requests that may wait; one more is refused with a `QueueFullError`. Default 1024. */
   readonly maxWaitingRequests?: number;

@@ -100,7 +100,7 @@ export class DeviceError extends Error {
   override name = "DeviceError";
 }
 
-/** The engine computed logits that are not numbers for this request. */
+/** The engine computed logits or hidden states that are not numbers for this request. */
 export class InvalidLogitsError extends Error {
   /** The class, as errors show it. */
   override name = "InvalidLogitsError";

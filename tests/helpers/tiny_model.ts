@@ -30,6 +30,8 @@ export interface TinyModelOptions {
   readonly tokenizer?: boolean;
   /** What a file calls a tensor. Default: as the config calls for it. */
   readonly rename?: (name: string) => string;
+  /** Values of tensors by name. Default: those that follow from the name. */
+  readonly values?: Readonly<Record<string, Float32Array>>;
   /** Tensors that no config calls for. Default: none. */
   readonly extra?: readonly TinyTensor[];
 }
@@ -61,10 +63,10 @@ export function writeTinyModel(
     writeJson(`${dir}/tokenizer.json`, tinyTokenizerJson());
     writeJson(`${dir}/tokenizer_config.json`, tinyTokenizerConfig());
   }
-  const { rename = (name) => name, extra = [] } = options;
+  const { rename = (name) => name, extra = [], values: given = {} } = options;
   const tensors = [...tinyTensors(golden), ...extra];
   const parts = tensors.map(({ name, shape, values }): SafetensorsPart => {
-    return { name: rename(name), dtype, shape, bytes: encode(values, dtype) };
+    return { name: rename(name), dtype, shape, bytes: encode(given[name] ?? values, dtype) };
   });
   if (shards === 1) Deno.writeFileSync(`${dir}/model.safetensors`, safetensorsBytes(parts));
   else writeShards(dir, parts, shards);

@@ -14,7 +14,7 @@ import {
 } from "./assembler.ts";
 import { GELU_LINEAR_FROM, GELU_P, GELU_Q } from "../gelu.ts";
 import { f64x2 } from "./double_instructions.ts";
-import { f32x4, i32, v128 } from "./instructions.ts";
+import { i32, v128 } from "./instructions.ts";
 import { permute } from "./lanes.ts";
 
 /** (x, xStrideBytes, rowCount, columnCount) */

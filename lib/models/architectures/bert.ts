@@ -37,8 +37,10 @@ class Encoder {
     const table = (which: string, rows: number) =>
       builder.matrix(`embeddings.${which}_embeddings.weight`, rows, hiddenSize);
     const hidden = builder.embed(table("word", vocabSize));
-    builder.add(hidden, builder.embed(table("token_type", tokenTypeCount), "tokenTypes"));
-    builder.add(hidden, builder.embed(table("position", maxPositionEmbeddings), "positions"));
+    const types = builder.embed(table("token_type", tokenTypeCount), "tokenTypes");
+    const positions = builder.embed(table("position", maxPositionEmbeddings), "positions");
+    builder.add(hidden, types);
+    builder.add(hidden, positions);
     this.#norm(hidden, "embeddings.LayerNorm");
     return hidden;
   }
