@@ -27,7 +27,7 @@ import type { Prompt } from "./prompts.ts";
 export interface EmbedOptions extends PoolingOptions {
   /**
    * A prompt of the model's own, by its name in config_sentence_transformers.json, that is put
-   * before every text: "query". Default: none.
+   * before every text: "query". Default: none, also where that file names a default.
    */
   readonly promptName?: string;
 }

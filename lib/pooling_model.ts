@@ -76,7 +76,9 @@ export function poolingModel(source: PoolingSource, asked: ModelTask | "auto"): 
   const task = asked === "auto" ? taskOf(source) : asked;
   const facts = {
     task,
-    maxLength: Math.min(model.maxPromptLength, modules?.maxSequenceLength ?? Infinity),
+    maxLength: task === "generate"
+      ? model.maxPromptLength
+      : Math.min(model.maxPromptLength, modules?.maxSequenceLength ?? Infinity),
     lowerCases: modules?.lowerCases ?? false,
     prompts: modules?.prompts ?? new Map<string, string>(),
     hasSegments: model.tokenTypeCount > 1,
