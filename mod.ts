@@ -27,6 +27,7 @@ export type {
   EngineStats,
   ModelInfo,
   ModelStats,
+  PairOptions,
   PoolingOptions,
   Prompt,
   RequestOptions,

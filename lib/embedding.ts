@@ -6,12 +6,9 @@ import type {
   EmbeddingRequestOutput,
   PoolingRequestOutput,
 } from "./outputs.ts";
-import { activate, applyLayers } from "./pooling/head.ts";
 import { PoolingParams, type PoolingTask } from "./pooling/params.ts";
-import { normalized, pool, type RowSelection, rowsFor } from "./pooling/pooler.ts";
-import type { ClassifierHead, EmbeddingHead } from "./pooling_model.ts";
+import { planFor, type PoolingPlan, type Vectors } from "./pooling_plan.ts";
 import {
-  checkTask,
   encodePoolingPrompt,
   paramsOfEach,
   type PoolingContext,
@@ -38,14 +35,7 @@ export interface EncodeOptions extends EmbedOptions {
   readonly task?: PoolingTask;
 }
 
-/** What a request is for: which rows it takes, and what becomes of them. */
-interface Plan<Data> {
-  readonly rows: RowSelection;
-  finish(rows: readonly Float32Array[]): Data;
-}
-
 type Params = PoolingParams | readonly PoolingParams[] | undefined;
-type Vectors = Float32Array | readonly Float32Array[];
 
 /** Embeds one prompt, or each of several. */
 export async function embed(
@@ -97,7 +87,7 @@ export async function encode(
   const plans = each.map((one) => planFor(context, task ?? one.task, one));
   const named = promptName === undefined ? "" : namedPrompt(context, promptName);
   const run = async (index: number, item: PoolingItem): Promise<PoolingRequestOutput> => {
-    const { rows, finish } = plans[index] as Plan<Vectors>;
+    const { rows, finish } = plans[index] as PoolingPlan<Vectors>;
     const promptTokenIds = encodePoolingPrompt(
       withPrompt(named, prompts[index] as Prompt),
       context,
@@ -121,7 +111,8 @@ export async function encode(
 function withPrompt(named: string, prompt: Prompt): Prompt {
   if (named === "") return prompt;
   if (typeof prompt === "string") return named + prompt;
-  return "prompt" in prompt ? { prompt: named + prompt.prompt } : prompt;
+  const isText = typeof prompt === "object" && prompt !== null && "prompt" in prompt;
+  return isText ? { prompt: named + prompt.prompt } : prompt;
 }
 
 function namedPrompt({ id, pooling }: PoolingContext, name: string): string {
@@ -133,92 +124,4 @@ function namedPrompt({ id, pooling }: PoolingContext, name: string): string {
     name,
     `Cannot use promptName "${name}": the prompts of "${id}" are ${names || "none"}`,
   );
-}
-
-/** What a task takes and makes. Everything that can be refused is refused here. */
-function planFor(
-  context: PoolingContext,
-  wanted: PoolingTask | undefined,
-  params: PoolingParams,
-): Plan<Vectors> {
-  const { embedding, classifier, tasks } = context.pooling;
-  const task = wanted ?? tasks[0] ?? "embed";
-  checkTask(context, task);
-  switch (task) {
-    case "embed":
-      return embeddingPlan(context, embedding as EmbeddingHead, params);
-    case "token_embed": {
-      const { finish } = embeddingPlan(
-        context,
-        { ...embedding as EmbeddingHead, modes: ["lasttoken"] },
-        params,
-      );
-      return { rows: "all", finish: (rows) => rows.map((row) => finish([row])) };
-    }
-    case "score":
-    case "classify":
-      return classifierPlan(classifier as ClassifierHead, params);
-    case "token_classify": {
-      const { finish } = classifierPlan(classifier as ClassifierHead, params);
-      return { rows: "all", finish: (rows) => rows.map((row) => finish([row])) };
-    }
-    default:
-      return task satisfies never;
-  }
-}
-
-/** Pool, dense layers, cut, normalise: in this order, as cutting changes the length. */
-export function embeddingPlan(
-  { id }: PoolingContext,
-  { modes, dense, width, lengths }: EmbeddingHead,
-  params: PoolingParams,
-): Plan<Float32Array> {
-  const { dimensions = width, normalize = true } = params;
-  if (params.dimensions !== undefined) checkDimensions(id, params.dimensions, width, lengths);
-  return {
-    rows: rowsFor(modes),
-    finish(rows) {
-      const cut = applyLayers(dense, pool(modes, rows)).slice(0, dimensions);
-      return normalize ? normalized(cut) : cut;
-    },
-  };
-}
-
-function checkDimensions(
-  id: string,
-  dimensions: number,
-  width: number,
-  lengths: EmbeddingHead["lengths"],
-): void {
-  const fail = (rule: string): never => {
-    throw new InvalidParameterError(
-      "dimensions",
-      dimensions,
-      `Cannot use dimensions ${dimensions}: the model "${id}" ${rule}`,
-    );
-  };
-  if (lengths === undefined) {
-    return fail("does not support Matryoshka embeddings; dimensions must be unset");
-  }
-  const { min, only } = lengths;
-  if (only !== undefined && !only.includes(dimensions)) {
-    return fail(`only supports Matryoshka dimensions [${only.join(", ")}]`);
-  }
-  if (dimensions < min || dimensions > width) {
-    return fail(`only supports dimensions in range [${min}, ${width}]`);
-  }
-}
-
-/** A row → one number a label. */
-export function classifierPlan(
-  { row, layers, activation }: ClassifierHead,
-  { useActivation = true }: PoolingParams,
-): Plan<Float32Array> {
-  return {
-    rows: row,
-    finish(rows) {
-      const logits = applyLayers(layers, rows[0] as Float32Array);
-      return useActivation ? activate(activation, logits) : logits;
-    },
-  };
 }

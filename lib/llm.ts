@@ -40,6 +40,7 @@ export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 export type { TraceEntry };
 export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
 export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
+export type { PairOptions } from "./text_pairs.ts";
 
 /** Tokens that `generate` writes where `maxTokens` is not given. */
 const GENERATE_MAX_TOKENS = 16;

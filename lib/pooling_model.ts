@@ -92,12 +92,7 @@ export function poolingModel(source: PoolingSource, asked: ModelTask | "auto"): 
         `Cannot generate with "${source.id}": it has no head that gives tokens`,
       );
     case "embed":
-      return {
-        ...facts,
-        ...nothing,
-        tasks: ["embed", "token_embed"],
-        embedding: embeddingHead(source),
-      };
+      return { ...facts, ...nothing, ...embeddingFacts(embeddingHead(source)) };
     case "score":
     case "classify": {
       const classifier = classifierHead(source, task);
@@ -116,6 +111,12 @@ function taskOf({ id, checkpoint, model }: PoolingSource): ModelTask {
   }
   if (model.isGenerative && (config.answers !== undefined || isQwen3Reranker(id))) return "score";
   return modules !== undefined || !model.isGenerative ? "embed" : "generate";
+}
+
+/** Vectors of several poolings, one after the other, have no counterpart for a single token. */
+function embeddingFacts(embedding: EmbeddingHead): Pick<PoolingModel, "tasks" | "embedding"> {
+  const tasks: PoolingTask[] = embedding.modes.length === 1 ? ["embed", "token_embed"] : ["embed"];
+  return { tasks, embedding };
 }
 
 function classifierTasks(head: ClassifierHead, task: "score" | "classify"): PoolingTask[] {

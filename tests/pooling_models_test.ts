@@ -58,14 +58,18 @@ function writeJson(path: string, value: unknown): void {
 }
 
 /** Files that make a decoder one for embeddings. */
-function writeModules(dir: string): void {
+function writeModules(
+  dir: string,
+  pooling: Record<string, unknown> = { pooling_mode_lasttoken: true },
+  last: "Normalize" | "Dense" = "Normalize",
+): void {
   const type = (name: string) => `sentence_transformers.models.${name}`;
   writeJson(`${dir}/modules.json`, [
     { idx: 0, name: "0", path: "", type: type("Transformer") },
     { idx: 1, name: "1", path: "1_Pooling", type: type("Pooling") },
-    { idx: 2, name: "2", path: "2_Normalize", type: type("Normalize") },
+    { idx: 2, name: "2", path: `2_${last}`, type: type(last) },
   ]);
-  writeJson(`${dir}/1_Pooling/config.json`, { pooling_mode_lasttoken: true });
+  writeJson(`${dir}/1_Pooling/config.json`, pooling);
   writeJson(`${dir}/config_sentence_transformers.json`, { prompts: { query: "Find: " } });
 }
 
@@ -247,6 +251,68 @@ Deno.test("An encoder without further files embeds by its first token", async ()
     const first = (outputs.data as Float32Array[])[0]!;
     assertEquals((await llm.embed(prompt, raw)).outputs.embedding, first);
   });
+});
+
+Deno.test("Several poolings are put together, and pass through a dense layer", async () => {
+  const golden = goldenEncoder();
+  const prompt = { promptTokenIds: golden.expect.ids };
+  const raw = new PoolingParams({ normalize: false });
+  const width = golden.config.hidden_size;
+  const pooling = { pooling_mode_cls_token: true, pooling_mode_mean_tokens: true };
+  let both = new Float32Array();
+  await withModel(golden, async (llm) => {
+    const { outputs } = await llm.encode(prompt, raw, { task: "token_embed" });
+    const rows = outputs.data as Float32Array[];
+    const mean = rows[0]!.map((_, i) => rows.reduce((sum, row) => sum + row[i]!, 0) / rows.length);
+    both = Float32Array.of(...rows[0]!, ...mean);
+  });
+  await withModel(golden, async (llm) => {
+    assertEquals(llm.info.embeddingSize, 2 * width);
+    assertEquals(llm.info.poolingTasks, ["embed"]); // what would that be for a token?
+    const { outputs } = await llm.embed(prompt, raw);
+    outputs.embedding.forEach((value, i) => assertAlmostEquals(value, both[i]!, 1e-6));
+  }, { change: (dir) => writeModules(dir, pooling) });
+  const weight = tinyValues("linear.weight", 3 * 2 * width);
+  await withModel(golden, async (llm) => {
+    assertEquals(llm.info.embeddingSize, 3);
+    const { outputs } = await llm.embed(prompt, raw);
+    for (const row of [0, 1, 2]) {
+      const sum = dot(weight.subarray(row * 2 * width, (row + 1) * 2 * width), both);
+      assertAlmostEquals(outputs.embedding[row]!, Math.tanh(sum), 1e-5);
+    }
+  }, {
+    change(dir) {
+      writeModules(dir, pooling, "Dense");
+      writeJson(`${dir}/2_Dense/config.json`, {
+        in_features: 2 * width,
+        out_features: 3,
+        bias: false,
+        activation_function: "torch.nn.modules.activation.Tanh",
+      });
+      const bytes = new Uint8Array(weight.slice().buffer);
+      const part = { name: "linear.weight", dtype: "F32", shape: [3, 2 * width], bytes };
+      Deno.writeFileSync(`${dir}/2_Dense/model.safetensors`, safetensorsBytes([part]));
+    },
+  });
+  await assertRejects(
+    () =>
+      withModel(golden, () => Promise.resolve(), {
+        change(dir) {
+          writeModules(dir, { pooling_mode_mean_tokens: true }, "Dense");
+          const config = { in_features: 2, out_features: 1, bias: false };
+          writeJson(`${dir}/2_Dense/config.json`, config);
+          const part = {
+            name: "linear.weight",
+            dtype: "F32",
+            shape: [1, 2],
+            bytes: new Uint8Array(8),
+          };
+          Deno.writeFileSync(`${dir}/2_Dense/model.safetensors`, safetensorsBytes([part]));
+        },
+      }),
+    CheckpointError,
+    `takes 2 numbers and gets ${width}`,
+  );
 });
 
 Deno.test("A classifier names the most likely of its labels", async () => {
