@@ -1,7 +1,7 @@
 /** Requests as the engine takes them, engines over a loaded model, and what came out by sequence. */
 
 import { Engine, type EngineOptions, type TokenEvent } from "../../lib/engine/engine.ts";
-import { DeviceRunner } from "../../lib/engine/runner.ts";
+import { DeviceRunner, type Runner } from "../../lib/engine/runner.ts";
 import { loadModel } from "../../lib/loading.ts";
 import type { LLMOptions } from "../../lib/options.ts";
 import { SamplingParams, type SamplingParamsOptions } from "../../lib/sampling/params.ts";
@@ -37,8 +37,11 @@ export async function sequencesOf(channel: AsyncIterable<TokenEvent>): Promise<T
   return sequences;
 }
 
+/** Less than the loaded model could do. */
+type TighterLimits = Partial<Pick<Runner, "blockCount" | "maxBatchSize" | "maxTokensPerStep">>;
+
 /** Makes an engine over a model that stays loaded; one engine at a time. */
-export type MakeEngine = (options?: Partial<EngineOptions>) => Engine;
+export type MakeEngine = (options?: Partial<EngineOptions> & TighterLimits) => Engine;
 
 /** Loads a model for the time of a test. */
 export async function withModel(
@@ -49,15 +52,26 @@ export async function withModel(
   const loaded = await loadModel(path, { kvCacheDtype: "float32", ...options });
   const runner = new DeviceRunner(loaded.model);
   try {
-    await use((more = {}) =>
-      new Engine(runner, {
+    await use((more = {}) => {
+      const { blockCount, maxBatchSize, maxTokensPerStep, ...options } = more;
+      const limited: Runner = {
+        blockCount: blockCount ?? runner.blockCount,
+        maxBatchSize: maxBatchSize ?? runner.maxBatchSize,
+        maxTokensPerStep: maxTokensPerStep ?? runner.maxTokensPerStep,
+        maxOutputRows: runner.maxOutputRows,
+        maxContextLength: runner.maxContextLength,
+        maxPromptLength: runner.maxPromptLength,
+        vocabSize: runner.vocabSize,
+        run: (batch) => runner.run(batch),
+      };
+      return new Engine(limited, {
         enablePrefixCaching: true,
         maxWaitingRequests: 1000,
         endTokenIds: [],
         fits: (step) => runner.fits(step),
-        ...more,
-      })
-    );
+        ...options,
+      });
+    });
   } finally {
     await loaded.engine.close();
     await loaded.model.close();
