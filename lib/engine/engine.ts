@@ -243,10 +243,15 @@ export class Engine {
         if (this.#groupOf(request) !== group) return;
         const index = rowIndex + position - rowPosition;
         if (position === request.tokenIds.length - 1) {
-          const row = { row: rows.row(index), summary: rows.summary?.(index) };
+          const known: SummarizedRow = {
+            summary: rows.summary?.(index),
+            get row() {
+              return rows.row(index);
+            },
+          };
           return await (group.search === null
-            ? this.#choose(turn, group, row)
-            : this.#search(turn, group, row));
+            ? this.#choose(turn, group, known)
+            : this.#search(turn, group, known));
         }
         const row = rows.row(index);
         largestLogit(row);
@@ -268,10 +273,10 @@ export class Engine {
    * The next token of a sequence. When that is the first one, the request's other sequences draw
    * theirs from the same row, and go on from the same blocks.
    */
-  async #choose(turn: Turn, group: RequestGroup, row: SummarizedRow): Promise<void> {
+  async #choose(turn: Turn, group: RequestGroup, known: SummarizedRow): Promise<void> {
     const { request } = turn;
     const isFirst = request.index === 0 && request.outputCount === 0;
-    const chosen = choose(row, request);
+    const chosen = choose(known, request);
     this.#commit(turn);
     const others = isFirst ? group.branchOut() : [];
     for (const other of others) this.#scheduler.fork(request, other);
@@ -279,13 +284,13 @@ export class Engine {
     for (const other of others) {
       if (this.#breather.isDue) await this.#breather.pause();
       if (this.#groupOf(other) !== group) return;
-      this.#emit(group, other, choose(row, other));
+      this.#emit(group, other, choose(known, other));
     }
   }
 
   /** What may follow a beam; a token further, if the rows of all beams are in. */
-  #search(turn: Turn, group: RequestGroup, row: SummarizedRow): void {
-    const isComplete = group.search!.offer(turn.request, row);
+  #search(turn: Turn, group: RequestGroup, known: SummarizedRow): void {
+    const isComplete = group.search!.offer(turn.request, known);
     this.#commit(turn);
     const events = isComplete ? group.search!.advance(this.#scheduler, group.members) : undefined;
     if (events === undefined) return;
@@ -413,6 +418,6 @@ export class Engine {
 }
 
 /** Draws from what is known of a row, or from the row. */
-function choose({ row, summary }: SummarizedRow, { sampling }: Request): Sample {
-  return (summary && sampleSummary(summary, sampling)) ?? sample(row, sampling);
+function choose(known: SummarizedRow, { sampling }: Request): Sample {
+  return (known.summary && sampleSummary(known.summary, sampling)) ?? sample(known.row, sampling);
 }

@@ -238,6 +238,7 @@ Deno.test("Scheduler parks a beam that has had its turn, rather than preempt the
   while (second.tokenIds.length < 33) run(kv, scheduler.plan());
   assertEquals(run(kv, scheduler.plan()), "decode first:32+1");
   assertEquals([first.state, second.state], ["parked", "running"]);
+  assertEquals(scheduler.counts.preemptionCount, 1);
 });
 
 Deno.test("Scheduler parks a beam for the others of its search that wait, and for who comes before", () => {
