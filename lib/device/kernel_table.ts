@@ -34,6 +34,9 @@ import type { WeightFormat } from "./block_formats.ts";
 /** Tokens a KV block holds, and keys an attention tile holds. */
 export const KV_BLOCK_SIZE = 16;
 
+/** Rows of a unit of attention in which rows see the same keys. */
+export const ATTENTION_ROWS = 4;
+
 /** A weight matrix [n, k] in 8-column panels (`block_formats.ts`): n output columns over k inputs. */
 export interface PanelWeight {
   /** Byte offset in HBM. */
@@ -209,6 +212,10 @@ export interface WriteKvArgs extends RowRange {
  * position t is in block blockTables[sequences[r] · blockTableStride + (t >> 4)].
  * positions, sequences, blockTables: int32. q and out: [row][heads · headDim].
  * out must not be q.
+ *
+ * With `rowBlocks`, unit u is one of {@linkcode ATTENTION_ROWS} rows instead, as far as there are
+ * `rowCount`: u = block · kvHeads + kvHead. Those of them that follow each other and see the same
+ * keys are computed together, to the same bits. There is no window then.
  */
 export interface AttentionArgs {
   readonly q: number;
@@ -226,6 +233,8 @@ export interface AttentionArgs {
   readonly unitStart: number;
   readonly unitEnd: number;
   readonly unitStep: number;
+  /** Default: units of one row. */
+  readonly rowBlocks?: { readonly rowCount: number } | undefined;
 }
 
 /**

@@ -302,10 +302,15 @@ export class Engine {
       if (this.#groupOf(request) !== group) return;
       const index = rowIndex + position - rowPosition;
       if (position === request.tokenIds.length - 1) {
-        const row = { row: rows.row(index), summary: rows.summary?.(index) };
+        const known: SummarizedRow = {
+          summary: rows.summary?.(index),
+          get row() {
+            return rows.row(index);
+          },
+        };
         return await (group.search === null
-          ? this.#choose(turn, { group, request, row })
-          : this.#search(turn, { group, request, row }));
+          ? this.#choose(turn, { group, request, known })
+          : this.#search(turn, { group, request, known }));
       }
       const row = rows.row(index);
       largestLogit(row);
@@ -338,9 +343,9 @@ export class Engine {
    * The next token of a sequence. When that is the first one, the request's other sequences draw
    * theirs from the same row, and go on from the same blocks.
    */
-  async #choose(turn: Turn, { group, request, row }: LastRow): Promise<void> {
+  async #choose(turn: Turn, { group, request, known }: LastRow): Promise<void> {
     const isFirst = request.index === 0 && request.outputCount === 0;
-    const chosen = choose(row, request);
+    const chosen = choose(known, request);
     this.#commit(turn);
     const others = isFirst ? group.branchOut() : [];
     for (const other of others) this.#scheduler.fork(request, other);
@@ -348,13 +353,13 @@ export class Engine {
     for (const other of others) {
       if (this.#breather.isDue) await this.#breather.pause();
       if (this.#groupOf(other) !== group) return;
-      this.#emit(group, other, choose(row, other));
+      this.#emit(group, other, choose(known, other));
     }
   }
 
   /** What may follow a beam; a token further, if the rows of all beams are in. */
-  #search(turn: Turn, { group, request, row }: LastRow): void {
-    const isComplete = group.search!.offer(request, row);
+  #search(turn: Turn, { group, request, known }: LastRow): void {
+    const isComplete = group.search!.offer(request, known);
     this.#commit(turn);
     const events = isComplete ? group.search!.advance(this.#scheduler, group.members) : undefined;
     if (events === undefined) return;
@@ -531,10 +536,10 @@ export class Engine {
 interface LastRow {
   readonly group: RequestGroup;
   readonly request: Request;
-  readonly row: SummarizedRow;
+  readonly known: SummarizedRow;
 }
 
 /** Draws from what is known of a row, or from the row. */
-function choose({ row, summary }: SummarizedRow, { sampling }: Request): Sample {
-  return (summary && sampleSummary(summary, sampling)) ?? sample(row, sampling);
+function choose(known: SummarizedRow, { sampling }: Request): Sample {
+  return (known.summary && sampleSummary(known.summary, sampling)) ?? sample(known.row, sampling);
 }

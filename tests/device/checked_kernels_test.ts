@@ -69,12 +69,13 @@ function callsOnFormat(format: WeightFormat): [KernelFamily, SetProblem][] {
 
 function callsOnKv(dtype: KvDtype): [KernelFamily, SetProblem][] {
   const cache = { keys: 0, values: 0, dtype, kvHeads: 1, headDim: 16 };
-  const attention = (heads: number) => (area: CheckArea) =>
-    problems.attentionProblem(area, { cache, heads } as AttentionArgs);
+  const attention = (heads: number, rowBlocks?: { rowCount: number }) => (area: CheckArea) =>
+    problems.attentionProblem(area, { cache, heads, rowBlocks } as AttentionArgs);
   return [
     [`writeKv.${dtype}`, (area) => problems.writeKvProblem(area, { cache } as WriteKvArgs)],
     [`attention.${dtype}`, attention(1)],
     [`attention.${dtype}`, attention(3)],
+    [`attention.${dtype}`, attention(2, { rowCount: 1 })],
   ];
 }
 

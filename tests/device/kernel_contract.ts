@@ -107,6 +107,7 @@ export function kernelContract(
   test("attention is close to the exact value for every group and head size", attentionShapes);
   test("attention sees exactly its window", attentionWindows);
   test("attention gives a row the same bits in any blocks, split and company", attentionInvariance);
+  test("attention takes rows that see the same keys together, to the same bits", attentionBlocks);
   test("attention is right when scores are far apart", attentionExtremes);
   test(
     "summarizeRows finds the largest values, NaN and sums of its chunks, bit for bit",
@@ -1040,6 +1041,44 @@ function attentionInvariance({ kernels, arena, random }: TestBed): void {
         });
       }
       expectSameMatrix(alone, whole, `${what}, row by row`);
+    }
+  }
+}
+
+function attentionBlocks({ kernels, arena, random }: TestBed): void {
+  for (const dtype of KV_DTYPES) {
+    for (const [group, headDim, kvHeads] of [[1, 32, 3], [1, 64, 2], [3, 16, 2], [2, 8, 1]]) {
+      arena.reset();
+      const shape = { dtype, headDim: headDim!, group: group!, window: 0, kvHeads: kvHeads! };
+      const scene = new AttentionScene(arena, random, shape);
+      const rows = random.integer(1, scene.rows.length + 1);
+      const width = shape.kvHeads * shape.group * shape.headDim;
+      // Runs of rows of one sequence, which see all of its keys.
+      const sequences: number[] = [];
+      while (sequences.length < rows) {
+        const sequence = random.integer(0, CONTEXTS.length);
+        sequences.push(...Array(random.integer(1, 8)).fill(sequence));
+      }
+      const args = {
+        ...scene.place(),
+        positions: arena.integers(sequences.map((sequence) => CONTEXTS[sequence]! - 1)),
+        sequences: arena.integers(sequences),
+      };
+      const single = arena.matrix(rows, width);
+      const output = (to: FloatMatrix) => ({ out: to.address, outStride: to.stride });
+      const whole = { unitStart: 0, unitEnd: rows * shape.kvHeads, unitStep: 1 };
+      kernels.attention({ ...args, ...output(single), ...whole });
+      const together = arena.matrix(rows, width);
+      const what = `${JSON.stringify(shape)}, rows ${sequences.slice(0, rows)}`;
+      const unitEnd = Math.ceil(rows / 4) * shape.kvHeads;
+      const run = () => {
+        for (let unitStart = 0; unitStart < 3; unitStart++) {
+          const units = { unitStart, unitEnd, unitStep: 3, rowBlocks: { rowCount: rows } };
+          kernels.attention({ ...args, ...output(together), ...units });
+        }
+      };
+      arena.expectOnly(run, [together.part(0, rows, 0, width)], what);
+      expectSameMatrix(together, single, what);
     }
   }
 }

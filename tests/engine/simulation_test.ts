@@ -37,6 +37,9 @@ interface World {
   readonly aborts: boolean;
   /** The device fails at every so many-th step. */
   readonly failEvery?: number;
+  /** Of the requests: how many are for several sequences, and how many are searches. */
+  readonly severalShare?: number;
+  readonly beamShare?: number;
 }
 
 Deno.test("Simulation: in every world each request gets the tokens it gets alone", async () => {
@@ -114,6 +117,39 @@ Deno.test("Simulation: a thousand requests with aborts and failures end, leak no
   assertEquals(second.trace, first.trace, `seed ${SEED}: the same seed gave another trace`);
 });
 
+Deno.test("Simulation: sequences and searches that have to share a few blocks get what they get alone", async () => {
+  const start = Math.floor(Math.random() * 2 ** 31);
+  let preemptionCount = 0;
+  let copyCount = 0;
+  for (let round = 0; round < 40; round++) {
+    const seed = start + round;
+    const random = seededRandom(seed);
+    const int = (min: number, max: number) => min + Math.floor(random() * (max - min + 1));
+    const world: World = {
+      blockCount: int(3, 14),
+      maxBatchSize: int(1, 9),
+      maxTokensPerStep: [1, 4, 16, 64][int(0, 3)]!,
+      maxOutputRows: int(1, 9),
+      prefillChunkSize: int(1, 40),
+      enablePrefixCaching: random() < 0.5,
+      requestCount: 24,
+      aborts: random() < 0.5,
+      severalShare: 0.4,
+      beamShare: 0.5,
+    };
+    const { lives, stats, trace } = await simulate(world, seed);
+    for (const life of lives) {
+      const where = `seed ${seed}, ${life.request.id}`;
+      if (life.abortStep === undefined) assertAsAlone(life, world, where);
+      else assertBeginsAsAlone(life, world, where);
+    }
+    preemptionCount += stats.preemptionCount;
+    copyCount += trace.split("=>").length - 1;
+  }
+  assert(preemptionCount > 400, `seed ${start}: only ${preemptionCount} preemptions`);
+  assert(copyCount > 400, `seed ${start}: only ${copyCount} blocks were copied`);
+});
+
 /** Steps an engine by hand until everybody is gone. */
 async function simulate(world: World, seed: number) {
   const random = seededRandom(seed);
@@ -177,12 +213,16 @@ function makeLives(world: World, random: () => number): Life[] {
   return Array.from({ length: world.requestCount }, (_, index): Life => {
     if (random() < 0.5) arrivalStep += int(0, 8);
     const prefix = random() < 0.6 ? prefixes[int(0, 3)]!.slice(0, int(1, 48)) : [];
-    const prompt = [...prefix, ...tokens(int(1, 30))].slice(0, world.maxPromptLength ?? capacity);
+    const prompt = [...prefix, ...tokens(int(1, 30))].slice(
+      0,
+      world.maxPromptLength ?? capacity - 1,
+    );
     const greedy = random() < 0.3;
     const room = capacity - prompt.length;
     const kind = random();
-    const several = kind < 0.12 ? severalSequences(int, greedy) : {};
-    const beam = kind > 0.9 ? beamSearch(int, random) : {};
+    const { severalShare = 0.12, beamShare = 0.1 } = world;
+    const several = kind < severalShare ? severalSequences(int, greedy) : {};
+    const beam = kind > 1 - beamShare ? beamSearch(int, random) : {};
     const isShort = "bestOf" in several || "bestOf" in beam; // or a few of them would be all there is
     const options = {
       temperature: greedy || "bestOf" in beam ? 0 : 0.5 + random(),
@@ -227,18 +267,18 @@ function beamSearch(int: (min: number, max: number) => number, random: () => num
   return { n: int(1, width), bestOf: width, beam: { width, lengthPenalty, earlyStopping } };
 }
 
-function assertAsAlone(life: Life, world: World): void {
-  if (life.error !== undefined) throw new Error(describe(life), { cause: life.error });
-  assertEquals(bySequence(life.events), alone(life.request, world), describe(life));
+function assertAsAlone(life: Life, world: World, where: string = describe(life)): void {
+  if (life.error !== undefined) throw new Error(where, { cause: life.error });
+  assertEquals(bySequence(life.events), alone(life.request, world), where);
 }
 
 /** What came before an abort or a failure is right as far as it goes. */
-function assertBeginsAsAlone(life: Life, world: World): void {
+function assertBeginsAsAlone(life: Life, world: World, where: string = describe(life)): void {
   const actual = bySequence(life.events);
   const expected = alone(life.request, world)
     .map((events, index) => events.slice(0, actual[index]?.length ?? 0))
     .slice(0, actual.length);
-  assertEquals(actual, expected, describe(life));
+  assertEquals(actual, expected, where);
 }
 
 function describe(life: Life): string {

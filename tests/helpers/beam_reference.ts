@@ -16,6 +16,8 @@ export interface ReferenceSearch {
   readonly rowAfter: (generated: readonly number[]) => Float32Array;
   /** Gone through to the greatest length in any case. Default false. */
   readonly neverStops?: boolean;
+  /** At the greatest length all live sequences are finished as well. Default false. */
+  readonly finishesLive?: boolean;
 }
 
 export interface ReferenceHypothesis {
@@ -58,15 +60,17 @@ export function referenceBeamSearch(search: ReferenceSearch): ReferenceHypothesi
     ).filter(({ sum }) => sum > -Infinity).sort((a, b) =>
       b.sum - a.sum || a.parent - b.parent || a.ids.at(-1)! - b.ids.at(-1)!
     );
-    const hypotheses = ranking.slice(0, width).filter((it) => it.isEnd || length === maxTokens)
-      .map(({ ids, sum, isEnd }) => ({ ids, sum, score: score(sum, length), isEnded: isEnd }));
+    live = ranking.filter((it) => !it.isEnd).slice(0, width);
+    const isLast = length === maxTokens;
+    const hypotheses = ranking.filter((it, rank) =>
+      (rank < width && (it.isEnd || isLast)) || (isLast && search.finishesLive && live.includes(it))
+    ).map(({ ids, sum, isEnd }) => ({ ids, sum, score: score(sum, length), isEnded: isEnd }));
     finished = [...finished, ...hypotheses];
     while (finished.length > width) {
       // The worst goes; of equals the one that came last.
       const worst = Math.min(...finished.map((it) => it.score));
       finished.splice(finished.findLastIndex((it) => it.score === worst), 1);
     }
-    live = ranking.filter((it) => !it.isEnd).slice(0, width);
     if (finished.length < width || live.length === 0 || search.neverStops) continue;
     const worst = Math.min(...finished.map((it) => it.score));
     const best = live[0]!.sum;

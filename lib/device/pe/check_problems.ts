@@ -5,6 +5,7 @@
 
 import { CHUNK_COLUMNS, SUMMARY_NEED } from "../../base/row_summary.ts";
 import {
+  ATTENTION_ROWS,
   type AttentionArgs,
   type EmbedArgs,
   type KernelTable,
@@ -241,18 +242,25 @@ export function writeKvProblem(area: CheckArea, args: WriteKvArgs): Problem {
   };
 }
 
-/** One row that sees 37 keys in three blocks out of order. */
+/**
+ * Rows that see 37 keys in three blocks out of order: one, or so many that each size of a pass
+ * over rows occurs.
+ */
 export function attentionProblem(area: CheckArea, args: AttentionArgs): Problem {
   const { dtype, headDim, kvHeads } = args.cache;
+  const isOfBlocks = args.rowBlocks !== undefined;
+  const sequenceOfRow = isOfBlocks ? [0, 0, 0, 0, 1, 1, 1, 0, 1, 1] : [0];
+  const rowCount = sequenceOfRow.length;
+  const blockCount = isOfBlocks ? Math.ceil(rowCount / ATTENTION_ROWS) : rowCount;
   const heads = KV_HEADS * args.heads / kvHeads;
   const { cache, words } = emptyPool(area, dtype, headDim);
   area.fillKv(cache, words);
   const stride = heads * headDim;
-  const q = area.floats(stride);
-  const out = area.output(stride);
-  const positions = area.integers([36]);
-  const sequences = area.integers([0]);
-  const blockTables = area.integers([2, 0, 1]);
+  const q = area.floats(rowCount * stride);
+  const out = area.output(rowCount * stride);
+  const positions = area.integers(sequenceOfRow.map(() => 36));
+  const sequences = area.integers(sequenceOfRow);
+  const blockTables = area.integers([2, 0, 1, 1, 2, 0]);
   return {
     run: (kernels) =>
       kernels.attention({
@@ -269,10 +277,11 @@ export function attentionProblem(area: CheckArea, args: AttentionArgs): Problem 
         blockTables,
         blockTableStride: KV_BLOCKS,
         unitStart: 0,
-        unitEnd: KV_HEADS,
+        unitEnd: blockCount * KV_HEADS,
         unitStep: 1,
+        rowBlocks: isOfBlocks ? { rowCount } : undefined,
       }),
-    outputs: [{ address: out, count: stride }],
+    outputs: [{ address: out, count: rowCount * stride }],
     // Exponentials are approximated in more than one way.
     accuracy: { absolute: 4e-6, relative: 4e-6 },
   };

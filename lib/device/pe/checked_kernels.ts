@@ -208,7 +208,9 @@ export class CheckedKernels implements KernelTable {
 
   attention(args: AttentionArgs): void {
     const { dtype, headDim, kvHeads } = args.cache;
-    const shape = headDim * 1024 + args.heads / kvHeads;
+    // Rows that see the same keys have a kernel of their own.
+    const isOfBlocks = args.rowBlocks !== undefined;
+    const shape = (headDim * 1024 + args.heads / kvHeads) * 2 + (isOfBlocks ? 1 : 0);
     this.#table(this.#ofKvDtype(dtype).attention, shape, attentionProblem, args).attention(args);
   }
 

@@ -6,6 +6,7 @@ import type { Command, Operand, Wire } from "../compiler/wire.ts";
 import {
   type AddArgs,
   type AddBiasArgs,
+  ATTENTION_ROWS,
   type EmbedArgs,
   type GeluArgs,
   type KernelTable,
@@ -315,9 +316,18 @@ export class Executor {
       unitEnd: 0,
       unitStep: this.#pe.count,
     };
+    if (command.sees === "past") {
+      return (rowCount) => {
+        args.unitEnd = rowCount * kvHeads;
+        this.#kernels.attention(args);
+      };
+    }
+    const rowBlocks = { rowCount: 0 };
+    const argsOfBlocks = { ...args, rowBlocks };
     return (rowCount) => {
-      args.unitEnd = rowCount * kvHeads;
-      this.#kernels.attention(args);
+      rowBlocks.rowCount = rowCount;
+      argsOfBlocks.unitEnd = Math.ceil(rowCount / ATTENTION_ROWS) * kvHeads;
+      this.#kernels.attention(argsOfBlocks);
     };
   }
 

@@ -4,6 +4,7 @@ import { invariant } from "../../base/invariant.ts";
 import { isQuantized, panelBytes } from "../block_formats.ts";
 import { SUMMARY_NEED } from "../../base/row_summary.ts";
 import {
+  ATTENTION_ROWS,
   type KernelTable,
   type PanelWeight,
   type RowRange,
@@ -137,7 +138,10 @@ export function createReferenceKernels(
 
     attention(args) {
       const { kvHeads, headDim } = args.cache;
-      const rows = { rowStart: 0, rowEnd: Math.ceil(args.unitEnd / kvHeads) };
+      const { rowBlocks } = args;
+      const rowCount = rowBlocks?.rowCount ?? Math.ceil(args.unitEnd / kvHeads);
+      const rowsPerUnit = rowBlocks === undefined ? 1 : ATTENTION_ROWS;
+      const rows = { rowStart: 0, rowEnd: rowCount };
       const width = args.heads * headDim;
       const tables = args.blockTables;
       attention(
@@ -150,7 +154,7 @@ export function createReferenceKernels(
           blockTables: intVector(memory.buffer, tables, countToEnd(memory.buffer, tables, F32)),
           blockTableStride: args.blockTableStride,
         },
-        args,
+        { ...args, rowCount, rowsPerUnit },
         args,
       );
     },

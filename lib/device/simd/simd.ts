@@ -20,7 +20,6 @@ import type {
   WriteKvArgs,
 } from "../kernel_table.ts";
 import { type AttentionKernel, compileAttention } from "./attention.ts";
-import { attentionScratchBytes } from "./attention_pass.ts";
 import { compileElementwise, type ElementwiseKernels } from "./elementwise.ts";
 import {
   compileEmbed,
@@ -36,6 +35,11 @@ import { compileLayerNorm, type LayerNorm } from "./layer_norm.ts";
 import { Matmul, type MatmulOptions, matmulScratchBytes } from "./matmul.ts";
 import { compileRmsNorm, type RmsNorm } from "./norms.ts";
 import { compileRope, type Rope } from "./rope.ts";
+import {
+  compileRowAttention,
+  type RowAttentionKernel,
+  rowAttentionScratchBytes,
+} from "./row_attention.ts";
 import { compileSummarizeRows, type SummarizeRows } from "./summarize_rows.ts";
 import { invariant } from "../../base/invariant.ts";
 import { CHUNK_COLUMNS } from "../../base/row_summary.ts";
@@ -51,7 +55,7 @@ export function simdScratchBytes(limits: KernelLimits): number {
   return Math.max(
     matmulScratchBytes(limits),
     embedScratchBytes(limits.kMax),
-    attentionScratchBytes(limits.headDimMax),
+    rowAttentionScratchBytes(limits.headDimMax),
   );
 }
 
@@ -84,6 +88,7 @@ class SimdKernels implements KernelTable {
   readonly #rope: KernelCache<[number], Rope>;
   readonly #writeKv: KernelCache<[KvDtype, number], WriteKv>;
   readonly #attention: KernelCache<[KvDtype, number, number], AttentionKernel>;
+  readonly #rowAttention: KernelCache<[KvDtype, number, number], RowAttentionKernel>;
 
   constructor(memory: WebAssembly.Memory, scratch: SimdScratch, options: MatmulOptions) {
     this.#scratch = scratch;
@@ -104,8 +109,12 @@ class SimdKernels implements KernelTable {
       return compileEmbed(memory, format, k);
     });
     this.#attention = new KernelCache(this.#compiled, (dtype, headDim, group) => {
-      this.#requireScratch(attentionScratchBytes(headDim), `heads of ${headDim} floats`);
+      this.#requireScratch(rowAttentionScratchBytes(headDim), `heads of ${headDim} floats`);
       return compileAttention(memory, { dtype, headDim, group });
+    });
+    this.#rowAttention = new KernelCache(this.#compiled, (dtype, headDim, group) => {
+      this.#requireScratch(rowAttentionScratchBytes(headDim), `heads of ${headDim} floats`);
+      return compileRowAttention(memory, { dtype, headDim, group });
     });
   }
 
@@ -245,7 +254,9 @@ class SimdKernels implements KernelTable {
   attention(args: AttentionArgs): void {
     if (args.unitStart >= args.unitEnd) return;
     const { dtype, kvHeads, headDim, keys, values } = args.cache;
-    this.#attention.get(dtype, headDim, args.heads / kvHeads)(
+    const { rowBlocks } = args;
+    const kernels = rowBlocks === undefined ? this.#attention : this.#rowAttention;
+    kernels.get(dtype, headDim, args.heads / kvHeads)(
       args.q,
       4 * args.qStride,
       args.out,
@@ -257,7 +268,7 @@ class SimdKernels implements KernelTable {
       args.sequences,
       args.blockTables,
       4 * args.blockTableStride,
-      args.window,
+      rowBlocks === undefined ? args.window : rowBlocks.rowCount,
       args.unitStart,
       args.unitEnd,
       args.unitStep,
