@@ -65,3 +65,20 @@ minilmTest(
     assertEquals(await ask(0, false), alone, "inline");
   },
 );
+
+minilmTest("MiniLM in eight bits stays close to its reference", async (path) => {
+  for (const options of [{ dtype: "q8" }, { dtype: "q8", activationDtype: "int8" }] as const) {
+    await withModel(path, options, async ({ engine }) => {
+      for (const [i, { text, ids, mean8 }] of golden.sentences.entries()) {
+        const { rows: [mean] } = await engine.submitPooling({
+          id: `${i}`,
+          promptTokenIds: ids,
+          rows: "mean",
+        });
+        const [got, right] = [Float64Array.from(mean!.slice(0, 8)), Float64Array.from(mean8)];
+        const cosine = dot(got, right) / Math.sqrt(dot(got, got) * dot(right, right));
+        assert(cosine > 0.99, `"${text}" with ${JSON.stringify(options)}: ${cosine}`);
+      }
+    });
+  }
+});
