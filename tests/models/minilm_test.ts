@@ -67,7 +67,12 @@ minilmTest(
 );
 
 minilmTest("MiniLM in eight bits stays close to its reference", async (path) => {
-  for (const options of [{ dtype: "q8" }, { dtype: "q8", activationDtype: "int8" }] as const) {
+  // Of eight numbers only, so the bounds are looser than for whole vectors.
+  const bounds = [[{ dtype: "q8" }, 0.999], [
+    { dtype: "q8", activationDtype: "int8" },
+    0.97,
+  ]] as const;
+  for (const [options, bound] of bounds) {
     await withModel(path, options, async ({ engine }) => {
       for (const [i, { text, ids, mean8 }] of golden.sentences.entries()) {
         const { rows: [mean] } = await engine.submitPooling({
@@ -77,7 +82,7 @@ minilmTest("MiniLM in eight bits stays close to its reference", async (path) => 
         });
         const [got, right] = [Float64Array.from(mean!.slice(0, 8)), Float64Array.from(mean8)];
         const cosine = dot(got, right) / Math.sqrt(dot(got, got) * dot(right, right));
-        assert(cosine > 0.99, `"${text}" with ${JSON.stringify(options)}: ${cosine}`);
+        assert(cosine > bound, `"${text}" with ${JSON.stringify(options)}: ${cosine}`);
       }
     });
   }
