@@ -1,7 +1,7 @@
 /** The tiny golden encoder through loading, device and engine: hidden states of the reference. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { CheckpointError } from "../../lib/base/errors.ts";
+import { CheckpointError, ContextLengthError } from "../../lib/base/errors.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
 import { expectedTensors } from "../../lib/models/expected_tensors.ts";
@@ -137,6 +137,33 @@ Deno.test("An encoder's settings that cannot be run are refused by name", () => 
     const error = catchError(() => readModelConfig("config.json", json));
     assert(error instanceof CheckpointError && error.message.includes(text), error?.message);
   }
+});
+
+Deno.test("A step of an encoder takes its longest prompt, and a longer one is refused by its length", async () => {
+  const ids = Array.from({ length: 40 }, (_, i) => i);
+  const last = async (dir: string, options: LLMOptions, length: number) =>
+    await withModel(dir, options, async ({ engine, model }) => {
+      const promptTokenIds = ids.slice(0, length);
+      const { rows } = await engine.submitPooling({ id: "a", promptTokenIds, rows: "last" });
+      return { row: rows[0], limit: model.maxPromptLength };
+    });
+  await inFolder({}, async (dir) => {
+    const { row, limit } = await last(dir, {}, 40);
+    assertEquals(limit, 40);
+    assertEquals((await last(dir, { maxTokensPerStep: 8, maxBatchSize: 3 }, 40)).row, row);
+    const short: readonly LLMOptions[] = [
+      { maxModelLength: 24 },
+      { tokenwiseBuckets: [8, 24], maxBatchSize: 2 },
+    ];
+    for (const options of short) {
+      assertEquals((await last(dir, options, 24)).limit, 24);
+      await assertRejects(
+        () => last(dir, options, 25),
+        ContextLengthError,
+        "Cannot run a prompt of 25 tokens as the model takes at most 24",
+      );
+    }
+  });
 });
 
 Deno.test("A classifying encoder brings its head to the host as float32", async () => {

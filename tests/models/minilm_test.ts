@@ -65,3 +65,25 @@ minilmTest(
     assertEquals(await ask(0, false), alone, "inline");
   },
 );
+
+minilmTest("MiniLM in eight bits stays close to its reference", async (path) => {
+  // Of eight numbers only, so the bounds are looser than for whole vectors.
+  const bounds = [[{ dtype: "q8" }, 0.999], [
+    { dtype: "q8", activationDtype: "int8" },
+    0.97,
+  ]] as const;
+  for (const [options, bound] of bounds) {
+    await withModel(path, options, async ({ engine }) => {
+      for (const [i, { text, ids, mean8 }] of golden.sentences.entries()) {
+        const { rows: [mean] } = await engine.submitPooling({
+          id: `${i}`,
+          promptTokenIds: ids,
+          rows: "mean",
+        });
+        const [got, right] = [Float64Array.from(mean!.slice(0, 8)), Float64Array.from(mean8)];
+        const cosine = dot(got, right) / Math.sqrt(dot(got, got) * dot(right, right));
+        assert(cosine > bound, `"${text}" with ${JSON.stringify(options)}: ${cosine}`);
+      }
+    });
+  }
+});
