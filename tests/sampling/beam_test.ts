@@ -258,6 +258,14 @@ Deno.test("Beam search is over when no sequence can go on, with fewer hypotheses
   ]);
 });
 
+Deno.test("Beam search gives certainty a score of 0, even where the power of the length is none", () => {
+  const rowAfter = scripted(10, { "": { 1: 1 }, "1": { [END]: 1 } });
+  for (const lengthPenalty of [-2000, 2000]) {
+    const [found] = find({ ...plain, lengthPenalty, maxTokens: 2, rowAfter });
+    assertEquals(found, { ids: [1, END], score: 0, isEnded: true });
+  }
+});
+
 Deno.test("Beam search divides by the generated length, end token included", () => {
   const rowAfter = scripted(10, { "": { [END]: 0.5, 1: 0.5 }, "1": { [END]: 1 } });
   for (const lengthPenalty of [-1, 0, 0.5, 1, 2]) {
