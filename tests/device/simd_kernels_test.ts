@@ -386,6 +386,12 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
           }),
       },
       {
+        name: "gelu",
+        sizes: { x: rows },
+        outputs: ["x"],
+        run: (kernels, at) => kernels.gelu({ x: at.x!, xStride: width, ...columns }),
+      },
+      {
         name: "takeRows",
         sizes: { x: rows, indices: 8, out: rows },
         integers: { indices: [1, 0] },
@@ -403,6 +409,24 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
           }),
       },
     ];
+    if (width % 8 === 0) {
+      cases.push({
+        name: "layerNorm",
+        sizes: { x: rows, weight: 4 * width, bias: 4 * width },
+        outputs: ["x"],
+        run: (kernels, { x, weight, bias }) =>
+          kernels.layerNorm({
+            x: x!,
+            xStride: width,
+            weight: weight!,
+            bias: bias!,
+            epsilon: 1e-5,
+            width,
+            rowStart: 0,
+            rowEnd: 2,
+          }),
+      });
+    }
     if (width % 2 === 0) {
       cases.push({
         name: "rope",
