@@ -11,7 +11,7 @@ import { invariant } from "../base/invariant.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { BlockPool } from "./block_pool.ts";
 import { PrefixCache, type PrefixNode } from "./prefix_cache.ts";
-import type { Request } from "./request.ts";
+import type { Scheduled } from "./scheduled.ts";
 
 /** A block whose keys and values are to be those of another one. */
 export interface BlockCopy {
@@ -30,7 +30,7 @@ export class KvCache {
   readonly #pool: BlockPool;
   readonly #prefixes: PrefixCache;
   readonly enablePrefixCaching: boolean;
-  readonly #tables = new Map<Request, BlockTable>();
+  readonly #tables = new Map<Scheduled, BlockTable>();
   #copies: BlockCopy[] = [];
 
   constructor(blockCount: number, { enablePrefixCaching }: { enablePrefixCaching: boolean }) {
@@ -54,7 +54,7 @@ export class KvCache {
   }
 
   /** The blocks of a running request, in the order of their positions. */
-  blockIds(request: Request): readonly number[] {
+  blockIds(request: Scheduled): readonly number[] {
     return this.#table(request).blockIds;
   }
 
@@ -63,7 +63,7 @@ export class KvCache {
    * others it has now. Takes nothing and returns undefined where that would leave fewer than
    * `spareCount` blocks; else returns the number of tokens that need no computing.
    */
-  reuse(request: Request, spareCount: number): number | undefined {
+  reuse(request: Scheduled, spareCount: number): number | undefined {
     invariant(!this.#tables.has(request), "A request is given blocks twice");
     const path = this.enablePrefixCaching
       ? this.#prefixes.match(
@@ -85,7 +85,7 @@ export class KvCache {
    * Makes room for the first `tokenCount` tokens, those after the computed ones in blocks of its
    * own; false, and nothing taken, if blocks run out.
    */
-  grow(request: Request, tokenCount: number): boolean {
+  grow(request: Scheduled, tokenCount: number): boolean {
     const { blockIds } = this.#table(request);
     const newCount = blockCountOf(tokenCount) - blockIds.length;
     const written = Math.floor(request.computedCount / KV_BLOCK_SIZE);
@@ -103,7 +103,7 @@ export class KvCache {
   }
 
   /** Lets a new sequence begin with the blocks of another one, all of them shared. */
-  fork(parent: Request, child: Request): void {
+  fork(parent: Scheduled, child: Scheduled): void {
     invariant(!this.#tables.has(child), "A request is given blocks twice");
     const { blockIds, nodes } = this.#table(parent);
     this.#prefixes.acquire(nodes);
@@ -125,7 +125,7 @@ export class KvCache {
    * Lets others reuse the request's computed full blocks. Where another request has computed the
    * same tokens meanwhile, the table goes on with that one's block: the contents are the same bits.
    */
-  commit(request: Request): void {
+  commit(request: Scheduled): void {
     if (!this.enablePrefixCaching) return;
     const { blockIds, nodes } = this.#table(request);
     const fullCount = Math.floor(request.computedCount / KV_BLOCK_SIZE);
@@ -147,7 +147,7 @@ export class KvCache {
    * Takes all blocks of a request back. Its cached blocks can be found again, unless `forget` says
    * that their contents are not to be trusted.
    */
-  free(request: Request, options: { forget?: boolean } = {}): void {
+  free(request: Scheduled, options: { forget?: boolean } = {}): void {
     const { blockIds, nodes } = this.#table(request);
     for (const blockId of blockIds.slice(nodes.length).reverse()) this.#pool.release(blockId);
     this.#prefixes.release(nodes, options);
@@ -164,7 +164,7 @@ export class KvCache {
     return this.#pool.allocate();
   }
 
-  #table(request: Request): BlockTable {
+  #table(request: Scheduled): BlockTable {
     const table = this.#tables.get(request);
     invariant(table !== undefined, "A request without blocks is asked for them");
     return table;

@@ -185,12 +185,15 @@ export class Request {
   }
 }
 
+/** What decides the order. */
+type InOrder = Pick<Request, "priority" | "arrival" | "index">;
+
 /** Who goes first: the lower priority number, then the earlier arrival, then the lower index. */
-export function compareRequests(a: Request, b: Request): number {
+export function compareRequests(a: InOrder, b: InOrder): number {
   return a.priority - b.priority || a.arrival - b.arrival || a.index - b.index;
 }
 
 /** Whether two sequences belong to one request. */
-export function areSiblings(a: Request, b: Request): boolean {
+export function areSiblings(a: InOrder, b: InOrder): boolean {
   return a.arrival === b.arrival;
 }

@@ -26,6 +26,7 @@ import { invariant } from "../base/invariant.ts";
 import type { BucketKind, StepShape } from "../device/bucket.ts";
 import { type BlockCopy, blockCountOf, type KvCache } from "./kv_cache.ts";
 import { areSiblings, compareRequests, type Request } from "./request.ts";
+import { logitRowCount, rowsOf, type Scheduled } from "./scheduled.ts";
 
 /** What the device can take. The fields are the runner's. */
 export interface StepLimits {
@@ -36,18 +37,22 @@ export interface StepLimits {
   readonly maxPromptLength: number;
   /** Most tokens of one sequence in one step. */
   readonly prefillChunkSize: number;
+  /** Whether a prompt must run in one step, whatever the chunk size. It has room in an empty one. */
+  readonly wholePrompts: boolean;
   /** Whether some bucket holds a step. Every turn fits by itself, one token at a time at least. */
   readonly fits: (step: StepShape) => boolean;
 }
 
 /** One request's part of a step: its tokens from position `start` on. */
 export interface Turn {
-  readonly request: Request;
+  readonly request: Scheduled;
   readonly start: number;
   readonly count: number;
-  /** The position of the first token whose row of logits comes back; all after it follow. */
+  /** The position of the first token whose row comes back, of logits or of hidden states. */
   readonly rowPosition: number;
-  /** The index of that row among all rows of the step. */
+  /** The position after the last such token. */
+  readonly rowEnd: number;
+  /** The index of the first row among all rows of its kind in the step. */
   readonly rowIndex: number;
   /** The blocks of positions 0 … start + count − 1. */
   readonly blockIds: readonly number[];
@@ -69,8 +74,8 @@ export class Scheduler {
   readonly #kv: KvCache;
   readonly #limits: StepLimits;
   /** In order of priority and arrival. */
-  readonly #waiting: Request[] = [];
-  readonly #running: Request[] = [];
+  readonly #waiting: Scheduled[] = [];
+  readonly #running: Scheduled[] = [];
   #stepIndex = 0;
   /** Decoding left the last step no room for anything else. */
   #prefillStarved = false;
@@ -113,7 +118,7 @@ export class Scheduler {
   }
 
   /** Lets a request wait for its turn. */
-  enqueue(request: Request): void {
+  enqueue(request: Scheduled): void {
     request.state = "waiting";
     const index = this.#waiting.findLastIndex((other) => compareRequests(other, request) < 0);
     this.#waiting.splice(index + 1, 0, request);
@@ -137,7 +142,7 @@ export class Scheduler {
   }
 
   /** Takes a request out for good. `forget`: the contents of its blocks are not to be trusted. */
-  remove(request: Request, options: { forget?: boolean } = {}): void {
+  remove(request: Scheduled, options: { forget?: boolean } = {}): void {
     if (request.state === "running") {
       this.#kv.free(request, options);
       takeFrom(this.#running, request);
@@ -192,7 +197,7 @@ export class Scheduler {
     { mayAdmit }: { readonly mayAdmit: boolean },
   ): void {
     const tokenCountEnd = draft.tokenCount + tokenCountMax;
-    const add = (request: Request) => {
+    const add = (request: Scheduled) => {
       const count = draft.countFor(request, tokenCountEnd - draft.tokenCount);
       if (count > 0) draft.add(request, count);
       return count > 0;
@@ -208,7 +213,7 @@ export class Scheduler {
   }
 
   /** Gives a waiting request its blocks. Those behind it never overtake it. */
-  #admit(request: Request): boolean {
+  #admit(request: Scheduled): boolean {
     let reusedCount = this.#reuse(request);
     while (reusedCount === undefined) {
       const victim = this.#lastIdleFor(request);
@@ -230,7 +235,7 @@ export class Scheduler {
   }
 
   /** Tokens that need no computing, if there is room for the request. */
-  #reuse(request: Request): number | undefined {
+  #reuse(request: Scheduled): number | undefined {
     const runningCount = this.#running.length;
     if (runningCount >= this.#limits.maxBatchSize) return undefined;
     // One more block for each of the others, or they would soon take these back.
@@ -238,7 +243,7 @@ export class Scheduler {
   }
 
   /** A beam that has had its turn and gives way to the request. */
-  #lastIdleFor(request: Request): Request | undefined {
+  #lastIdleFor(request: Scheduled): Scheduled | undefined {
     return lastOf(
       this.#running.filter((it) =>
         it.pendingCount === 0 && (areSiblings(it, request) || compareRequests(it, request) > 0)
@@ -247,7 +252,7 @@ export class Scheduler {
   }
 
   /** A block for the next token, at the cost of whoever comes last; false if that is the request. */
-  #growOrPreempt(request: Request, draft: Draft): boolean {
+  #growOrPreempt(request: Scheduled, draft: Draft): boolean {
     while (!this.#kv.grow(request, request.computedCount + 1)) {
       const victim = this.#lastIdleFor(request) ?? lastOf(this.#running)!;
       this.#preempt(victim);
@@ -257,7 +262,7 @@ export class Scheduler {
     return true;
   }
 
-  #preempt(request: Request): void {
+  #preempt(request: Scheduled): void {
     const hasHadTurn = request.pendingCount === 0;
     this.#kv.free(request);
     takeFrom(this.#running, request);
@@ -268,14 +273,17 @@ export class Scheduler {
   }
 
   #finish(draft: Draft): Plan {
-    let rowIndex = 0;
+    let logitIndex = 0;
+    let hiddenIndex = 0;
     const turns = draft.turns.map(({ request, start, count }): Turn => {
       request.lastStep = this.#stepIndex;
-      const rowPosition = Math.max(start, request.firstRowPosition);
+      const { from: rowPosition, to: rowEnd } = rowsOf(request, count);
       const blockIds = this.#kv.blockIds(request).slice(0, blockCountOf(start + count));
-      const turn = { request, start, count, rowPosition, rowIndex, blockIds };
-      rowIndex += rowCountOf(request, count);
-      return turn;
+      const logitCount = logitRowCount(request, count);
+      const rowIndex = logitCount > 0 ? logitIndex : hiddenIndex;
+      logitIndex += logitCount;
+      hiddenIndex += rowEnd - rowPosition - logitCount;
+      return { request, start, count, rowPosition, rowEnd, rowIndex, blockIds };
     });
     this.#stepIndex++;
     return { kind: draft.shape.kind, turns, copies: this.#kv.takeCopies() };
@@ -283,32 +291,26 @@ export class Scheduler {
 }
 
 /** Whoever comes last in order of priority and arrival. */
-function lastOf(requests: readonly Request[]): Request | undefined {
-  return requests.reduce<Request | undefined>(
+function lastOf(requests: readonly Scheduled[]): Scheduled | undefined {
+  return requests.reduce<Scheduled | undefined>(
     (last, it) => last === undefined || compareRequests(it, last) > 0 ? it : last,
     undefined,
   );
 }
 
-function takeFrom(queue: Request[], request: Request): void {
+function takeFrom(queue: Scheduled[], request: Scheduled): void {
   const index = queue.indexOf(request);
   invariant(index >= 0, "A request is taken from a queue that it is not in");
   queue.splice(index, 1);
 }
 
 /** Whether only the token chosen last is missing. A prompt of one token counts: it costs the same. */
-function isDecoding(request: Request): boolean {
+function isDecoding(request: Scheduled): boolean {
   return request.pendingCount === 1;
 }
 
-/** Rows of logits that come back if the request's next `count` tokens are computed. */
-function rowCountOf(request: Request, count: number): number {
-  const end = request.computedCount + count;
-  return Math.max(0, end - Math.max(request.computedCount, request.firstRowPosition));
-}
-
 interface DraftTurn {
-  readonly request: Request;
+  readonly request: Scheduled;
   readonly start: number;
   readonly count: number;
 }
@@ -334,35 +336,42 @@ class Draft {
   }
 
   /** How many of the request's next tokens, at most `countMax`, still fit. */
-  countFor(request: Request, countMax: number): number {
+  countFor(request: Scheduled, countMax: number): number {
     const limits = this.#limits;
     if (!this.hasRoom) return 0;
     const start = request.computedCount;
-    const rowsLeft = limits.maxOutputRows - this.#rowCount;
     let count = Math.min(
       request.pendingCount,
       countMax,
-      limits.prefillChunkSize,
       limits.maxTokensPerStep - this.tokenCount,
+    );
+    if (limits.wholePrompts) {
+      const isWhole = count === request.pendingCount && this.#fits({ request, start, count });
+      return isWhole ? count : 0;
+    }
+    // Counted one by one: rows begin somewhere among the tokens, or do not count at all.
+    const rowsOver = logitRowCount(request, count) - (limits.maxOutputRows - this.#rowCount);
+    count = Math.min(
+      count - Math.max(0, rowsOver),
+      limits.prefillChunkSize,
       Math.max(1, limits.maxPromptLength - start),
-      Math.max(start, request.firstRowPosition) - start + rowsLeft,
     );
     while (count > 0 && !this.#fits({ request, start, count })) count = Math.floor(count / 2);
     return Math.max(count, 0);
   }
 
-  add(request: Request, count: number): void {
+  add(request: Scheduled, count: number): void {
     this.turns.push({ request, start: request.computedCount, count });
     this.tokenCount += count;
-    this.#rowCount += rowCountOf(request, count);
+    this.#rowCount += logitRowCount(request, count);
   }
 
   /** Takes back the turn of a request that was preempted meanwhile, if it had one. */
-  drop(request: Request): void {
+  drop(request: Scheduled): void {
     this.turns = this.turns.filter((turn) => turn.request !== request);
     this.tokenCount = this.turns.reduce((sum, turn) => sum + turn.count, 0);
     this.#rowCount = this.turns.reduce(
-      (sum, turn) => sum + rowCountOf(turn.request, turn.count),
+      (sum, turn) => sum + logitRowCount(turn.request, turn.count),
       0,
     );
   }

@@ -38,7 +38,7 @@ function request(
 
 function setUp(blockCount: number, limits: Partial<StepLimits> = {}) {
   const kv = new KvCache(blockCount, { enablePrefixCaching: true });
-  const scheduler = new Scheduler(kv, { ...PLENTY, ...limits });
+  const scheduler = new Scheduler(kv, { ...PLENTY, wholePrompts: false, ...limits });
   return { kv, scheduler };
 }
 
@@ -48,6 +48,7 @@ function run(kv: KvCache, plan: Plan | undefined): string {
   const text = plan.turns.map(({ request, start, count }) => `${request.id}:${start}+${count}`);
   pack(plan);
   for (const { request, start, count } of plan.turns) {
+    assert(request instanceof Request);
     const isLast = start + count === request.tokenIds.length;
     for (let at = request.promptLogprobs.length; request.params.promptLogprobs !== null;) {
       if (at >= start + count || at >= request.promptLength - 1) break;
