@@ -19,9 +19,11 @@ import { InvalidLogitsError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import { type Cut, cutRow } from "./filters.ts";
 import { type TokenLogprob, tokenLogprobs } from "./logprobs.ts";
-import type { ResolvedSamplingParams } from "./resolved_params.ts";
-import { banTokens, penalizeRepetition } from "./penalties.ts";
+import { adjust, materialize } from "./adjust.ts";
 import { uniform } from "./random.ts";
+import { SamplingState } from "./state.ts";
+
+export { SamplingState };
 
 /** A chosen token. */
 export interface Sample {
@@ -30,46 +32,11 @@ export interface Sample {
   readonly logprobs: TokenLogprob[] | null;
 }
 
-/** What the choice of a request's next token depends on, besides the logits. */
-export class SamplingState {
-  readonly params: ResolvedSamplingParams;
-  readonly seed: number;
-  /** Tokens that end the output: impossible before `minTokens`. */
-  readonly endTokenIds: readonly number[];
-  /** Tokens chosen so far; also the number of the next draw. */
-  outputCount = 0;
-  readonly #seenTokenIds: Set<number>;
-
-  constructor(
-    params: ResolvedSamplingParams,
-    seed: number,
-    promptTokenIds: readonly number[],
-    endTokenIds: readonly number[],
-  ) {
-    this.params = params;
-    this.seed = seed;
-    this.endTokenIds = endTokenIds;
-    // Only the repetition penalty asks what was seen.
-    this.#seenTokenIds = new Set(params.repetitionPenalty === 1 ? [] : promptTokenIds);
-  }
-
-  /** Tokens of the prompt and the output; empty where no penalty asks for them. */
-  get seenTokenIds(): ReadonlySet<number> {
-    return this.#seenTokenIds;
-  }
-
-  /** Counts a chosen token in. */
-  accept(tokenId: number): void {
-    this.outputCount++;
-    if (this.params.repetitionPenalty !== 1) this.#seenTokenIds.add(tokenId);
-  }
-}
-
 /** Chooses a token. The state does not change; `state.accept` counts the choice in. */
 export function sample(row: Float32Array, state: SamplingState): Sample {
   const { params } = state;
   const rowMax = largestLogit(row);
-  const logits = adjust(row, state);
+  const logits = adjustRow(row, state);
   const max = logits === row ? rowMax : largestLogit(logits);
   const tokenId = params.temperature === 0
     ? logits.indexOf(max)
@@ -98,24 +65,18 @@ export function largestLogit(row: Float32Array): number {
   return max;
 }
 
-/** Whether the tokens that end the output are still banned. */
-export function isTooShort({ outputCount, params }: SamplingState): boolean {
-  return outputCount < params.minTokens;
-}
-
-function adjust(row: Float32Array, state: SamplingState): Float32Array {
-  const { params } = state;
-  const tooShort = isTooShort(state);
-  if (!tooShort && params.repetitionPenalty === 1) return row;
-  const copy = row.slice();
-  if (tooShort) {
-    banTokens(copy, state.endTokenIds);
-    banTokens(copy, params.stopTokenIds);
-  }
-  if (params.repetitionPenalty !== 1) {
-    penalizeRepetition(copy, state.seenTokenIds, params.repetitionPenalty);
-  }
-  return copy;
+/**
+ * The row after bans, bias, processors and penalties, as a beam search takes its log-softmax of it:
+ * the row itself where nothing changes it, otherwise a row of its own.
+ *
+ * @throws {InvalidParameterError} A processor returned something else than a row.
+ * @throws {InvalidLogitsError} The changed row holds NaN or +Infinity.
+ */
+export function adjustRow(row: Float32Array, state: SamplingState): Float32Array {
+  const adjusted = adjust(row, state);
+  return adjusted.base === row && adjusted.ids.length === 0 && !adjusted.isList
+    ? row
+    : materialize(adjusted);
 }
 
 /** Draws an index: inverts the cumulative distribution, added up in the order of the indices. */

@@ -16,7 +16,8 @@ import {
 } from "../base/row_summary.ts";
 import { cutRow } from "./filters.ts";
 import type { TokenLogprob } from "./logprobs.ts";
-import { drawIndex, isTooShort, type Sample, type SamplingState } from "./sampler.ts";
+import { isTooShort } from "./bans.ts";
+import { drawIndex, type Sample, type SamplingState } from "./sampler.ts";
 
 /** Largest `topK`, and most log-probabilities, that a summary is asked for. */
 const COUNT_MAX = 64;
@@ -24,6 +25,10 @@ const COUNT_MAX = 64;
 /** What the choice of the next token needs of a row's summary. */
 export function summaryNeed({ params }: SamplingState): SummaryNeed {
   const { temperature, topK, repetitionPenalty, logprobs } = params;
+  const isPlain = params.presencePenalty === 0 && params.frequencyPenalty === 0 &&
+    params.logitBias.size === 0 && params.allowedTokenIds === null &&
+    params.badTokenSequences.length === 0 && params.logitsProcessors.length === 0;
+  if (!isPlain) return SUMMARY_NEED.nothing;
   const isLocal = temperature === 0 || (topK > 0 && topK <= COUNT_MAX);
   if (repetitionPenalty !== 1 || !isLocal) return SUMMARY_NEED.nothing;
   if (logprobs === null) return SUMMARY_NEED.top;
