@@ -18,8 +18,10 @@ import { invariant } from "../base/invariant.ts";
 import type { StepShape } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { type TokenLogprob, tokenLogprobs } from "../sampling/logprobs.ts";
-import { largestLogit, type Sample, sample } from "../sampling/sampler.ts";
-import { sampleSummary } from "../sampling/summary.ts";
+import { checkForcedOutput } from "../sampling/forced.ts";
+import { type Sample, sample } from "../sampling/sampler.ts";
+import { SamplerScratch } from "../sampling/scratch.ts";
+import { checkTokenIds } from "../sampling/vocabulary.ts";
 import { pack } from "./batch.ts";
 import { Breather } from "./event_loop.ts";
 import { KvCache } from "./kv_cache.ts";
@@ -81,6 +83,7 @@ export class Engine {
   readonly #kv: KvCache;
   readonly #scheduler: Scheduler;
   readonly #breather = new Breather();
+  readonly #scratch = new SamplerScratch();
   /** Unfinished requests by id. */
   readonly #requests = new Map<string, Request>();
   /** What enters with the next step. */
@@ -117,7 +120,8 @@ export class Engine {
   /**
    * Queues a request. Its tokens come through the channel; leaving the channel aborts it.
    *
-   * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request id.
+   * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request
+   *   id, a forced output that other parameters forbid.
    * @throws {ContextLengthError} Prompt and output can never fit.
    * @throws {QueueFullError} Too many requests wait already.
    * @throws {ClosedError} The engine was closed.
@@ -125,6 +129,8 @@ export class Engine {
   submit(request: EngineRequest): Channel<TokenEvent> {
     if (this.#closed) throw new ClosedError("Cannot take a request: the engine was closed");
     this.#checkPrompt(request);
+    checkTokenIds(request.params, this.#runner.vocabSize);
+    checkForcedOutput(request.params, this.#options.endTokenIds);
     const maxTokens = this.#outputRoom(request);
     const waitingCount = this.#scheduler.waitingCount + this.#arrivals.length;
     if (waitingCount >= this.#options.maxWaitingRequests) {
@@ -236,15 +242,15 @@ export class Engine {
         if (this.#aborts.has(request)) return;
         const index = rowIndex + position - rowPosition;
         if (position === request.tokenIds.length - 1) {
-          const summary = rows.summary?.(index);
-          const chosen = (summary && sampleSummary(summary, request.sampling)) ??
-            sample(rows.row(index), request.sampling);
+          const chosen = sample(rows.row(index), request.sampling, {
+            summary: rows.summary?.(index),
+            scratch: this.#scratch,
+          });
           this.#commit(turn);
           this.#emit(request, chosen);
           return;
         }
         const row = rows.row(index);
-        largestLogit(row);
         request.promptLogprobs.push(
           tokenLogprobs(row, request.tokenIds[position + 1]!, request.params.promptLogprobs ?? 0),
         );

@@ -14,6 +14,8 @@ export class SamplingState {
   readonly endTokenIds: readonly number[];
   /** `params.allowedTokenIds`, ascending. */
   readonly allowedIds: readonly number[] | null;
+  /** 1 / temperature as a float32, by which logits are multiplied; 1 if greedy. */
+  readonly scale: number;
   /** Tokens chosen so far; also the number of the next draw. */
   outputCount = 0;
   readonly #keepsOutput: boolean;
@@ -31,6 +33,7 @@ export class SamplingState {
   ) {
     this.params = params;
     this.seed = seed;
+    this.scale = params.temperature === 0 ? 1 : Math.fround(1 / params.temperature);
     this.promptTokenIds = promptTokenIds;
     this.endTokenIds = endTokenIds;
     this.#keepsOutput = params.logitsProcessors.length > 0 ||

@@ -2,7 +2,6 @@
 
 import {
   CHUNK_COLUMNS,
-  EXP_LN2,
   EXP_ROUNDER,
   EXP_SMALLEST,
   EXP_TAYLOR,
@@ -47,7 +46,8 @@ const TOP_COUNT = 4 * SUMMARY_PART.topCount;
 const HAS_NAN = 4 * SUMMARY_PART.hasNaN;
 const LOGITS = 4 * SUMMARY_PART.topLogits;
 const IDS = 4 * SUMMARY_PART.topIds;
-const CHUNKS = 4 * SUMMARY_PART.chunks;
+const UNIT_SUMS = 4 * SUMMARY_PART.unitSums;
+const SCALED_SUMS = 4 * SUMMARY_PART.scaledSums;
 const LAST = 4 * (SUMMARY_TOP_COUNT - 1);
 
 /** Columns that are compared with the smallest value of the list at once. */
@@ -83,7 +83,13 @@ export function compileSummarizeRows(memory: WebAssembly.Memory): SummarizeRows 
           i32.store(out, i32.const(0), HAS_NAN),
           call(top, x, columnStart, columnEnd, out),
         ]),
-        when(i32.eq(need, SUMMARY_NEED.logprobs), [call(sums, x, columnStart, columnEnd, out)]),
+        // `drawNeed`: its bits are the scale, and its sign asks for the scale 1 as well.
+        when(i32.or(i32.ltS(need, 0), i32.eq(need, SUMMARY_NEED.logprobs)), [
+          call(sums, x, columnStart, columnEnd, i32.add(out, UNIT_SUMS), f32.const(1)),
+        ]),
+        when(i32.ltU(i32.const(SUMMARY_NEED.logprobs), need), [
+          call(sums, x, columnStart, columnEnd, i32.add(out, SCALED_SUMS), f32.load(needs)),
+        ]),
         increment(x, xStride),
         increment(needs, 4),
         increment(out, outStride),
@@ -180,10 +186,15 @@ function defineTop(
   });
 }
 
-/** (row, columnStart, columnEnd, out): maximum and sum of each chunk, in the order of `chunkSum`. */
-function defineSums(module: ModuleBuilder): FunctionRef<Params, "none"> {
-  const params = ["i32", "i32", "i32", "i32"] as const;
-  return module.define("sums", params, "none", (scope, row, column, columnEnd, out) => {
+/**
+ * (row, columnStart, columnEnd, out, ±scale): maximum and sum of each chunk, in the order of
+ * `chunkSum`; `out` is where chunk 0 would go.
+ */
+function defineSums(
+  module: ModuleBuilder,
+): FunctionRef<readonly ["i32", "i32", "i32", "i32", "f32"], "none"> {
+  const params = ["i32", "i32", "i32", "i32", "f32"] as const;
+  return module.define("sums", params, "none", (scope, row, column, columnEnd, out, signed) => {
     const chunkEnd = scope.local("i32");
     const xAt = scope.local("i32");
     const xEnd = scope.local("i32");
@@ -192,6 +203,7 @@ function defineSums(module: ModuleBuilder): FunctionRef<Params, "none"> {
     const values = scope.local("v128");
     const max = scope.local("v128");
     const maxDouble = scope.local("v128");
+    const scale = scope.local("v128");
     const sums = scope.locals("v128", 2);
     const exponential = new DoubleExponential(scope);
 
@@ -211,13 +223,18 @@ function defineSums(module: ModuleBuilder): FunctionRef<Params, "none"> {
       ]),
     ];
     const addExponentials = (sum: Local<"v128">, two: Expr<"v128">): Body => [
-      exponential.apply(f64x2.sub(f64x2.promoteLow(two), maxDouble)),
+      exponential.apply(f64x2.mul(f64x2.sub(f64x2.promoteLow(two), maxDouble), scale)),
       set(sum, f64x2.add(sum, exponential.result)),
     ];
     const [low, high] = sums as [Local<"v128">, Local<"v128">];
     return [
       exponential.setup,
-      setI32(chunk, i32.add(out, i32.shl(i32.divU(column, CHUNK_COLUMNS), 4))),
+      set(scale, v128.and(f32x4.splat(signed), v128.constI32(0x7fffffff))),
+      set(scale, f64x2.promoteLow(scale)),
+      setI32(
+        chunk,
+        i32.add(out, i32.mul(i32.divU(column, CHUNK_COLUMNS), 4 * SUMMARY_PART.chunkWords)),
+      ),
       whileTrue(
         i32.ltS(column, columnEnd),
         setI32(chunkEnd, i32.add(column, CHUNK_COLUMNS)),
@@ -238,8 +255,8 @@ function defineSums(module: ModuleBuilder): FunctionRef<Params, "none"> {
         ]),
         set(low, f64x2.add(low, high)),
         set(low, f64x2.add(low, permute(low, low, [2, 3, 0, 1]))),
-        f64x2.storeFirst(chunk, low, CHUNKS),
-        v128.store32Lane(chunk, max, 0, CHUNKS + 8),
+        f64x2.storeFirst(chunk, low, 0),
+        v128.store32Lane(chunk, max, 0, 8),
         increment(chunk, 4 * SUMMARY_PART.chunkWords),
         setI32(column, chunkEnd),
       ),
@@ -249,20 +266,34 @@ function defineSums(module: ModuleBuilder): FunctionRef<Params, "none"> {
 
 /** Emits e^x of two doubles, x ≤ 0, step by step as `exponential` of `base/row_summary.ts`. */
 class DoubleExponential {
-  /** Constants into locals: once a function. */
+  /** Constants into locals, once a function: in a loop each would be put together every time. */
   readonly setup: Body;
   /** Where the result is. */
   readonly result: Local<"v128">;
   readonly #x: Local<"v128">;
   readonly #shifted: Local<"v128">;
   readonly #rounder: Local<"v128">;
+  readonly #log2E: Local<"v128">;
+  readonly #ln2: Local<"v128">;
+  readonly #smallest: Local<"v128">;
+  readonly #taylor: readonly Local<"v128">[];
 
   constructor(scope: FunctionScope) {
     this.result = scope.local("v128");
     this.#x = scope.local("v128");
     this.#shifted = scope.local("v128");
     this.#rounder = scope.local("v128");
-    this.setup = [set(this.#rounder, f64x2.const(EXP_ROUNDER))];
+    this.#log2E = scope.local("v128");
+    this.#ln2 = scope.local("v128");
+    this.#smallest = scope.local("v128");
+    this.#taylor = scope.locals("v128", EXP_TAYLOR.length);
+    this.setup = [
+      set(this.#rounder, f64x2.const(EXP_ROUNDER)),
+      set(this.#log2E, f64x2.const(Math.LOG2E)),
+      set(this.#ln2, f64x2.const(Math.LN2)),
+      set(this.#smallest, f64x2.const(EXP_SMALLEST)),
+      this.#taylor.map((local, i) => set(local, f64x2.const(EXP_TAYLOR[i]!))),
+    ];
   }
 
   apply(x: Expr<"v128">): Body {
@@ -270,28 +301,21 @@ class DoubleExponential {
     const shifted = this.#shifted;
     const power = this.result;
     const n = f64x2.sub(shifted, this.#rounder);
-    const rest = f64x2.sub(
-      f64x2.sub(argument, f64x2.mul(n, f64x2.const(EXP_LN2.high))),
-      f64x2.mul(n, f64x2.const(EXP_LN2.low)),
-    );
-    const restLocal = this.#x;
-    const isLarge = f64x2.ge(argument, f64x2.const(EXP_SMALLEST));
     return [
       set(argument, x),
-      set(shifted, f64x2.add(f64x2.mul(argument, f64x2.const(Math.LOG2E)), this.#rounder)),
+      set(shifted, f64x2.add(f64x2.mul(argument, this.#log2E), this.#rounder)),
       // The exponent's bits, or none of them, before the argument makes room for its rest.
-      set(power, isLarge),
-      set(restLocal, rest),
+      set(power, f64x2.ge(argument, this.#smallest)),
+      set(argument, f64x2.sub(argument, f64x2.mul(n, this.#ln2))),
       set(shifted, i64x2.shl(shifted, 52)),
-      this.#polynomial(restLocal, power, shifted),
+      set(power, v128.and(power, i64x2.add(this.#polynomial(argument), shifted))),
     ];
   }
 
-  #polynomial(rest: Local<"v128">, mask: Local<"v128">, exponent: Local<"v128">): Body {
-    const power = EXP_TAYLOR.slice(1).reduce(
-      (sum, coefficient) => f64x2.add(f64x2.mul(sum, rest), f64x2.const(coefficient)),
-      f64x2.const(EXP_TAYLOR[0]!),
+  #polynomial(rest: Local<"v128">): Expr<"v128"> {
+    return this.#taylor.slice(1).reduce<Expr<"v128">>(
+      (sum, coefficient) => f64x2.add(f64x2.mul(sum, rest), coefficient),
+      this.#taylor[0]!,
     );
-    return [set(mask, v128.and(mask, i64x2.add(power, exponent)))];
   }
 }
