@@ -34,8 +34,7 @@ export function adjust(row: Float32Array, state: SamplingState): AdjustedRow {
   if (state.params.logitsProcessors.length > 0) {
     const base = processedRow(changeLogits(row, state, { banned, penalizes: false }), state);
     const ids = inside(state.penalizedIds, base.length);
-    const logits = ids.map((id) => checked(penalize(base[id]!, id, state), id));
-    return { base, ids, logits, isList: false };
+    return { base, ids, logits: penalties(base, ids, state), isList: false };
   }
   return changeLogits(row, state, { banned, penalizes: true });
 }
@@ -69,6 +68,10 @@ function changeLogits(
     union(penalizes ? state.penalizedIds : [], logitBias, banned);
   if (changed.length === 0) return { base: row, ids: changed, logits: changed, isList };
   const ids = inside(changed, row.length);
+  // By far the most common changes are long lists of penalties and nothing else.
+  if (changed === state.penalizedIds) {
+    return { base: row, ids, logits: penalties(row, ids, state), isList };
+  }
   const logits = ids.map((id) => {
     if (banned.includes(id)) return -Infinity;
     let value = row[id]!;
@@ -78,6 +81,15 @@ function changeLogits(
     return checked(value, id);
   });
   return { base: row, ids, logits, isList };
+}
+
+function penalties(row: Float32Array, ids: readonly number[], state: SamplingState): number[] {
+  const logits = new Array<number>(ids.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
+    logits[i] = checked(penalize(row[id]!, id, state), id);
+  }
+  return logits;
 }
 
 /** All of the ids once, ascending. */
@@ -128,8 +140,9 @@ function processedRow(adjusted: AdjustedRow, state: SamplingState): Float32Array
     }
     logits = result;
   }
-  const wrong = logits.findIndex((value) => !(value < Infinity));
-  if (wrong < 0) return logits;
+  let wrong = 0;
+  while (wrong < logits.length && logits[wrong]! < Infinity) wrong++;
+  if (wrong === logits.length) return logits;
   throw new InvalidLogitsError(
     `Cannot choose a token: the logit of token ${wrong} is ${
       logits[wrong]

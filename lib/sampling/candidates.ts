@@ -44,14 +44,14 @@ function largestUnchanged({ base, adjusted }: Choice): Largest {
   }
   let id = 0;
   let logit = -Infinity;
-  betweenChanges(adjusted, (start, end) => {
-    for (let at = start; at < end; at++) {
-      if (logits[at]! > logit) {
-        logit = logits[at]!;
-        id = at;
-      }
+  let next = 0;
+  for (let at = 0; at < logits.length; at++) {
+    if (at === adjusted.ids[next]) next++;
+    else if (logits[at]! > logit) {
+      logit = logits[at]!;
+      id = at;
     }
-  });
+  }
   return { id, logit };
 }
 
@@ -111,42 +111,37 @@ function mergeInto(
 }
 
 function scan({ base, adjusted }: Choice, floor: number, scratch: SamplerScratch): number {
-  const row = base.logits;
-  const { ids, logits } = scratch;
   // −Infinity must stay out, and NaN is not there.
   const least = Math.max(floor, -Number.MAX_VALUE);
+  const { ids, logits } = adjusted;
   let count = 0;
-  let next = 0;
-  betweenChanges(adjusted, (start, end) => {
-    for (let id = start; id < end; id++) {
-      const logit = row[id]!;
-      if (logit >= least) {
-        ids[count] = id;
-        logits[count++] = logit;
-      }
-    }
-    if (next === adjusted.ids.length) return;
-    const logit = adjusted.logits[next]!;
-    if (logit >= least) {
-      ids[count] = adjusted.ids[next]!;
-      logits[count++] = logit;
-    }
-    next++;
-  });
-  return count;
+  let start = 0;
+  for (let i = 0; i < ids.length; i++) {
+    count = collectColumns(base.logits, { start, end: ids[i]!, least, count }, scratch);
+    start = ids[i]! + 1;
+    if (!(logits[i]! >= least)) continue;
+    scratch.ids[count] = ids[i]!;
+    scratch.logits[count++] = logits[i]!;
+  }
+  return collectColumns(base.logits, { start, end: base.logits.length, least, count }, scratch);
 }
 
-/** Runs over the tokens that are not changed: the columns before, between and behind the changes. */
-function betweenChanges(
-  { base, ids }: AdjustedRow,
-  each: (start: number, end: number) => void,
-): void {
-  let start = 0;
-  for (const id of ids) {
-    each(start, id);
-    start = id + 1;
+/** Appends columns [start, end) to `count` candidates; returns how many there are then. */
+function collectColumns(
+  row: Float32Array,
+  columns: { start: number; end: number; least: number; count: number },
+  { ids, logits }: SamplerScratch,
+): number {
+  const { start, end, least } = columns;
+  let { count } = columns;
+  const before = count;
+  // Without a branch, as nobody can predict it: that takes a third of the time.
+  for (let id = start; id < end; id++) {
+    ids[count] = id;
+    count += +(row[id]! >= least);
   }
-  each(start, base.length);
+  for (let i = before; i < count; i++) logits[i] = row[ids[i]!]!;
+  return count;
 }
 
 /** Whether ascending ids hold one. */

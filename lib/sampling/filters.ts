@@ -8,7 +8,7 @@
  * and a lower one takes its place. The answer does not depend on the guess.
  */
 
-import { exponential } from "../base/row_summary.ts";
+import { powerOfTwo } from "../base/row_summary.ts";
 import { invariant } from "../base/invariant.ts";
 import { type Choice, collect, topFloor } from "./candidates.ts";
 import { measureMass, weigh, type WeightScale } from "./mass.ts";
@@ -119,7 +119,7 @@ function guessFloor({ base: { logits } }: Choice, options: FilterOptions): numbe
   const droppable = (1 - topP) * whole * 0.7 / SAMPLE_STEP;
   let mass = 0;
   for (let bin = GUESS_BINS - 1; bin >= 0; bin--) {
-    mass += bins[bin]! * exponential(-bin / GUESS_BINS_PER_LOGIT * scale);
+    mass += bins[bin]! * powerOfTwo(-bin / GUESS_BINS_PER_LOGIT * scale * Math.LOG2E);
     if (mass > droppable) return bin === GUESS_BINS - 1 ? -Infinity : floorOf(bin + 1);
   }
   return max;
@@ -160,26 +160,29 @@ function topPCut(
   { max, scale, topP, floor, whole }: CutOptions,
   { bins, weights }: SamplerScratch,
 ): Cut | undefined {
+  const rate = scale * BINS_PER_E;
   bins.fill(0);
   for (let i = 0; i < logits.length; i++) {
-    bins[binOf((max - logits[i]!) * scale)]! += weights[i]!;
+    bins[binOf((max - logits[i]!) * rate)]! += weights[i]!;
   }
   const mass = topP * (whole ?? sumOf(bins));
   let sum = 0;
   let bin = 0;
   while (bin < BIN_COUNT - 1 && sum + bins[bin]! < mass) sum += bins[bin++]!;
   const isUnsure = whole !== undefined && floor !== undefined;
-  if (isUnsure && bin >= binOf((max - floor) * scale)) return undefined;
+  if (isUnsure && bin >= binOf((max - floor) * rate)) return undefined;
+  const end = bin === BIN_COUNT - 1 ? Infinity : bin + 1;
   const found: number[] = [];
   for (let i = 0; i < logits.length; i++) {
     const logit = logits[i]!;
-    if (logit >= least && binOf((max - logit) * scale) === bin) found.push(logit);
+    const depth = (max - logit) * rate;
+    if (depth >= bin && depth < end && logit >= least) found.push(logit);
   }
   const inBin = Float32Array.from(found).sort().reverse();
   let equalCount = 0;
   for (const [index, logit] of inBin.entries()) {
     equalCount = logit === inBin[index - 1] ? equalCount + 1 : 1;
-    sum += exponential((logit - max) * scale);
+    sum += powerOfTwo((logit - max) * (scale * Math.LOG2E));
     if (sum >= mass) return { value: logit, equalCount };
   }
   // Added up in another order, the bin may miss the mass by a rounding: all of it stays.
@@ -194,6 +197,5 @@ function sumOf(values: Float64Array): number {
 
 /** Less likely tokens are in later bins; the last one takes all that are too unlikely to matter. */
 function binOf(depth: number): number {
-  const bin = depth * BINS_PER_E;
-  return bin < BIN_COUNT ? bin | 0 : BIN_COUNT - 1;
+  return depth < BIN_COUNT ? depth | 0 : BIN_COUNT - 1;
 }

@@ -11,7 +11,7 @@
  * the mass: it is the same number whoever added up the chunks.
  */
 
-import { CHUNK_COLUMNS, exponential } from "../base/row_summary.ts";
+import { CHUNK_COLUMNS, powerOfTwo } from "../base/row_summary.ts";
 import { invariant } from "../base/invariant.ts";
 import type { Choice } from "./candidates.ts";
 import type { SamplerScratch } from "./scratch.ts";
@@ -33,9 +33,10 @@ export function weigh(
   { max, scale, least = -Infinity }: WeightScale & { readonly least?: number },
   { logits, weights }: SamplerScratch,
 ): void {
+  const rate = scale * Math.LOG2E;
   for (let i = 0; i < count; i++) {
     const logit = logits[i]!;
-    weights[i] = logit >= least ? exponential((logit - max) * scale) : 0;
+    weights[i] = logit >= least ? powerOfTwo((logit - max) * rate) : 0;
   }
 }
 
@@ -49,6 +50,7 @@ export function measureMass(
   const { maxima, sums } = base.sums(scale);
   scratch.reserveChunks(sums.length);
   const { chunkMaxima, chunkSums, chunkMasses } = scratch;
+  const rate = scale * Math.LOG2E;
   let total = 0;
   let next = 0;
   for (let chunk = 0; chunk < sums.length; chunk++) {
@@ -57,7 +59,7 @@ export function measureMass(
     const first = next;
     let rest = sums[chunk]!;
     for (; next < ids.length && ids[next]! < end; next++) {
-      rest -= exponential((base.logits[ids[next]!]! - chunkMax) * scale);
+      rest -= powerOfTwo((base.logits[ids[next]!]! - chunkMax) * rate);
     }
     chunkMaxima[chunk] = chunkMax;
     chunkSums[chunk] = rest;
@@ -65,10 +67,10 @@ export function measureMass(
     if (next > first && isLost) addUpAnew(choice, { chunk, first, next, scale }, scratch);
     chunkMasses[chunk] = chunkSums[chunk]! === 0
       ? 0
-      : chunkSums[chunk]! * exponential((chunkMaxima[chunk]! - max) * scale);
+      : chunkSums[chunk]! * powerOfTwo((chunkMaxima[chunk]! - max) * rate);
     total += chunkMasses[chunk]!;
   }
-  for (const logit of logits) total += exponential((logit - max) * scale);
+  for (const logit of logits) total += powerOfTwo((logit - max) * rate);
   return total;
 }
 
@@ -81,6 +83,7 @@ export function drawFromMass(
   const { base, adjusted: { ids, logits } } = choice;
   const { chunkMasses, chunkSums } = scratch;
   const chunkCount = Math.ceil(base.logits.length / CHUNK_COLUMNS);
+  const rate = scale * Math.LOG2E;
   let left = point;
   let lastChunk = -1;
   for (let chunk = 0; chunk < chunkCount; chunk++) {
@@ -99,7 +102,7 @@ export function drawFromMass(
   // A rounding may leave the point behind the last token: then that is the one.
   let last = -1;
   for (let i = 0; i < ids.length; i++) {
-    const weight = exponential((logits[i]! - max) * scale);
+    const weight = powerOfTwo((logits[i]! - max) * rate);
     if (weight === 0) continue;
     if (left < weight) return ids[i]!;
     left -= weight;
@@ -118,6 +121,7 @@ function drawFromChunk(
   const start = chunk * CHUNK_COLUMNS;
   const end = Math.min(logits.length, start + CHUNK_COLUMNS);
   const max = scratch.chunkMaxima[chunk]!;
+  const rate = scale * Math.LOG2E;
   let next = 0;
   while (next < ids.length && ids[next]! < start) next++;
   let sum = 0;
@@ -127,7 +131,7 @@ function drawFromChunk(
       next++;
       continue;
     }
-    const weight = exponential((logits[id]! - max) * scale);
+    const weight = powerOfTwo((logits[id]! - max) * rate);
     if (weight === 0) continue;
     sum += weight;
     last = id;
@@ -152,11 +156,12 @@ function addUpAnew(
     if (ids[next] === id) next++;
     else if (logits[id]! > max) max = logits[id]!;
   }
+  const rate = scale * Math.LOG2E;
   let sum = 0;
   next = first;
   for (let id = start; id < end; id++) {
     if (ids[next] === id) next++;
-    else sum += exponential((logits[id]! - max) * scale);
+    else sum += powerOfTwo((logits[id]! - max) * rate);
   }
   scratch.chunkMaxima[chunk] = max;
   scratch.chunkSums[chunk] = max === -Infinity ? 0 : sum;

@@ -15,6 +15,7 @@ export function penalize(logit: number, tokenId: number, state: SamplingState): 
   if (repetitionPenalty !== 1) {
     value = Math.fround(value > 0 ? value / repetitionPenalty : value * repetitionPenalty);
   }
+  if (frequencyPenalty === 0 && presencePenalty === 0) return value;
   const count = state.outputCountOf(tokenId);
   if (count === 0) return value;
   value = Math.fround(value - frequencyPenalty * count);

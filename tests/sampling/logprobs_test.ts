@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { exponential, logSumExp } from "../../lib/base/row_summary.ts";
+import { logSumExp, powerOfTwo } from "../../lib/base/row_summary.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
 import { sample } from "../../lib/sampling/sampler.ts";
 import { randomRow, stateOf } from "../helpers/sampling.ts";
@@ -55,17 +55,13 @@ Deno.test("Log-probabilities are right to a float32, on any row", () => {
   }
 });
 
-Deno.test("exponential is right to 1e-8, never above 1, and 0 far down", () => {
-  for (let x = 0; x > -700; x -= 0.0137) {
-    const value = exponential(x);
-    assert(Math.abs(value / Math.exp(x) - 1) < 1e-8 && value <= 1, `e^${x}`);
+Deno.test("powerOfTwo is right to 3e-9, never above 1, and 0 far down", () => {
+  for (let x = 0; x > -1020; x -= 0.0137) {
+    const value = powerOfTwo(x);
+    assert(Math.abs(value / 2 ** x - 1) < 3e-9 && value <= 1, `2^${x}`);
   }
-  assertEquals([exponential(0), exponential(-709), exponential(-Infinity), exponential(NaN)], [
-    1,
-    0,
-    0,
-    0,
-  ]);
+  const edges = [0, -1, -10, -1022, -Infinity, NaN].map(powerOfTwo);
+  assertEquals(edges, [1, 0.5, 2 ** -10, 0, 0, 0]);
 });
 
 Deno.test("logSumExp neither overflows nor underflows", () => {

@@ -2,9 +2,9 @@
 
 import {
   CHUNK_COLUMNS,
-  EXP_ROUNDER,
-  EXP_SMALLEST,
-  EXP_TAYLOR,
+  POWER_POLYNOMIAL,
+  POWER_ROUNDER,
+  POWER_SMALLEST,
   SUMMARY_NEED,
   SUMMARY_TOP_COUNT,
 } from "../../base/row_summary.ts";
@@ -203,9 +203,9 @@ function defineSums(
     const values = scope.local("v128");
     const max = scope.local("v128");
     const maxDouble = scope.local("v128");
-    const scale = scope.local("v128");
+    const rate = scope.local("v128");
     const sums = scope.locals("v128", 2);
-    const exponential = new DoubleExponential(scope);
+    const power = new DoublePower(scope);
 
     /** Runs over the chunk's columns four by four; what is beyond its end reads as −Infinity. */
     const overChunk = (each: Body): Body => [
@@ -222,15 +222,15 @@ function defineSums(
         each,
       ]),
     ];
-    const addExponentials = (sum: Local<"v128">, two: Expr<"v128">): Body => [
-      exponential.apply(f64x2.mul(f64x2.sub(f64x2.promoteLow(two), maxDouble), scale)),
-      set(sum, f64x2.add(sum, exponential.result)),
+    const addPowers = (sum: Local<"v128">, two: Expr<"v128">): Body => [
+      power.apply(f64x2.mul(f64x2.sub(f64x2.promoteLow(two), maxDouble), rate)),
+      set(sum, f64x2.add(sum, power.result)),
     ];
     const [low, high] = sums as [Local<"v128">, Local<"v128">];
     return [
-      exponential.setup,
-      set(scale, v128.and(f32x4.splat(signed), v128.constI32(0x7fffffff))),
-      set(scale, f64x2.promoteLow(scale)),
+      power.setup,
+      set(rate, v128.and(f32x4.splat(signed), v128.constI32(0x7fffffff))),
+      set(rate, f64x2.mul(f64x2.promoteLow(rate), f64x2.const(Math.LOG2E))),
       setI32(
         chunk,
         i32.add(out, i32.mul(i32.divU(column, CHUNK_COLUMNS), 4 * SUMMARY_PART.chunkWords)),
@@ -250,8 +250,8 @@ function defineSums(
         set(low, v128.zero),
         set(high, v128.zero),
         overChunk([
-          addExponentials(low, values),
-          addExponentials(high, permute(values, values, [2, 3, 2, 3])),
+          addPowers(low, values),
+          addPowers(high, permute(values, values, [2, 3, 2, 3])),
         ]),
         set(low, f64x2.add(low, high)),
         set(low, f64x2.add(low, permute(low, low, [2, 3, 0, 1]))),
@@ -264,8 +264,8 @@ function defineSums(
   });
 }
 
-/** Emits e^x of two doubles, x ≤ 0, step by step as `exponential` of `base/row_summary.ts`. */
-class DoubleExponential {
+/** Emits 2^x of two doubles, x ≤ 0, step by step as `powerOfTwo` of `base/row_summary.ts`. */
+class DoublePower {
   /** Constants into locals, once a function: in a loop each would be put together every time. */
   readonly setup: Body;
   /** Where the result is. */
@@ -273,26 +273,20 @@ class DoubleExponential {
   readonly #x: Local<"v128">;
   readonly #shifted: Local<"v128">;
   readonly #rounder: Local<"v128">;
-  readonly #log2E: Local<"v128">;
-  readonly #ln2: Local<"v128">;
   readonly #smallest: Local<"v128">;
-  readonly #taylor: readonly Local<"v128">[];
+  readonly #coefficients: readonly Local<"v128">[];
 
   constructor(scope: FunctionScope) {
     this.result = scope.local("v128");
     this.#x = scope.local("v128");
     this.#shifted = scope.local("v128");
     this.#rounder = scope.local("v128");
-    this.#log2E = scope.local("v128");
-    this.#ln2 = scope.local("v128");
     this.#smallest = scope.local("v128");
-    this.#taylor = scope.locals("v128", EXP_TAYLOR.length);
+    this.#coefficients = scope.locals("v128", POWER_POLYNOMIAL.length);
     this.setup = [
-      set(this.#rounder, f64x2.const(EXP_ROUNDER)),
-      set(this.#log2E, f64x2.const(Math.LOG2E)),
-      set(this.#ln2, f64x2.const(Math.LN2)),
-      set(this.#smallest, f64x2.const(EXP_SMALLEST)),
-      this.#taylor.map((local, i) => set(local, f64x2.const(EXP_TAYLOR[i]!))),
+      set(this.#rounder, f64x2.const(POWER_ROUNDER)),
+      set(this.#smallest, f64x2.const(POWER_SMALLEST)),
+      this.#coefficients.map((local, i) => set(local, f64x2.const(POWER_POLYNOMIAL[i]!))),
     ];
   }
 
@@ -300,22 +294,21 @@ class DoubleExponential {
     const argument = this.#x;
     const shifted = this.#shifted;
     const power = this.result;
-    const n = f64x2.sub(shifted, this.#rounder);
     return [
       set(argument, x),
-      set(shifted, f64x2.add(f64x2.mul(argument, this.#log2E), this.#rounder)),
+      set(shifted, f64x2.add(argument, this.#rounder)),
       // The exponent's bits, or none of them, before the argument makes room for its rest.
       set(power, f64x2.ge(argument, this.#smallest)),
-      set(argument, f64x2.sub(argument, f64x2.mul(n, this.#ln2))),
+      set(argument, f64x2.sub(argument, f64x2.sub(shifted, this.#rounder))),
       set(shifted, i64x2.shl(shifted, 52)),
       set(power, v128.and(power, i64x2.add(this.#polynomial(argument), shifted))),
     ];
   }
 
   #polynomial(rest: Local<"v128">): Expr<"v128"> {
-    return this.#taylor.slice(1).reduce<Expr<"v128">>(
+    return this.#coefficients.slice(1).reduce<Expr<"v128">>(
       (sum, coefficient) => f64x2.add(f64x2.mul(sum, rest), coefficient),
-      this.#taylor[0]!,
+      this.#coefficients[0]!,
     );
   }
 }
