@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Engine, type EngineRequest, type TokenEvent } from "../../lib/engine/engine.ts";
-import { largestLogit, sample, SamplingState } from "../../lib/sampling/sampler.ts";
+import { largestLogit } from "../../lib/sampling/known_row.ts";
+import { sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";
 import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
