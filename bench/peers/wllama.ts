@@ -113,11 +113,26 @@ class Browser implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
+    try {
+      this.#child.kill("SIGKILL");
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // it has ended already
+    }
     await this.#child.status;
     // The page's request for another question has no answer: nobody waits for it.
     this.#closing.abort();
-    await Deno.remove(this.#profile, { recursive: true });
+    await removeProfile(this.#profile);
+  }
+}
+
+/** The browser's own helpers outlive it for a moment, and still write. */
+async function removeProfile(folder: string, triesLeft = 20): Promise<void> {
+  try {
+    await Deno.remove(folder, { recursive: true });
+  } catch (error) {
+    if (triesLeft === 0) throw error;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await removeProfile(folder, triesLeft - 1);
   }
 }
 
