@@ -108,9 +108,11 @@ export interface ChunkSum {
 
 /** The {@linkcode ChunkSum} of all chunks of a row, in their order. */
 export interface RowSums {
+  /** What differences of logits are multiplied by. */
   readonly scale: number;
-  /** −Infinity for a chunk of nothing else. */
+  /** The largest logits; −Infinity for a chunk of nothing else. */
   readonly maxima: Float64Array;
+  /** Sums relative to them. */
   readonly sums: Float64Array;
 }
 
