@@ -14,6 +14,8 @@ import type { Rows, Runner } from "../../lib/engine/runner.ts";
 import { median } from "../report/figures.ts";
 
 const PE_COUNT = 2;
+/** Steps until the same rows come again. */
+const CYCLE = 8;
 /**
  * Logits as those of SmolLM2 are in the middle of a text: a bell, and some favourites far above it,
  * of which the first has about a third of the mass. 95 % of it are in a few hundred tokens.
@@ -42,12 +44,13 @@ export class PreparedRunner implements Runner {
     readonly offersSummaries: boolean,
   ) {
     this.#rowStride = Math.ceil(vocabSize / 16) * 16;
-    const rows = new Float32Array(this.#memory.buffer, 0, this.#rowStride * maxBatchSize);
+    const rowCount = CYCLE * maxBatchSize;
+    const rows = new Float32Array(this.#memory.buffer, 0, this.#rowStride * rowCount);
     for (let i = 0; i < rows.length; i++) rows[i] = DEVIATION * bell();
-    for (let i = 0; i < FAVOURITE_COUNT * maxBatchSize; i++) {
+    for (let i = 0; i < FAVOURITE_COUNT * rowCount; i++) {
       const id = Math.floor(Math.random() * vocabSize);
       const logit = FAVOURITE_START - FAVOURITE_MEAN * Math.log(1 - Math.random());
-      rows[(i % maxBatchSize) * this.#rowStride + id] = logit;
+      rows[(i % rowCount) * this.#rowStride + id] = logit;
     }
     const width = summaryPartWords(vocabSize);
     const stride = Math.ceil(width / 16) * 16;
@@ -55,10 +58,10 @@ export class PreparedRunner implements Runner {
       address: rows.byteLength,
       stride,
       width,
-      copyBytes: 4 * stride * maxBatchSize,
+      copyBytes: 4 * stride * rowCount,
     };
     const needs = this.#parts.address + PE_COUNT * this.#parts.copyBytes;
-    this.#needs = new Int32Array(this.#memory.buffer, needs, maxBatchSize);
+    this.#needs = new Int32Array(this.#memory.buffer, needs, rowCount);
     const scratch = { address: needs + 4096, sizeBytes: 4096 };
     this.#kernels = createSimdKernels(this.#memory, scratch);
   }
@@ -72,24 +75,30 @@ export class PreparedRunner implements Runner {
     const buffer = this.#memory.buffer;
     const need = this.offersSummaries ? batch.summaryNeeds?.[0] ?? SUMMARY_NEED.nothing : 0;
     if (need !== this.#needs[0]) this.#prepare(need);
-    const summary = (index: number): RowSummary | undefined =>
-      joinSummary(buffer, this.#parts, { index, width: this.vocabSize, peCount: PE_COUNT, need });
+    const first = (this.stepCount % CYCLE) * this.maxBatchSize;
+    const summary = (i: number): RowSummary | undefined =>
+      joinSummary(buffer, this.#parts, {
+        index: first + i,
+        width: this.vocabSize,
+        peCount: PE_COUNT,
+        need,
+      });
     const rows: Rows = {
       count: batch.outputRows.length,
-      row: (index) => new Float32Array(buffer, 4 * index * this.#rowStride, this.vocabSize),
+      row: (i) => new Float32Array(buffer, 4 * (first + i) * this.#rowStride, this.vocabSize),
       ...(this.offersSummaries ? { summary } : {}),
     };
     // The device answers through the event loop, and others have their turn while it works.
     return new Promise((resolve) => setImmediate(() => resolve(rows)));
   }
 
-  /** Milliseconds that one of two elements, working at the same time, takes to summarise all rows. */
+  /** Milliseconds that one of two elements, working at the same time, takes for a step's rows. */
   summaryMs(need: SummaryNeed, rounds: number): number {
     this.#needs.fill(need);
     const times: number[] = [];
     for (let round = 0; round < rounds; round++) {
       const start = performance.now();
-      this.#summarise(0);
+      this.#summarise(0, this.maxBatchSize);
       times.push(performance.now() - start);
     }
     return median(times);
@@ -97,16 +106,16 @@ export class PreparedRunner implements Runner {
 
   #prepare(need: SummaryNeed): void {
     this.#needs.fill(need);
-    for (let pe = 0; pe < PE_COUNT; pe++) this.#summarise(pe);
+    for (let pe = 0; pe < PE_COUNT; pe++) this.#summarise(pe, CYCLE * this.maxBatchSize);
   }
 
-  #summarise(pe: number): void {
+  #summarise(pe: number, rowCount: number): void {
     const chunkCount = Math.ceil(this.vocabSize / CHUNK_COLUMNS);
     this.#kernels.summarizeRows({
       x: 0,
       xStride: this.#rowStride,
       width: this.vocabSize,
-      rowCount: this.maxBatchSize,
+      rowCount,
       chunkStart: summaryChunkStart(pe, PE_COUNT, chunkCount),
       chunkEnd: summaryChunkStart(pe + 1, PE_COUNT, chunkCount),
       needs: this.#needs.byteOffset,

@@ -6,9 +6,8 @@
  * changed, their old weights are taken off their chunks again, and the new ones stand in a last
  * group behind all chunks: so nobody has to read a row because some tokens are penalised.
  *
- * Taking off loses digits where little is left. There, and where a chunk's largest logit is above
- * all that are left, the chunk's other tokens are added up anew. These rules are the definition of
- * the mass: it is the same number whoever added up the chunks.
+ * Taking off loses digits where little is left: there the chunk's other tokens are added up anew.
+ * These rules are the definition of the mass: it is the same number whoever added up the chunks.
  */
 
 import { CHUNK_COLUMNS, powerOfTwo } from "../base/row_summary.ts";
@@ -63,15 +62,21 @@ export function measureMass(
     }
     chunkMaxima[chunk] = chunkMax;
     chunkSums[chunk] = rest;
-    const isLost = !(rest >= LEAST_SHARE * sums[chunk]!) || chunkMax > max;
+    const isLost = !(rest >= LEAST_SHARE * sums[chunk]!);
     if (next > first && isLost) addUpAnew(choice, { chunk, first, next, scale }, scratch);
-    chunkMasses[chunk] = chunkSums[chunk]! === 0
-      ? 0
-      : chunkSums[chunk]! * powerOfTwo((chunkMaxima[chunk]! - max) * rate);
+    chunkMasses[chunk] = chunkSums[chunk]! * factorOf((chunkMaxima[chunk]! - max) * rate);
     total += chunkMasses[chunk]!;
   }
   for (const logit of logits) total += powerOfTwo((logit - max) * rate);
   return total;
+}
+
+/**
+ * 2^x. What a chunk's weights are relative to may be above the largest logit that is left, but not
+ * by more than the share that is left of the chunk allows.
+ */
+function factorOf(x: number): number {
+  return x > 0 ? 1 / powerOfTwo(-x) : powerOfTwo(x);
 }
 
 /** Draws a token: `mass` is what {@linkcode measureMass} gave, `point` is below it. */

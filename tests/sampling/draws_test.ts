@@ -89,6 +89,7 @@ Deno.test("Draws from rows of several chunks follow the exact distribution, chan
   const history = { prompt: [100, 1500, 2400], output: [100, 7] };
   checkDraws(row, {}, "all tokens");
   checkDraws(row, { options: { repetitionPenalty: 1.2 }, ...history }, "penalised");
+  checkDraws(row, { options: { logitBias: { 100: -9, 1500: -9 } } }, "the largest are lowered");
   // What is left of the first chunk is too little to be found by subtraction.
   row[100] = 60;
   checkDraws(row, { options: { logitBias: { 100: -100 } } }, "the largest is banned");
