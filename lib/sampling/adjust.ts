@@ -72,8 +72,9 @@ function changeLogits(
   if (changed === state.penalizedIds) {
     return { base: row, ids, logits: penalties(row, ids, state), isList };
   }
+  const isBanned = new Set(banned);
   const logits = ids.map((id) => {
-    if (banned.includes(id)) return -Infinity;
+    if (isBanned.has(id)) return -Infinity;
     let value = row[id]!;
     const bias = logitBias.get(id);
     if (bias !== undefined) value = Math.fround(value + bias);
