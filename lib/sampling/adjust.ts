@@ -78,7 +78,8 @@ function changeLogits(
     let value = row[id]!;
     const bias = logitBias.get(id);
     if (bias !== undefined) value = Math.fround(value + bias);
-    if (penalizes && state.isPenalized(id)) value = penalize(value, id, state);
+    const place = penalizes ? state.penalizedPlace(id) : undefined;
+    if (place !== undefined) value = penalize(value, state.penalizedCounts[place]!, state.params);
     return checked(value, id);
   });
   return { base: row, ids, logits, isList };
@@ -88,7 +89,7 @@ function penalties(row: Float32Array, ids: readonly number[], state: SamplingSta
   const logits = new Array<number>(ids.length);
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i]!;
-    logits[i] = checked(penalize(row[id]!, id, state), id);
+    logits[i] = checked(penalize(row[id]!, state.penalizedCounts[i]!, state.params), id);
   }
   return logits;
 }

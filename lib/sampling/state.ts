@@ -19,11 +19,11 @@ export class SamplingState {
   /** Tokens chosen so far; also the number of the next draw. */
   outputCount = 0;
   readonly #keepsOutput: boolean;
-  readonly #keepsCounts: boolean;
+  readonly #penalizes: boolean;
   readonly #outputTokenIds: number[] = [];
-  readonly #counts = new Map<number, number>();
   readonly #penalizedIds: number[];
-  readonly #penalized: Set<number>;
+  /** How often the output has each of them. */
+  readonly #penalizedCounts: number[];
 
   constructor(
     params: ResolvedSamplingParams,
@@ -38,11 +38,12 @@ export class SamplingState {
     this.endTokenIds = endTokenIds;
     this.#keepsOutput = params.logitsProcessors.length > 0 ||
       params.badTokenSequences.some((sequence) => sequence.length > 1);
-    this.#keepsCounts = params.repetitionPenalty !== 1 || params.frequencyPenalty !== 0 ||
+    this.#penalizes = params.repetitionPenalty !== 1 || params.frequencyPenalty !== 0 ||
       params.presencePenalty !== 0;
     // Of the penalties, only that on repetition looks at the prompt.
-    this.#penalized = new Set(params.repetitionPenalty === 1 ? [] : promptTokenIds);
-    this.#penalizedIds = [...this.#penalized].sort((a, b) => a - b);
+    const seen = params.repetitionPenalty === 1 ? [] : new Set(promptTokenIds);
+    this.#penalizedIds = [...seen].sort((a, b) => a - b);
+    this.#penalizedCounts = this.#penalizedIds.map(() => 0);
     this.allowedIds = params.allowedTokenIds?.toSorted((a, b) => a - b) ?? null;
   }
 
@@ -56,25 +57,28 @@ export class SamplingState {
     return this.#penalizedIds;
   }
 
-  /** Whether some penalty is on a token. */
-  isPenalized(tokenId: number): boolean {
-    return this.#penalized.has(tokenId);
+  /** How often the output has each token of `penalizedIds`. */
+  get penalizedCounts(): readonly number[] {
+    return this.#penalizedCounts;
   }
 
-  /** How often the output has a token; 0 where no penalty asks for it. */
-  outputCountOf(tokenId: number): number {
-    return this.#counts.get(tokenId) ?? 0;
+  /** The place of a token in `penalizedIds`; undefined if no penalty is on it. */
+  penalizedPlace(tokenId: number): number | undefined {
+    const place = placeOf(this.#penalizedIds, tokenId);
+    return this.#penalizedIds[place] === tokenId ? place : undefined;
   }
 
   /** Counts a chosen token in. */
   accept(tokenId: number): void {
     this.outputCount++;
     if (this.#keepsOutput) this.#outputTokenIds.push(tokenId);
-    if (!this.#keepsCounts) return;
-    this.#counts.set(tokenId, this.outputCountOf(tokenId) + 1);
-    if (this.#penalized.has(tokenId)) return;
-    this.#penalized.add(tokenId);
-    this.#penalizedIds.splice(placeOf(this.#penalizedIds, tokenId), 0, tokenId);
+    if (!this.#penalizes) return;
+    const place = placeOf(this.#penalizedIds, tokenId);
+    if (this.#penalizedIds[place] !== tokenId) {
+      this.#penalizedIds.splice(place, 0, tokenId);
+      this.#penalizedCounts.splice(place, 0, 0);
+    }
+    this.#penalizedCounts[place]!++;
   }
 
   /** The same sequence once more, to go on in another way. */
@@ -82,10 +86,10 @@ export class SamplingState {
     const copy = new SamplingState(this.params, this.seed, this.promptTokenIds, this.endTokenIds);
     copy.outputCount = this.outputCount;
     copy.#outputTokenIds.push(...this.#outputTokenIds);
-    for (const [id, count] of this.#counts) copy.#counts.set(id, count);
-    for (const id of this.#penalized) copy.#penalized.add(id);
     copy.#penalizedIds.length = 0;
     copy.#penalizedIds.push(...this.#penalizedIds);
+    copy.#penalizedCounts.length = 0;
+    copy.#penalizedCounts.push(...this.#penalizedCounts);
     return copy;
   }
 }

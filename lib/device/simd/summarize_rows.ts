@@ -60,7 +60,8 @@ export function compileSummarizeRows(memory: WebAssembly.Memory): SummarizeRows 
   const module = new ModuleBuilder();
   const insert = defineInsert(module);
   const top = defineTop(module, insert);
-  const sums = defineSums(module);
+  const sums = defineSums(module, "one");
+  const bothSums = defineSums(module, "both");
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
   const summarize = module.define("summarizeRows", params, "none", (
     scope,
@@ -83,12 +84,15 @@ export function compileSummarizeRows(memory: WebAssembly.Memory): SummarizeRows 
           i32.store(out, i32.const(0), HAS_NAN),
           call(top, x, columnStart, columnEnd, out),
         ]),
-        // `drawNeed`: its bits are the scale, and its sign asks for the scale 1 as well.
-        when(i32.or(i32.ltS(need, 0), i32.eq(need, SUMMARY_NEED.logprobs)), [
+        when(i32.eq(need, SUMMARY_NEED.logprobs), [
           call(sums, x, columnStart, columnEnd, i32.add(out, UNIT_SUMS), f32.const(1)),
         ]),
-        when(i32.ltU(i32.const(SUMMARY_NEED.logprobs), need), [
+        // `drawNeed`: its bits are the scale, and its sign asks for the scale 1 as well.
+        when(i32.gtS(need, SUMMARY_NEED.logprobs), [
           call(sums, x, columnStart, columnEnd, i32.add(out, SCALED_SUMS), f32.load(needs)),
+        ]),
+        when(i32.ltS(need, 0), [
+          call(bothSums, x, columnStart, columnEnd, i32.add(out, UNIT_SUMS), f32.load(needs)),
         ]),
         increment(x, xStride),
         increment(needs, 4),
@@ -188,80 +192,96 @@ function defineTop(
 
 /**
  * (row, columnStart, columnEnd, out, ±scale): maximum and sum of each chunk, in the order of
- * `chunkSum`; `out` is where chunk 0 would go.
+ * `chunkSum`; `out` is where chunk 0 would go. With "both", those at the scale 1 go there, and those
+ * at the other scale to their place behind it.
  */
 function defineSums(
   module: ModuleBuilder,
+  kind: "one" | "both",
 ): FunctionRef<readonly ["i32", "i32", "i32", "i32", "f32"], "none"> {
   const params = ["i32", "i32", "i32", "i32", "f32"] as const;
-  return module.define("sums", params, "none", (scope, row, column, columnEnd, out, signed) => {
-    const chunkEnd = scope.local("i32");
-    const xAt = scope.local("i32");
-    const xEnd = scope.local("i32");
-    const restMask = scope.local("v128");
-    const chunk = scope.local("i32");
-    const values = scope.local("v128");
-    const max = scope.local("v128");
-    const maxDouble = scope.local("v128");
-    const rate = scope.local("v128");
-    const sums = scope.locals("v128", 2);
-    const power = new DoublePower(scope);
+  return module.define(
+    `${kind}Sums`,
+    params,
+    "none",
+    (scope, row, column, columnEnd, out, signed) => {
+      const chunkEnd = scope.local("i32");
+      const xAt = scope.local("i32");
+      const xEnd = scope.local("i32");
+      const restMask = scope.local("v128");
+      const chunk = scope.local("i32");
+      const values = scope.local("v128");
+      const max = scope.local("v128");
+      const maxDouble = scope.local("v128");
+      const rate = scope.local("v128");
+      const unitRate = scope.local("v128");
+      const difference = scope.local("v128");
+      const groups = (kind === "one" ? [rate] : [unitRate, rate]).map((rate) => {
+        const [low, high] = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+        return { rate, low, high };
+      });
+      const power = new DoublePower(scope);
 
-    /** Runs over the chunk's columns four by four; what is beyond its end reads as −Infinity. */
-    const overChunk = (each: Body): Body => [
-      setI32(xAt, i32.add(row, i32.shl(column, 2))),
-      setI32(xEnd, i32.add(xAt, i32.shl(i32.and(i32.sub(chunkEnd, column), -4), 2))),
-      whileTrue(
-        i32.ne(xAt, xEnd),
-        set(values, v128.load(xAt)),
-        each,
-        increment(xAt, 16),
-      ),
-      when(i32.and(chunkEnd, 3), [
-        set(values, v128.bitselect(v128.load(xAt), v128.constF32(-Infinity), restMask)),
-        each,
-      ]),
-    ];
-    const addPowers = (sum: Local<"v128">, two: Expr<"v128">): Body => [
-      power.apply(f64x2.mul(f64x2.sub(f64x2.promoteLow(two), maxDouble), rate)),
-      set(sum, f64x2.add(sum, power.result)),
-    ];
-    const [low, high] = sums as [Local<"v128">, Local<"v128">];
-    return [
-      power.setup,
-      set(rate, v128.and(f32x4.splat(signed), v128.constI32(0x7fffffff))),
-      set(rate, f64x2.mul(f64x2.promoteLow(rate), f64x2.const(Math.LOG2E))),
-      setI32(
-        chunk,
-        i32.add(out, i32.mul(i32.divU(column, CHUNK_COLUMNS), 4 * SUMMARY_PART.chunkWords)),
-      ),
-      whileTrue(
-        i32.ltS(column, columnEnd),
-        setI32(chunkEnd, i32.add(column, CHUNK_COLUMNS)),
-        when(i32.gtS(chunkEnd, columnEnd), [setI32(chunkEnd, columnEnd)]),
-        set(
-          restMask,
-          i32x4.gtS(i32x4.splat(i32.and(chunkEnd, 3)), v128.constLanes([0, 1, 2, 3])),
+      /** Runs over the chunk's columns four by four; what is beyond its end reads as −Infinity. */
+      const overChunk = (each: Body): Body => [
+        setI32(xAt, i32.add(row, i32.shl(column, 2))),
+        setI32(xEnd, i32.add(xAt, i32.shl(i32.and(i32.sub(chunkEnd, column), -4), 2))),
+        whileTrue(
+          i32.ne(xAt, xEnd),
+          set(values, v128.load(xAt)),
+          each,
+          increment(xAt, 16),
         ),
-        set(max, v128.constF32(-Infinity)),
-        overChunk([set(max, f32x4.pmax(max, values))]),
-        maxLanes(max),
-        set(maxDouble, f64x2.promoteLow(max)),
-        set(low, v128.zero),
-        set(high, v128.zero),
-        overChunk([
-          addPowers(low, values),
-          addPowers(high, permute(values, values, [2, 3, 2, 3])),
+        when(i32.and(chunkEnd, 3), [
+          set(values, v128.bitselect(v128.load(xAt), v128.constF32(-Infinity), restMask)),
+          each,
         ]),
-        set(low, f64x2.add(low, high)),
-        set(low, f64x2.add(low, permute(low, low, [2, 3, 0, 1]))),
-        f64x2.storeFirst(chunk, low, 0),
-        v128.store32Lane(chunk, max, 0, 8),
-        increment(chunk, 4 * SUMMARY_PART.chunkWords),
-        setI32(column, chunkEnd),
-      ),
-    ];
-  });
+      ];
+      const addPowers = (side: "low" | "high", two: Expr<"v128">): Body => [
+        set(difference, f64x2.sub(f64x2.promoteLow(two), maxDouble)),
+        groups.map((group) => [
+          power.apply(f64x2.mul(difference, group.rate)),
+          set(group[side], f64x2.add(group[side], power.result)),
+        ]),
+      ];
+      return [
+        power.setup,
+        set(rate, v128.and(f32x4.splat(signed), v128.constI32(0x7fffffff))),
+        set(unitRate, f64x2.const(Math.LOG2E)),
+        set(rate, f64x2.mul(f64x2.promoteLow(rate), unitRate)),
+        setI32(
+          chunk,
+          i32.add(out, i32.mul(i32.divU(column, CHUNK_COLUMNS), 4 * SUMMARY_PART.chunkWords)),
+        ),
+        whileTrue(
+          i32.ltS(column, columnEnd),
+          setI32(chunkEnd, i32.add(column, CHUNK_COLUMNS)),
+          when(i32.gtS(chunkEnd, columnEnd), [setI32(chunkEnd, columnEnd)]),
+          set(
+            restMask,
+            i32x4.gtS(i32x4.splat(i32.and(chunkEnd, 3)), v128.constLanes([0, 1, 2, 3])),
+          ),
+          set(max, v128.constF32(-Infinity)),
+          overChunk([set(max, f32x4.pmax(max, values))]),
+          maxLanes(max),
+          set(maxDouble, f64x2.promoteLow(max)),
+          groups.map(({ low, high }) => [set(low, v128.zero), set(high, v128.zero)]),
+          overChunk([
+            addPowers("low", values),
+            addPowers("high", permute(values, values, [2, 3, 2, 3])),
+          ]),
+          groups.map(({ low, high }, i) => [
+            set(low, f64x2.add(low, high)),
+            set(low, f64x2.add(low, permute(low, low, [2, 3, 0, 1]))),
+            f64x2.storeFirst(chunk, low, i * (SCALED_SUMS - UNIT_SUMS)),
+            v128.store32Lane(chunk, max, 0, i * (SCALED_SUMS - UNIT_SUMS) + 8),
+          ]),
+          increment(chunk, 4 * SUMMARY_PART.chunkWords),
+          setI32(column, chunkEnd),
+        ),
+      ];
+    },
+  );
 }
 
 /** Emits 2^x of two doubles, x ≤ 0, step by step as `powerOfTwo` of `base/row_summary.ts`. */
