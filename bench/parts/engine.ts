@@ -42,6 +42,7 @@ interface Knob {
 const GREEDY: Knob = { name: "greedy", options: { temperature: 0 } };
 const HUNDRED_IDS = Array.from({ length: 100 }, (_, i) => 50 + i * 397);
 
+/** One parameter each, with whatever it needs to have an effect. */
 const KNOBS: readonly Knob[] = [
   { name: "temperature 1", options: {} },
   { name: "temperature 0.7", options: { temperature: 0.7 } },
@@ -70,6 +71,10 @@ const KNOBS: readonly Knob[] = [
   { name: "minTokens", options: { minTokens: STEPS, stopTokenIds: [2, 0] } },
   { name: "greedy, logprobs 5", options: { temperature: 0, logprobs: 5 } },
   { name: "logprobs 5", options: { logprobs: 5 } },
+];
+
+/** What they cost together; the goal is about each by itself. */
+const COMBINATIONS: readonly Knob[] = [
   { name: "temperature 0.7, logprobs 20", options: { temperature: 0.7, logprobs: 20 } },
   {
     name: "temperature 0.7, top-k 50, top-p 0.9, repetition penalty",
@@ -200,7 +205,7 @@ async function measureKnobs(
     summaryNeed(new SamplingState(params, 0, [], []));
   const rows: (string | number)[][] = [];
   let dearest = { name: "", ms: -Infinity };
-  for (const knob of KNOBS) {
+  for (const knob of [...KNOBS, ...COMBINATIONS]) {
     const params = resolve(knob, STEPS);
     const host: number[] = [];
     const device: number[] = [];
@@ -214,7 +219,7 @@ async function measureKnobs(
     const ms = rounded(hostMs + deviceMs);
     say(`${knob.name}: ${ms} ms a step over greedy`);
     rows.push([knob.name, rounded(hostMs), rounded(deviceMs), ms]);
-    if (ms > dearest.ms) dearest = { name: knob.name, ms };
+    if (KNOBS.includes(knob) && ms > dearest.ms) dearest = { name: knob.name, ms };
   }
   const table = {
     title: `Time per step at batch ${BATCH_SIZE} over plain greedy, ms`,
