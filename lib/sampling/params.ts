@@ -182,11 +182,6 @@ function checkFieldNames(options: object): void {
 
 /** Fields that other engines have: known, so that the message can say more than "unknown". */
 const FIELDS_OF_LATER_RELEASES: readonly string[] = [
-  "presencePenalty",
-  "frequencyPenalty",
-  "logitBias",
-  "allowedTokenIds",
-  "logitsProcessors",
   "structuredOutputs",
   "guidedDecoding",
   "detokenize",
