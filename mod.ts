@@ -18,7 +18,12 @@
 
 export { AsyncLLMEngine } from "./lib/async_llm_engine.ts";
 export { LLM } from "./lib/llm.ts";
-export { type EngineRequestOptions, LLMEngine } from "./lib/llm_engine.ts";
+export {
+  type EngineModel,
+  type EngineOutput,
+  type EngineRequestOptions,
+  LLMEngine,
+} from "./lib/llm_engine.ts";
 export type {
   AttentionBucket,
   BucketTables,

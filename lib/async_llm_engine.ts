@@ -1,7 +1,7 @@
 /** `AsyncLLMEngine`: each request's outputs as an async iterator, for servers. */
 
 import type { LLM, Prompt } from "./llm.ts";
-import { checkRequest, type EngineRequestOptions } from "./llm_engine.ts";
+import { checkRequestId, checkSamplingParams, type EngineRequestOptions } from "./llm_engine.ts";
 import { OutputFeed } from "./output_feed.ts";
 import type { RequestOutput } from "./outputs.ts";
 import type { SamplingParams } from "./sampling/params.ts";
@@ -63,7 +63,8 @@ export class AsyncLLMEngine {
     requestId: string,
     options: EngineRequestOptions = {},
   ): AsyncGenerator<RequestOutput, void, void> {
-    checkRequest(requestId, params, this.#controllers.has(requestId));
+    checkRequestId(requestId, this.#controllers.has(requestId));
+    checkSamplingParams(params);
     const controller = new AbortController();
     const { signal } = controller;
     const feed = new OutputFeed(params);

@@ -1,17 +1,27 @@
 /** `LLMEngine`: many requests in, their outputs out step by step, for programs with a loop of their own. */
 
-import { ClosedError, InvalidParameterError } from "./base/errors.ts";
+import { ClosedError, InvalidParameterError, UnsupportedTaskError } from "./base/errors.ts";
 import type { LLM, Prompt, RequestOptions } from "./llm.ts";
 import { OutputFeed } from "./output_feed.ts";
-import type { GenerationDelta, RequestOutput } from "./outputs.ts";
+import type { GenerationDelta, PoolingRequestOutput, RequestOutput } from "./outputs.ts";
+import { PoolingParams } from "./pooling/params.ts";
 import { SamplingParams } from "./sampling/params.ts";
 
 /** What a request of an engine takes besides its id, prompt and parameters. */
 export type EngineRequestOptions = Pick<RequestOptions, "priority" | "addSpecialTokens">;
 
+/** What a step gives of a request: `"data" in outputs` tells numbers from texts. */
+export type EngineOutput = RequestOutput | PoolingRequestOutput;
+
+/** The part of a model that an engine uses. */
+export type EngineModel = Pick<LLM, "submit" | "encode"> & {
+  readonly info: Pick<LLM["info"], "id" | "poolingTasks">;
+};
+
 /** A request whose last output was not taken yet. */
-interface EngineRequest {
-  readonly feed: OutputFeed;
+interface OpenRequest {
+  /** The next output; undefined while there is nothing to tell. */
+  readonly take: () => EngineOutput | undefined;
   readonly controller: AbortController;
   /** Resolves when nothing more comes. */
   ended: Promise<void>;
@@ -37,19 +47,19 @@ interface EngineRequest {
  * engine.addRequest("second", "The moon is", new SamplingParams({ outputKind: "FINAL" }));
  * while (engine.hasUnfinishedRequests()) {
  *   for (const { requestId, outputs, finished } of await engine.step()) {
- *     if (finished) console.log(requestId, outputs[0]?.text);
+ *     if (finished && !("data" in outputs)) console.log(requestId, outputs[0]?.text);
  *   }
  * }
  * ```
  */
 export class LLMEngine implements AsyncDisposable {
-  readonly #llm: Pick<LLM, "submit">;
-  readonly #requests = new Map<string, EngineRequest>();
+  readonly #llm: EngineModel;
+  readonly #requests = new Map<string, OpenRequest>();
   /** Resolved, and replaced, whenever a step may have something to give. */
   #news: PromiseWithResolvers<void> = Promise.withResolvers();
   #isClosed = false;
 
-  private constructor(llm: Pick<LLM, "submit">) {
+  private constructor(llm: EngineModel) {
     this.#llm = llm;
   }
 
@@ -60,7 +70,7 @@ export class LLMEngine implements AsyncDisposable {
    * @param llm The model.
    * @returns The engine, without a request.
    */
-  static fromLLM(llm: Pick<LLM, "submit">): LLMEngine {
+  static fromLLM(llm: EngineModel): LLMEngine {
     return new LLMEngine(llm);
   }
 
@@ -69,32 +79,42 @@ export class LLMEngine implements AsyncDisposable {
    *
    * @param requestId Names it in outputs; free again when its last output was taken.
    * @param prompt Text or token ids.
-   * @param params How to generate; `outputKind` says what the outputs hold.
+   * @param params How to generate, where `outputKind` says what the outputs hold; or what to make
+   * of a prompt's hidden states, which gives one output.
    * @param options Its priority, and whether special tokens are added to a text.
    * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
-   * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context.
+   * @throws {UnsupportedTaskError} The model is not for what the parameters ask.
+   * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context. (What is wrong with a
+   * prompt for pooling is found later, and thrown by `step`.)
    * @throws {QueueFullError} Too many requests are waiting.
    * @throws {ClosedError} Engine or model were closed.
    */
   addRequest(
     requestId: string,
     prompt: Prompt,
-    params: SamplingParams = new SamplingParams(),
+    params: SamplingParams | PoolingParams = new SamplingParams(),
     options: EngineRequestOptions = {},
   ): void {
     if (this.#isClosed) throw new ClosedError("Cannot add a request: the engine was closed");
-    checkRequest(requestId, params, this.#requests.has(requestId));
+    checkRequestId(requestId, this.#requests.has(requestId));
     const controller = new AbortController();
-    const { signal } = controller;
-    const deltas = this.#llm.submit(prompt, params, { ...options, requestId, signal });
-    const request: EngineRequest = {
-      feed: new OutputFeed(params),
-      controller,
-      ended: Promise.resolve(),
-      hasEnded: false,
-    };
-    this.#requests.set(requestId, request);
-    request.ended = this.#read(request, deltas);
+    const all = { ...options, requestId, signal: controller.signal };
+    if (params instanceof PoolingParams) {
+      this.#checkPools(params);
+      let output: PoolingRequestOutput | undefined;
+      const take = () => {
+        const taken = output;
+        output = undefined;
+        return taken;
+      };
+      const encoded = this.#llm.encode(prompt, params, all);
+      this.#follow(requestId, take, controller, encoded.then((made) => void (output = made)));
+    } else {
+      checkSamplingParams(params);
+      const deltas = this.#llm.submit(prompt, params, all);
+      const feed = new OutputFeed(params);
+      this.#follow(requestId, () => feed.take(), controller, this.#read(feed, deltas));
+    }
   }
 
   /**
@@ -104,7 +124,7 @@ export class LLMEngine implements AsyncDisposable {
    * there is no request.
    * @throws What a request failed with, once; the others go on.
    */
-  async step(): Promise<RequestOutput[]> {
+  async step(): Promise<EngineOutput[]> {
     while (this.#requests.size > 0) {
       for (const [id, { failure }] of this.#requests) {
         if (failure === undefined) continue;
@@ -145,26 +165,44 @@ export class LLMEngine implements AsyncDisposable {
     await Promise.all(requests.map(({ ended }) => ended));
   }
 
-  async #read(
-    request: EngineRequest,
-    deltas: AsyncIterable<GenerationDelta>,
-  ): Promise<void> {
-    try {
-      for await (const delta of deltas) {
-        request.feed.add(delta);
-        this.#tell();
-      }
-    } catch (error) {
-      request.failure = { error };
-    }
-    request.hasEnded = true;
-    this.#tell();
+  #checkPools({ task }: PoolingParams): void {
+    const { id, poolingTasks } = this.#llm.info;
+    if (task === undefined ? poolingTasks.length > 0 : poolingTasks.includes(task)) return;
+    throw new UnsupportedTaskError(
+      task ?? "embed",
+      `Cannot pool with "${id}": it was ` +
+        (poolingTasks.length === 0
+          ? "not loaded for pooling"
+          : `loaded for ${poolingTasks.join(", ")}`),
+    );
   }
 
-  #drain(): RequestOutput[] {
-    const outputs: RequestOutput[] = [];
-    for (const [id, { feed, hasEnded }] of this.#requests) {
-      const output = feed.take();
+  /** Registers a request whose outputs `work` makes. */
+  #follow(
+    requestId: string,
+    take: OpenRequest["take"],
+    controller: AbortController,
+    work: Promise<void>,
+  ): void {
+    const request: OpenRequest = { take, controller, ended: Promise.resolve(), hasEnded: false };
+    this.#requests.set(requestId, request);
+    request.ended = work.catch((error) => void (request.failure = { error })).then(() => {
+      request.hasEnded = true;
+      this.#tell();
+    });
+  }
+
+  async #read(feed: OutputFeed, deltas: AsyncIterable<GenerationDelta>): Promise<void> {
+    for await (const delta of deltas) {
+      feed.add(delta);
+      this.#tell();
+    }
+  }
+
+  #drain(): EngineOutput[] {
+    const outputs: EngineOutput[] = [];
+    for (const [id, { take, hasEnded }] of this.#requests) {
+      const output = take();
       if (output !== undefined) outputs.push(output);
       if (hasEnded) this.#requests.delete(id);
     }
@@ -177,8 +215,8 @@ export class LLMEngine implements AsyncDisposable {
   }
 }
 
-/** Refuses what no request can be called or given. */
-export function checkRequest(requestId: unknown, params: unknown, isUsed: boolean): void {
+/** Refuses what no request can be called. */
+export function checkRequestId(requestId: unknown, isUsed: boolean): void {
   if (typeof requestId !== "string" || requestId === "") {
     throw new InvalidParameterError(
       "requestId",
@@ -193,7 +231,10 @@ export function checkRequest(requestId: unknown, params: unknown, isUsed: boolea
       `Cannot use the request id "${requestId}": an unfinished request has it already`,
     );
   }
-  if (!(params instanceof SamplingParams)) {
-    throw new TypeError("The parameters of a request must be SamplingParams");
-  }
+}
+
+/** Refuses what only looks like parameters. */
+export function checkSamplingParams(params: unknown): void {
+  if (params instanceof SamplingParams) return;
+  throw new TypeError("The parameters of a request must be SamplingParams or PoolingParams");
 }

@@ -5,19 +5,25 @@ import {
   AsyncLLMEngine,
   ClosedError,
   ContextLengthError,
+  type EngineModel,
+  type EngineOutput,
   type GenerationDelta,
   InvalidParameterError,
   LLMEngine,
+  PoolingParams,
+  type PoolingRequestOutput,
   type Prompt,
   type RequestOptions,
   type RequestOutput,
   SamplingParams,
+  UnsupportedTaskError,
 } from "../mod.ts";
 import { Channel } from "../lib/base/channel.ts";
 import { collect, idle, tinyTest } from "./helpers/tiny_llm.ts";
 
 /** Its prompts name what happens; the test sends the deltas. */
-class ScriptedLLM {
+class ScriptedLLM implements EngineModel {
+  readonly info: EngineModel["info"] = { id: "fake", poolingTasks: ["embed"] };
   readonly #channels = new Map<string, Channel<GenerationDelta>>();
   readonly ended: string[] = [];
 
@@ -35,6 +41,30 @@ class ScriptedLLM {
       channel.fail(signal.reason);
     });
     return channel[Symbol.asyncIterator]();
+  }
+
+  encode(
+    prompt: Prompt,
+    params?: PoolingParams,
+    options?: RequestOptions,
+  ): Promise<PoolingRequestOutput>;
+  encode(): Promise<PoolingRequestOutput[]>;
+  async encode(
+    prompt?: Prompt,
+    _params?: PoolingParams,
+    options: RequestOptions = {},
+  ): Promise<PoolingRequestOutput & PoolingRequestOutput[]> {
+    await shortly();
+    if (prompt === "refused") throw new ContextLengthError(9, 8, "too long");
+    const { requestId = "" } = options;
+    const output: PoolingRequestOutput = {
+      requestId,
+      outputs: { data: Float32Array.of(1) },
+      promptTokenIds: [1],
+      finished: true,
+      cachedTokens: 0,
+    };
+    return output as PoolingRequestOutput & PoolingRequestOutput[];
   }
 
   /** Sends one token of a request's sequence. */
@@ -74,8 +104,12 @@ const DELTA = new SamplingParams({ outputKind: "DELTA" });
 const FINAL = new SamplingParams({ outputKind: "FINAL" });
 
 const shortly = () => new Promise((resolve) => setTimeout(resolve, 1));
-const briefly = ({ requestId, outputs, finished }: RequestOutput) =>
-  [requestId, ...outputs.map(({ text }) => text), finished] as const;
+const briefly = ({ requestId, outputs, finished }: EngineOutput) =>
+  [
+    requestId,
+    ...("data" in outputs ? ["numbers"] : outputs.map(({ text }) => text)),
+    finished,
+  ] as const;
 
 Deno.test("A step gives what came since the last one, of every request at most one output", async () => {
   const llm = new ScriptedLLM();
@@ -141,7 +175,7 @@ Deno.test("Several sequences are finished when all are", async () => {
   llm.finish("a", "", 1);
   llm.close("a");
   await shortly();
-  const [last] = await engine.step();
+  const [last] = await engine.step() as RequestOutput[];
   assertEquals([last?.outputs.map(({ index }) => index), last?.finished], [[1], true]);
 });
 
@@ -168,6 +202,29 @@ Deno.test("A refused request leaves nothing registered", async () => {
   assertThrows(() => engine.addRequest("a", "x", { n: 1 } as never), TypeError, "SamplingParams");
   assertEquals(engine.hasUnfinishedRequests(), false);
   engine.addRequest("a", "x");
+});
+
+Deno.test("Requests for pooling give one output each, among those for texts", async () => {
+  const llm = new ScriptedLLM();
+  await using engine = LLMEngine.fromLLM(llm);
+  engine.addRequest("numbers", "x", new PoolingParams());
+  engine.addRequest("bad", "refused", new PoolingParams());
+  engine.addRequest("left", "x", new PoolingParams());
+  engine.abortRequest("left");
+  engine.addRequest("text", "x");
+  llm.finish("text", "hi");
+  llm.close("text");
+  await shortly();
+  await shortly();
+  await assertRejects(() => engine.step(), ContextLengthError);
+  assertEquals((await engine.step()).map(briefly), [
+    ["numbers", "numbers", true],
+    ["text", "hi", true],
+  ]);
+  assertEquals(await engine.step(), []);
+  const scores = new PoolingParams({ task: "score" });
+  assertThrows(() => engine.addRequest("a", "x", scores), UnsupportedTaskError, "loaded for embed");
+  assertEquals(engine.hasUnfinishedRequests(), false);
 });
 
 Deno.test("Aborted requests give no further output", async () => {
@@ -246,7 +303,9 @@ tinyTest("Both engines give what generate gives, and leave nothing behind", asyn
     for (const [i, prompt] of prompts.entries()) engine.addRequest(`${i}`, prompt, params);
     const last = new Map<string, RequestOutput>();
     while (engine.hasUnfinishedRequests()) {
-      for (const output of await engine.step()) last.set(output.requestId, output);
+      for (const output of await engine.step() as RequestOutput[]) {
+        last.set(output.requestId, output);
+      }
     }
     for (const [i, { outputs, promptTokenIds }] of expected.entries()) {
       assertEquals(last.get(`${i}`)?.outputs, outputs);
