@@ -76,3 +76,14 @@ tinyTest(
     await idle(llm);
   },
 );
+
+tinyTest("A bad word is not said", async (llm) => {
+  const params = new SamplingParams({ temperature: 0, maxTokens: 20, ignoreEos: true });
+  const { outputs: [free] } = await llm.generate("the cat", params);
+  const ids = free?.tokenIds ?? [];
+  const said = ids.map((id) => llm.detokenize([id])).find((text) => /^[a-z]$/i.test(text)) ?? "";
+  const [banned = -1] = llm.tokenize(said, { addSpecialTokens: false });
+  assert(ids.includes(banned));
+  const { outputs: [output] } = await llm.generate("the cat", params.clone({ badWords: [said] }));
+  assertEquals([output?.tokenIds.length, output?.tokenIds.includes(banned)], [20, false]);
+});
