@@ -55,6 +55,7 @@ export {
   ContextLengthError,
   DeviceError,
   DeviceMemoryError,
+  DownloadError,
   InvalidLogitsError,
   InvalidParameterError,
   ModelNotFoundError,

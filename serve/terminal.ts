@@ -91,11 +91,13 @@ export class Terminal {
   }
 }
 
+const BYTES_OF = { download: "Downloading", read: "Reading weights" } as const;
+
 /** Shows how far the loading of a model is. */
 export function showLoading(terminal: Terminal): (progress: LoadProgress) => void {
   return ({ stage, done, total }) => {
-    if (stage === "read") terminal.progress("Reading weights", done, total, "bytes");
-    else terminal.progress("Compiling", done, total, "count");
+    if (stage === "compile") terminal.progress("Compiling", done, total, "count");
+    else terminal.progress(BYTES_OF[stage], done, total, "bytes");
   };
 }
 
