@@ -5,18 +5,17 @@
  */
 
 import { CheckpointError, DownloadError, ModelNotFoundError } from "../base/errors.ts";
-import { readModelConfig } from "./config.ts";
-import { isObject } from "./fields.ts";
 import { HubCache, isThere, type Symlink } from "./hub_cache.ts";
-import { chooseSmallFiles, chooseWeights, type HubWeights } from "./hub_choice.ts";
+import { chooseWeights } from "./hub_choice.ts";
 import { HubClient } from "./hub_client.ts";
-import { downloadAll, type DownloadJob } from "./hub_download.ts";
-import type { HubFile, HubListing } from "./hub_listing.ts";
+import type { DownloadJob } from "./hub_download.ts";
+import type { HubListing } from "./hub_listing.ts";
+import { downloadModel } from "./hub_model.ts";
 import { checkRevision, type HubName, isLocalOnly, readHubName } from "./hub_name.ts";
+import { DownloadProgress } from "./hub_progress.ts";
 import { type Environment, expandHome, type HubSettings, readHubSettings } from "./hub_settings.ts";
 import { RevisionNotFoundError } from "./hub_status.ts";
 import { HUB_TIMES, type HubTimes, TransientError, withTries } from "./hub_tries.ts";
-import { ModelFolder } from "./model_folder.ts";
 
 /** How a name is looked up. */
 export interface ResolveOptions {
@@ -38,8 +37,6 @@ export interface ResolveOptions {
 const HUB_ENDPOINT = "https://huggingface.co";
 /** The organisation whose repositories have a tag for each release, and the release we are like. */
 const RELEASE = { organization: "furiosa-ai/", tag: "v2026.1" } as const;
-/** Most bytes of an index or another small file, as many as the loader reads. */
-const SMALL_SIZE_MAX_BYTES = 256 * 1024 * 1024;
 
 /**
  * Finds the folder or .gguf file that `name` means. An existing path wins over a hub model of the
@@ -103,7 +100,7 @@ async function download(
     throw new DownloadError(id, `${why}, and ${where}`, { cause: error });
   }
   const weights = chooseWeights(listing, gguf);
-  const progress = new Progress(options.onProgress);
+  const progress = new DownloadProgress(options.onProgress);
   const onBytes = (blob: string, done: number) => progress.set(blob, done);
   const job: DownloadJob = { client, cache, listing, times, signal, onBytes };
   try {
@@ -112,7 +109,8 @@ async function download(
     await cache.writeRef(listing.revision, listing.commit);
   } catch (error) {
     // A full disk, a folder that may not be written: the system's words, and whose they are.
-    if (!(error instanceof Error) || !/\(os error \d+\)/.test(error.message)) throw error;
+    const isOurs = error instanceof DownloadError || error instanceof CheckpointError;
+    if (isOurs || !(error instanceof Error) || !/\(os error \d+\)/.test(error.message)) throw error;
     const why = `Cannot download "${id}" into "${settings.cache}": ${error.message}`;
     throw new DownloadError(id, why, { cause: error });
   }
@@ -136,91 +134,6 @@ async function list(
   }
   const last = revisions.at(-1) ?? "main";
   return await withTries(() => client.list(id, last, tries.signal), tries);
-}
-
-/** Weights come last: a folder that has them has everything, and a wrong config costs no weights. */
-async function downloadModel(
-  job: DownloadJob,
-  weights: HubWeights,
-  progress: Progress,
-): Promise<void> {
-  const { cache, listing } = job;
-  if (weights.kind === "gguf") {
-    progress.expect([weights.file]);
-    return await downloadAll(job, [weights.file]);
-  }
-  const small = chooseSmallFiles(listing);
-  if (weights.kind === "sharded") small.push(weights.index);
-  for (const { name, sizeBytes } of small) {
-    if (!name.endsWith(".safetensors") && sizeBytes > SMALL_SIZE_MAX_BYTES) {
-      throw new CheckpointError(
-        name,
-        `Cannot load "${listing.id}": its "${name}" has ${sizeBytes} bytes, ` +
-          `at most ${SMALL_SIZE_MAX_BYTES} can be read`,
-      );
-    }
-  }
-  if (weights.kind === "sharded") await downloadAll(job, [weights.index]);
-  const folder = cache.snapshot(listing.commit);
-  const large = weights.kind === "single"
-    ? [weights.file]
-    : shardsOf(listing, folder, weights.index);
-  progress.expect([...small, ...large]);
-  await downloadAll(job, small);
-  const files = new ModelFolder(folder);
-  readModelConfig(files.nameOf("config.json"), files.readJson("config.json"));
-  await downloadAll(job, large);
-}
-
-/** The files that an index names, all of which the hub must have. */
-function shardsOf(listing: HubListing, folder: string, index: HubFile): HubFile[] {
-  const json = new ModelFolder(folder).readJson(index.name);
-  const map = isObject(json) ? json["weight_map"] : undefined;
-  const names = new Set(isObject(map) ? Object.values(map) : []);
-  const files = [...names].map((name) =>
-    typeof name === "string" && /^[^/]+\.safetensors$/.test(name)
-      ? listing.files.get(name)
-      : undefined
-  );
-  if (files.length > 0 && files.every((file) => file !== undefined)) return files;
-  const wrong = [...names][files.indexOf(undefined)];
-  throw new CheckpointError(
-    index.name,
-    `Cannot load "${listing.id}" at revision "${listing.revision}": its "${index.name}" names ` +
-      (files.length === 0 ? "no files" : `${JSON.stringify(wrong)}, which the hub does not list`),
-  );
-}
-
-/** Adds up the bytes of all files. What is told never goes back, also where a file starts again. */
-class Progress {
-  readonly #tell: ((done: number, total: number) => void) | undefined;
-  readonly #done = new Map<string, number>();
-  #total: number | undefined;
-  #told = -1;
-
-  constructor(tell: ResolveOptions["onProgress"]) {
-    this.#tell = tell;
-  }
-
-  /** Says how much there is; nothing is told before. */
-  expect(files: readonly HubFile[]): void {
-    const sizes = new Map(files.map(({ blob, sizeBytes }) => [blob, sizeBytes]));
-    this.#total = sizes.values().reduce((sum, size) => sum + size, 0);
-    this.#update();
-  }
-
-  set(blob: string, done: number): void {
-    this.#done.set(blob, done);
-    this.#update();
-  }
-
-  #update(): void {
-    if (this.#total === undefined) return;
-    const done = this.#done.values().reduce((sum, size) => sum + size, 0);
-    if (done <= this.#told) return;
-    this.#told = done;
-    this.#tell?.(done, this.#total);
-  }
 }
 
 /** A folder without safetensors, but with one .gguf file, is a wrapping of that file. */

@@ -561,6 +561,23 @@ Deno.test("A listing that cannot be right is refused before anything is written"
   await assertRejects(() => at.resolve(), CheckpointError, "bytes, at most");
 });
 
+Deno.test("A listing without an end is given up", async () => {
+  await using at = new Setting();
+  at.hub.trick = () => {
+    let left = 100;
+    const chunk = new Uint8Array(1 << 20).fill(32);
+    return new Response(
+      new ReadableStream({
+        pull(controller) {
+          if (left-- > 0) controller.enqueue(chunk.slice());
+          else controller.close();
+        },
+      }),
+    );
+  };
+  assertStringIncludes(await at.refusal(), "it is longer than 67108864 bytes");
+});
+
 Deno.test("Redirects end somewhere, and lead to no other kind of place", async () => {
   for (
     const [says, location] of [
