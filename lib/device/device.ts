@@ -74,6 +74,7 @@ export {
   type Graph,
   GraphBuilder,
   type KvShape,
+  type MatmulOptions,
   type Value,
   type ValueShape,
   type WeightShape,

@@ -62,6 +62,24 @@ Deno.test("Integer activations go to products with quantised weights, and to no 
   }
 });
 
+Deno.test("Products that are sensitive get sixteen bits where others get eight", () => {
+  const builder = new GraphBuilder("two products");
+  const x = builder.embed(builder.matrix("table", 64, 32));
+  const first = builder.matmul(x, builder.matrix("first", 32, 32), { isSensitive: true });
+  const second = builder.matmul(first, builder.matrix("second", 32, 32));
+  const graph = builder.finish(builder.takeOutputRows(second));
+  for (const [activations, expected] of [["i8", "i16"], ["i16", "i16"], ["f32", "f32"]] as const) {
+    const { commands } = compile(graph, bucket, {
+      ...target(1),
+      activations,
+      address: () => 0,
+      matrix: (name) => ({ address: 0, format: "q4_1", n: name === "table" ? 64 : 32, k: 32 }),
+    });
+    const found = commands.flatMap((c) => c.op === "matmul" ? [c.activations] : []);
+    assertEquals(found, [expected, activations]);
+  }
+});
+
 Deno.test("A wire is plain data: it survives a round trip through JSON", () => {
   const wire = compile(tinyGraph(), bucket, target(2));
   assertEquals(JSON.parse(JSON.stringify(wire)), wire);

@@ -39,12 +39,13 @@ kernelContract(
   { reservedBytes: SCRATCH_BYTES },
 );
 
-kernelContract(
-  "simd, bytes widened to words",
-  (memory) =>
-    createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES }, { byteDot: "words" }),
-  { reservedBytes: SCRATCH_BYTES },
-);
+for (const integerDot of ["quads", "pairs", "words"] as const) {
+  kernelContract(
+    `simd, integers by ${integerDot}`,
+    (memory) => createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES }, { integerDot }),
+    { reservedBytes: SCRATCH_BYTES },
+  );
+}
 
 // ---------------------------------------------------------------- staying inside
 

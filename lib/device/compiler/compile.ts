@@ -90,7 +90,7 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         rows: rowsOf(op.x),
         x: at(op.x),
         weight,
-        activations: activationsFor(weight.format, target.activations),
+        activations: activationsFor(weight.format, target.activations, op.isSensitive),
         out: at(op.out),
       };
     }

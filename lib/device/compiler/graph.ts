@@ -1,7 +1,7 @@
 /** What upper floors say: a model's step as a list of operations on activations, weights and KV layers. */
 
 import { summaryPartWords } from "../kernel_table.ts";
-import type { Op, RowDomain, ValueId } from "./ops.ts";
+import type { MatmulOp, Op, RowDomain, ValueId } from "./ops.ts";
 
 /** A weight a graph reads: a matrix [n, k], a vector [length] or a table [rows, width] of float32. */
 export type WeightShape =
@@ -48,6 +48,9 @@ export interface Value extends ValueShape {
   /** Its number in the graph. */
   readonly id: ValueId;
 }
+
+/** What else there is to know about a matrix product. */
+export type MatmulOptions = Partial<Pick<MatmulOp, "isSensitive">>;
 
 /** Builds a {@linkcode Graph}, checking shapes as it goes. Throws a `TypeError` where they do not fit. */
 export class GraphBuilder {
@@ -117,14 +120,14 @@ export class GraphBuilder {
   }
 
   /** x · weightᵀ: [rows, n]. */
-  matmul(x: Value, weight: string): Value {
+  matmul(x: Value, weight: string, { isSensitive = false }: MatmulOptions = {}): Value {
     const shape = this.#matrix(weight);
     this.#expect(
       shape.k === x.width,
       `matmul with "${weight}": it takes ${shape.k} inputs, the value has ${x.width}`,
     );
     const out = this.#value(x.rows, shape.n);
-    this.#ops.push({ op: "matmul", x: x.id, weight, out: out.id });
+    this.#ops.push({ op: "matmul", x: x.id, weight, isSensitive, out: out.id });
     return out;
   }
 

@@ -50,6 +50,8 @@ export interface MatmulOp {
   readonly x: ValueId;
   /** The weight that is read. */
   readonly weight: string;
+  /** Whether its activations have sixteen bits where others have eight. */
+  readonly isSensitive: boolean;
   /** What is written. */
   readonly out: ValueId;
 }

@@ -175,16 +175,21 @@ export const i8x16: {
 /** Eight 16-bit lanes. */
 export const i16x8:
   & Group<"add" | "maxU" | "gtU" | "narrowI32x4S", Binary<"v128">>
-  & Group<"extendLowI8x16S" | "extendHighI8x16S", Unary<"v128">>
-  & Group<"shl" | "shrS", Shift> = {
+  & Group<"shl" | "shrS", Shift>
+  & {
+    /**
+     * Sums of two neighbours among the products of signed bytes of a and bytes of b that are
+     * 0…127; what other bytes of b give is up to the implementation.
+     */
+    relaxedDot: Binary<"v128">;
+  } = {
     shl: shift(0x8b),
     shrS: shift(0x8c),
     add: vectorBinary(0x8e),
     maxU: vectorBinary(0x99),
     gtU: vectorBinary(0x32),
     narrowI32x4S: vectorBinary(0x85),
-    extendLowI8x16S: vectorUnary(0x87),
-    extendHighI8x16S: vectorUnary(0x88),
+    relaxedDot: vectorBinary(0x112),
   };
 
 /** Four 32-bit integer lanes; comparisons give all ones or zero. */

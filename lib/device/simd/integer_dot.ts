@@ -2,7 +2,7 @@
 
 import { QUANT_BLOCK, type QuantizedFormat } from "../block_formats.ts";
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
-import { i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
+import { i16x8, i32x4, v128 } from "./instructions.ts";
 import type { IntegerCodes } from "./integer_rows.ts";
 
 /** Groups of 4 k in a block. */
@@ -67,19 +67,30 @@ export interface GroupDot {
    * four bytes as part 0, or two words each as parts 0 and 1.
    */
   add(sums: Halves, spread: (part: number) => Expr<"v128">): Body;
+  /** What a sum has come to at the end of a block, a lane of 32 bits for each column. */
+  total(sum: Local<"v128">): Expr<"v128">;
 }
 
-/** The way that codes of such a kind are multiplied. */
+/** The way that such codes are multiplied. */
 export function createGroupDot(
   scope: FunctionScope,
   format: QuantizedFormat,
-  codes: IntegerCodes,
+  { dot }: IntegerCodes,
 ): GroupDot {
-  return codes.bits === 16 ? dotWords(scope) : dotBytes(scope, format);
+  switch (dot) {
+    case "quads":
+      return dotQuads(scope, format);
+    case "pairs":
+      return dotPairs(scope);
+    case "words":
+      return dotWords(scope);
+    default:
+      return dot satisfies never;
+  }
 }
 
-/** One instruction on processors that have it, three on others. Its second operand is 0…127. */
-function dotBytes(scope: FunctionScope, format: QuantizedFormat): GroupDot {
+/** The second operand is 0…127. */
+function dotQuads(scope: FunctionScope, format: QuantizedFormat): GroupDot {
   const activations = scope.local("v128");
   let prepared: Halves;
   const product = (weights: Local<"v128">, sum: Local<"v128">): Expr<"v128"> =>
@@ -96,23 +107,41 @@ function dotBytes(scope: FunctionScope, format: QuantizedFormat): GroupDot {
       set(activations, spread(0)),
       sums.map((sum, half) => set(sum, product(prepared[half]!, sum))),
     ],
+    total: (sum) => sum,
   };
 }
 
-/** Bytes are widened: k 0 and 1 of four columns into one vector, k 2 and 3 into another. */
+/** Of a block, a lane of 16 bits adds up 16 products of −128…127 with 0…15: at most 30 720. */
+function dotPairs(scope: FunctionScope): GroupDot {
+  const activations = scope.local("v128");
+  const ones = scope.local("v128");
+  let prepared: Halves;
+  return {
+    setup: [set(ones, v128.constI32(0x00010001))],
+    prepare(weights) {
+      prepared = weights;
+      return [];
+    },
+    add: (sums, spread) => [
+      set(activations, spread(0)),
+      sums.map((sum, half) =>
+        set(sum, i16x8.add(sum, i16x8.relaxedDot(activations, prepared[half]!)))
+      ),
+    ],
+    total: (sum) => i32x4.dotI16x8S(sum, ones),
+  };
+}
+
+/** Bytes are widened: the even k of four columns into one vector, the odd k into another. */
 function dotWords(scope: FunctionScope): GroupDot {
-  const swizzle = scope.local("v128");
   const words = [halvesIn(scope), halvesIn(scope)] as const;
   const activations = scope.local("v128");
   return {
-    setup: [
-      set(swizzle, v128.constBytes([0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15])),
-    ],
+    setup: [],
     prepare: (weights) =>
       weights.map((weight, half) => [
-        set(weight, i8x16.relaxedSwizzle(weight, swizzle)),
-        set(words[0][half]!, i16x8.extendLowI8x16S(weight)),
-        set(words[1][half]!, i16x8.extendHighI8x16S(weight)),
+        set(words[0][half]!, i16x8.shrS(i16x8.shl(weight, 8), 8)),
+        set(words[1][half]!, i16x8.shrS(weight, 8)),
       ]),
     add: (sums, spread) =>
       words.map((pair, part) => [
@@ -121,5 +150,6 @@ function dotWords(scope: FunctionScope): GroupDot {
           set(sum, i32x4.add(sum, i32x4.dotI16x8S(pair[half]!, activations)))
         ),
       ]),
+    total: (sum) => sum,
   };
 }

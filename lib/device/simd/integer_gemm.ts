@@ -1,9 +1,9 @@
 /**
  * Several rows of integer activations times a quantised weight, in tiles of up to four rows.
  *
- * The integer sums of a tile's block are in registers, its float32 sums in scratch: they are touched
- * once a block. What is the same for all rows, the scales as float32 above all, is worked out once
- * a panel and kept in scratch beside them.
+ * The integer sums of a tile's block are in registers, its float32 sums on the stack, where V8 puts
+ * them: they are touched once a block. What is the same for all rows, the scales as float32 above
+ * all, is worked out once a panel and kept in scratch beside the rows.
  */
 
 import { PANEL_COLUMNS, panelBytes, QUANT_BLOCK, type QuantizedFormat } from "../block_formats.ts";
@@ -176,6 +176,8 @@ function defineIntegerTiles(
     const loader = new CodeLoader(scope, format);
     const dot = createGroupDot(scope, format, codes);
     const sums = Array.from({ length: rows }, () => halvesIn(scope));
+    // What the first of two planes has come to.
+    const carried = codes.planes === 1 ? [] : sums.map(() => halvesIn(scope));
     const totals = Array.from({ length: rows }, () => halvesIn(scope));
     const weights = halvesIn(scope);
     const activations = scope.locals("v128", codes.bits / 8);
@@ -185,30 +187,27 @@ function defineIntegerTiles(
     const sharedEnd = scope.local("i32");
 
     const isOffset = format === "q4_0";
-    const loadOffsets: Body = isOffset ? [set(splat, v128.load(rowsAt, layout.offsets))] : [];
-    const begin: Body = [
-      codes.planes === 1 ? loadOffsets : [],
-      sums.map((pair, row) =>
-        pair.map((sum, half) =>
-          set(
-            sum,
-            codes.bias > 0
-              ? v128.load(sharedAt, 32 + 16 * half)
-              : isOffset && codes.planes === 1
-              ? splatLane(splat, row)
-              : v128.zero,
-          )
-        )
-      ),
-    ];
-    const carry: Body = codes.planes === 1 ? [] : [
-      loadOffsets,
-      sums.map((pair, row) =>
-        pair.map((sum) => {
-          const carried = i32x4.shl(sum, codes.shift);
-          return set(sum, isOffset ? i32x4.add(carried, splatLane(splat, row)) : carried);
-        })
-      ),
+    const begin: Body = sums.map((pair) =>
+      pair.map((sum, half) =>
+        set(sum, codes.bias > 0 ? v128.load(sharedAt, 32 + 16 * half) : v128.zero)
+      )
+    );
+    const carry: Body = carried.map((pair, row) =>
+      pair.map((total, half) => {
+        const sum = sums[row]![half]!;
+        return [set(total, i32x4.shl(dot.total(sum), codes.shift)), set(sum, v128.zero)];
+      })
+    );
+    const end: Body = [
+      isOffset ? [set(activations[0]!, v128.load(rowsAt, layout.offsets))] : [],
+      sums.map((pair, row) => [
+        isOffset ? [set(splat, splatLane(activations[0]!, row))] : [],
+        pair.map((sum, half) => [
+          set(sum, dot.total(sum)),
+          carried.length > 0 ? [set(sum, i32x4.add(sum, carried[row]![half]!))] : [],
+          isOffset ? [set(sum, i32x4.add(sum, splat))] : [],
+        ]),
+      ]),
     ];
     const multiplyPlane = (plane: number): Body =>
       Array.from({ length: GROUPS }, (_, group) => multiplyGroup(group, plane));
@@ -265,6 +264,7 @@ function defineIntegerTiles(
           begin,
           multiplyPlane(0),
           codes.planes === 1 ? [] : [carry, multiplyPlane(1)],
+          end,
           loadShared(0, layout.scales),
           sums.map(addProducts),
           format === "q4_1" ? [loadShared(32, layout.sums), sums.map(addMinima)] : [],

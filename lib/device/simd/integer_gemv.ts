@@ -5,6 +5,7 @@ import {
   type Body,
   call,
   doWhile,
+  type Expr,
   type FunctionRef,
   type FunctionScope,
   increment,
@@ -20,6 +21,7 @@ import {
   blockBytes,
   CodeLoader,
   createGroupDot,
+  type GroupDot,
   GROUPS,
   type Halves,
   halvesIn,
@@ -102,7 +104,7 @@ function defineGemv(
         doWhile(
           i32.ne(rowAt, rowEnd),
           sum.add(panel, rowAt),
-          finish.add(totals, sum.sums, panel, { at: rowAt, ...layout }),
+          finish.add(totals, sum.sums, panel, v128.load(rowAt, layout.scales)),
           increment(panel, blockBytes(format)),
           increment(rowAt, layout.bytes),
         ),
@@ -118,23 +120,26 @@ function defineGemv(
 /** Emits the integer sums of a block. */
 class BlockSum {
   readonly setup: Body;
+  /** After `add`. */
   readonly sums: Halves;
-  readonly #shape: Shape;
+  readonly #codes: IntegerCodes;
   readonly #loader: CodeLoader;
-  readonly #dot: ReturnType<typeof createGroupDot>;
+  readonly #dot: GroupDot;
   readonly #weights: Halves;
   readonly #biases: Halves;
   readonly #bias: Local<"v128">;
-  readonly #activations: Local<"v128">;
+  readonly #planes: readonly { readonly sums: Halves; readonly activations: Local<"v128"> }[];
 
-  constructor(scope: FunctionScope, shape: Shape) {
-    const { format, codes } = shape;
-    this.#shape = shape;
-    this.sums = halvesIn(scope);
+  constructor(scope: FunctionScope, { format, codes }: Shape) {
+    this.#codes = codes;
+    this.#planes = Array.from(
+      { length: codes.planes },
+      () => ({ sums: halvesIn(scope), activations: scope.local("v128") }),
+    );
+    this.sums = this.#planes[0]!.sums;
     this.#weights = halvesIn(scope);
     this.#biases = halvesIn(scope);
     this.#bias = scope.local("v128");
-    this.#activations = scope.local("v128");
     this.#loader = new CodeLoader(scope, format);
     this.#dot = createGroupDot(scope, format, codes);
     this.setup = [
@@ -146,46 +151,44 @@ class BlockSum {
 
   /** sums = the products of the block at `panel` and the row's at `row`. */
   add(panel: Local<"i32">, row: Local<"i32">): Body {
-    const { format, codes } = this.#shape;
-    const { offsets } = rowBlock(codes, 1);
-    const offset = v128.load32Splat(row, offsets);
-    const isOffset = format === "q4_0";
-    const start = isOffset && codes.planes === 1 ? offset : v128.zero;
-    const carry = (sum: Local<"v128">) => i32x4.shl(sum, codes.shift);
+    const { shift } = this.#codes;
+    const [first, second] = this.#planes;
     return [
-      this.sums.map((sum) => set(sum, start)),
+      this.#planes.map(({ sums }) => sums.map((sum) => set(sum, v128.zero))),
       this.#onBias((bias) => set(bias, v128.zero)),
-      this.#addPlane(panel, row, 0),
+      Array.from({ length: GROUPS }, (_, group) => this.#addGroup(panel, row, group)),
+      first!.sums.map((sum) => set(sum, this.#dot.total(sum))),
       this.#onBias((bias, half) => set(this.sums[half], i32x4.sub(this.sums[half], bias))),
-      codes.planes === 1 ? [] : [
-        this.sums.map((sum) => set(sum, isOffset ? i32x4.add(carry(sum), offset) : carry(sum))),
-        this.#addPlane(panel, row, 1),
-      ],
+      second === undefined
+        ? []
+        : this.sums.map((sum, half) =>
+          set(sum, i32x4.add(i32x4.shl(sum, shift), this.#dot.total(second.sums[half]!)))
+        ),
     ];
   }
 
-  /** sums += the products with one plane of the codes; the first one has the bias. */
-  #addPlane(panel: Local<"i32">, row: Local<"i32">, plane: number): Body {
-    const { groupBytes, planeBytes } = rowBlock(this.#shape.codes, 1);
-    const groupsLoaded = 16 / groupBytes;
-    const lane = (group: number) => group % groupsLoaded * groupBytes / 4;
-    const codesAt = (group: number) => plane * planeBytes + group * groupBytes;
-    return Array.from({ length: GROUPS }, (_, group) => [
+  /** Weights are loaded once for both planes; the first one has the bias. */
+  #addGroup(panel: Local<"i32">, row: Local<"i32">, group: number): Body {
+    const { groupBytes, planeBytes } = rowBlock(this.#codes, 1);
+    const lane = group * groupBytes % 16 / 4;
+    return [
       this.#loader.load(this.#weights, panel, group),
-      plane > 0
-        ? []
-        : this.#onBias((bias, half) =>
-          set(bias, i32x4.relaxedDotAdd(this.#weights[half], this.#bias, bias))
-        ),
+      this.#onBias((bias, half) =>
+        set(bias, i32x4.relaxedDotAdd(this.#weights[half], this.#bias, bias))
+      ),
       this.#dot.prepare(this.#weights),
-      lane(group) > 0 ? [] : [set(this.#activations, v128.load(row, codesAt(group)))],
-      this.#dot.add(this.sums, (part) => splatLane(this.#activations, lane(group) + part)),
-    ]);
+      this.#planes.map(({ sums, activations }, plane) => [
+        lane > 0 ? [] : [
+          set(activations, v128.load(row, plane * planeBytes + group * groupBytes)),
+        ],
+        this.#dot.add(sums, (part) => splatLane(activations, lane + part)),
+      ]),
+    ];
   }
 
   /** What a bias takes part in has to be taken off again. */
   #onBias(emit: (bias: Local<"v128">, half: 0 | 1) => Body[number]): Body {
-    if (this.#shape.codes.bias === 0) return [];
+    if (this.#codes.bias === 0) return [];
     return [emit(this.#biases[0], 0), emit(this.#biases[1], 1)];
   }
 }
@@ -196,34 +199,43 @@ class BlockFinish {
   readonly #expander: ScaleExpander;
   readonly #expanded: Halves;
   readonly #spare: Local<"v128">;
+  /** The row's scale, offset and sum. */
+  readonly #row: Local<"v128">;
 
   constructor(scope: FunctionScope, format: QuantizedFormat, expander: ScaleExpander) {
     this.#format = format;
     this.#expander = expander;
     this.#expanded = halvesIn(scope);
     this.#spare = scope.local("v128");
+    this.#row = scope.local("v128");
   }
 
-  add(
-    totals: Halves,
-    sums: Halves,
-    panel: Local<"i32">,
-    row: { readonly at: Local<"i32">; readonly scales: number; readonly sums: number },
-  ): Body {
+  /** totals += the sums under the scales of the block at `panel` and of the row at `row`. */
+  add(totals: Halves, sums: Halves, panel: Local<"i32">, row: Expr<"v128">): Body {
     const [expanded, spare] = [this.#expanded, this.#spare];
-    const addTo = (half: 0 | 1, a: typeof spare | ReturnType<typeof v128.load>, b: typeof a) =>
-      set(totals[half], f32x4.relaxedMadd(a, b, totals[half]));
-    const products = ([0, 1] as const).map((half) =>
-      addTo(half, f32x4.convertI32x4S(sums[half]), f32x4.mul(expanded[half], spare))
-    );
+    const addProducts = (a: (half: number) => Expr<"v128">, b: (half: number) => Expr<"v128">) =>
+      totals.map((total, half) => set(total, f32x4.relaxedMadd(a(half), b(half), total)));
+    const [scale, offset, sum] = [0, 1, 2].map((lane) => splatLane(this.#row, lane)) as [
+      Expr<"v128">,
+      Expr<"v128">,
+      Expr<"v128">,
+    ];
     return [
+      set(this.#row, row),
       this.#expander.expandScales(expanded, spare, panel, 0),
-      set(spare, v128.load32Splat(row.at, row.scales)),
-      products,
+      this.#format !== "q4_0" ? [] : [
+        set(spare, offset),
+        sums.map((sum) => set(sum, i32x4.add(sum, spare))),
+      ],
+      set(spare, scale),
+      addProducts(
+        (half) => f32x4.convertI32x4S(sums[half]!),
+        (half) => f32x4.mul(expanded[half]!, spare),
+      ),
       this.#format !== "q4_1" ? [] : [
         this.#expander.expandScales(expanded, spare, panel, 16),
-        set(spare, v128.load32Splat(row.at, row.sums)),
-        ([0, 1] as const).map((half) => addTo(half, expanded[half], spare)),
+        set(spare, sum),
+        addProducts((half) => expanded[half]!, () => spare),
       ],
     ];
   }

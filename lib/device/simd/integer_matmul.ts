@@ -1,6 +1,6 @@
 /** The matmul with integer activations: rows are quantised into scratch, then multiplied. */
 
-import { panelBytes, type QuantizedFormat } from "../block_formats.ts";
+import { isQuantized, PANEL_COLUMNS, panelBytes, type QuantizedFormat } from "../block_formats.ts";
 import type { ActivationType } from "../activations.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import type { Gemm } from "./gemm.ts";
@@ -14,9 +14,11 @@ import {
   type CodeSize,
   compileQuantizeRows,
   integerCodes,
+  type IntegerDot,
   integerRowBytes,
   type QuantizeRows,
 } from "./integer_rows.ts";
+import { type Candidate, chooseFastest } from "./kernel_choice.ts";
 import { type CompileCount, KernelCache } from "./kernel_cache.ts";
 import { checkByteDot } from "./self_check.ts";
 import { planTiles } from "./tile_plan.ts";
@@ -27,8 +29,8 @@ const ROW_BYTES_WANTED = 480 * 1024;
 /** Yet a panel should serve that many rows. */
 const ROWS_MIN = 32;
 
-/** How bytes are multiplied: by the processor's dot product, or widened to words, with equal bits. */
-export type ByteDot = "bytes" | "words";
+/** What ways to multiply are timed on. */
+const RACE = { format: "q4_0", activations: "i16", k: 256, panels: 8 } as const;
 
 /** A matmul that this file can do. */
 export type IntegerMatmulArgs = MatmulArgs & {
@@ -36,8 +38,23 @@ export type IntegerMatmulArgs = MatmulArgs & {
   readonly activations: IntegerActivations;
 };
 
+/** Whether a matmul is one for this file. */
+export function isIntegerMatmul(args: MatmulArgs): args is IntegerMatmulArgs {
+  const { activations = "f32", weight: { format } } = args;
+  if (activations === "f32") return false;
+  if (!isQuantized(format)) invariant(false, `Integer activations meet a weight of ${format}`);
+  return true;
+}
+
 type IntegerActivations = Exclude<ActivationType, "f32">;
 type Key = [QuantizedFormat, IntegerActivations, number];
+
+/** What a single row takes. */
+interface RowKernels {
+  readonly quantize: QuantizeRows;
+  readonly gemv: IntegerGemv;
+  readonly rowBytes: number;
+}
 
 /** Bytes of scratch that {@linkcode IntegerMatmul} needs. */
 export function integerMatmulScratchBytes({ kMax }: KernelLimits): number {
@@ -49,26 +66,33 @@ export function integerMatmulScratchBytes({ kMax }: KernelLimits): number {
 
 /** Multiplies with kernels that are compiled when a format, activations and k are first seen. */
 export class IntegerMatmul {
+  readonly #memory: WebAssembly.Memory;
+  readonly #now: (() => number) | undefined;
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
-  readonly #gemv: KernelCache<Key, IntegerGemv>;
+  readonly #row: KernelCache<Key, RowKernels>;
   readonly #gemm: KernelCache<[...Key, smallRows: number], Gemm>;
   readonly #quantize: KernelCache<[...Key, rows: number], QuantizeRows>;
-  #byteDot: ByteDot | undefined;
+  #dot: IntegerDot | undefined;
 
-  /** `byteDot`: by default the processor is asked whether its dot product of bytes is right. */
+  /** `integerDot`: by default what is right on this processor, and fastest by the clock `now`. */
   constructor(
     memory: WebAssembly.Memory,
     scratch: { readonly address: number; readonly sizeBytes: number },
     compiled: CompileCount,
-    byteDot?: ByteDot,
+    options: { readonly integerDot?: IntegerDot; readonly now?: () => number } = {},
   ) {
     this.#scratch = scratch;
-    this.#byteDot = byteDot;
-    this.#gemv = new KernelCache(
-      compiled,
-      (format, activations, k) =>
-        compileIntegerGemv(memory, { format, codes: this.#codes(format, activations), k }),
-    );
+    this.#memory = memory;
+    this.#now = options.now;
+    this.#dot = options.integerDot;
+    this.#row = new KernelCache(compiled, (format, activations, k) => {
+      const codes = this.#codes(format, activations);
+      return {
+        quantize: compileQuantizeRows(memory, codes, k, 1),
+        gemv: compileIntegerGemv(memory, { format, codes, k }),
+        rowBytes: integerRowBytes(codes, 1, k),
+      };
+    });
     this.#gemm = new KernelCache(compiled, (format, activations, k, smallRows) => {
       const shape = { format, codes: this.#codes(format, activations), k };
       const largeRows = Math.min(smallRows + 1, INTEGER_TILE_ROWS_MAX);
@@ -97,16 +121,11 @@ export class IntegerMatmul {
   #multiplyRow({ x, weight, activations, panelStart, panelEnd, out }: IntegerMatmulArgs): void {
     const { format, k } = weight;
     const row = this.#scratch.address;
-    const codes = this.#codes(format, activations);
-    this.#requireScratch(integerRowBytes(codes, 1, k), k);
-    this.#quantize.get(format, activations, k, 1)(x, 0, row, 1);
+    const { quantize, gemv, rowBytes } = this.#row.get(format, activations, k);
+    this.#requireScratch(rowBytes, k);
+    quantize(x, 0, row, 1);
     const panel = weight.address + panelStart * panelBytes(format, k);
-    this.#gemv.get(format, activations, k)(
-      panel,
-      row,
-      out + 32 * panelStart,
-      panelEnd - panelStart,
-    );
+    gemv(panel, row, out + 32 * panelStart, panelEnd - panelStart);
   }
 
   #multiplyBlock(
@@ -136,8 +155,27 @@ export class IntegerMatmul {
   }
 
   #codes(format: QuantizedFormat, activations: IntegerActivations) {
-    this.#byteDot ??= checkByteDot() ? "bytes" : "words";
-    return integerCodes(format, activations, this.#byteDot === "bytes");
+    this.#dot ??= checkByteDot() ? this.#fasterDot() : "words";
+    return integerCodes(format, activations, this.#dot);
+  }
+
+  /** What decides is whether the processor has an instruction for "quads", whatever the shape. */
+  #fasterDot(): IntegerDot {
+    return chooseFastest([this.#racer("pairs"), this.#racer("quads")], this.#now);
+  }
+
+  #racer<Name extends IntegerDot>(name: Name): Candidate<Name> {
+    const { format, activations, k, panels } = RACE;
+    const codes = integerCodes(format, activations, name);
+    const gemv = compileIntegerGemv(this.#memory, { format, codes, k });
+    const panel = this.#scratch.address;
+    const row = panel + panels * panelBytes(format, k);
+    const out = row + integerRowBytes(codes, 1, k);
+    const sizeBytes = out + 4 * PANEL_COLUMNS * panels - panel;
+    this.#requireScratch(sizeBytes, k);
+    // Left-over bytes may be subnormal numbers, which the processor multiplies slowly.
+    new Float32Array(this.#memory.buffer, panel, sizeBytes >> 2).fill(1);
+    return { name, run: () => gemv(panel, row, out, panels) };
   }
 
   /** Rows that are quantised at once; they fill tiles of four, or nearly. */

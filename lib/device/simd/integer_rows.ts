@@ -16,8 +16,20 @@ import {
 import { f32x4, i16x8, i32, i32x4, i8x16, v128 } from "./instructions.ts";
 import { permute, transpose } from "./lanes.ts";
 
+/**
+ * How integers are multiplied; the sums are the same, as integers have one sum however it is made.
+ *
+ * - "quads": four products of bytes are added to a sum of 32 bits; one instruction on processors
+ *   that have it, three on others
+ * - "pairs": two products of bytes, added up in 16 bits over a block; for weights of four bits only
+ * - "words": bytes are widened to 16 bits
+ */
+export type IntegerDot = "quads" | "pairs" | "words";
+
 /** What the activations of a matmul turn into. */
 export interface IntegerCodes {
+  /** How they are multiplied. */
+  readonly dot: IntegerDot;
   /** The largest magnitude of a code. */
   readonly range: number;
   /** Bits of a code that are stored together. */
@@ -34,19 +46,20 @@ export interface IntegerCodes {
 export type CodeSize = Pick<IntegerCodes, "bits" | "planes">;
 
 /**
- * The codes for a weight of some format. Where a dot product of bytes cannot be trusted
- * (`hasByteDot`), the same codes are stored in 16 bits: integers have one sum however it is made.
+ * The codes for a weight of some format. Products of eight-bit weights are too large for "pairs":
+ * where those are wanted, words do with one sum what two planes of bytes would need two for.
  */
 export function integerCodes(
   format: QuantizedFormat,
   activations: Exclude<ActivationType, "f32">,
-  hasByteDot: boolean,
+  wanted: IntegerDot,
 ): IntegerCodes {
   const range = activationRange(activations, format);
-  if (!hasByteDot) return { range, bits: 16, planes: 1, shift: 0, bias: 0 };
-  const bias = format === "q8_0" ? 64 : 0;
-  if (activations === "i8") return { range, bits: 8, planes: 1, shift: 0, bias };
-  return { range, bits: 8, planes: 2, shift: format === "q8_0" ? 7 : 8, bias };
+  const dot = format === "q8_0" && wanted === "pairs" ? "words" : wanted;
+  if (dot === "words") return { dot, range, bits: 16, planes: 1, shift: 0, bias: 0 };
+  if (format === "q8_0") return { dot, range, bits: 8, planes: 2, shift: 7, bias: 64 };
+  const planes = activations === "i8" ? 1 : 2;
+  return { dot, range, bits: 8, planes, shift: planes === 1 ? 0 : 8, bias: 0 };
 }
 
 /** Rows that lie side by side: one for the GEMV, four for a tile, which may leave some unused. */
@@ -54,7 +67,8 @@ export type RowWidth = 1 | 4;
 
 /**
  * Where things are in a block of `width` rows by 32 k, in bytes from its start: the codes, plane by
- * plane, by groups of 4 k and in a group by rows; then a float32 or int32 of each row.
+ * plane, by groups of 4 k and in a group by rows; then a float32 or int32 of each row. Words are
+ * in the order k 0, 2, 1, 3: as the even and the odd bytes of weights are widened.
  */
 export interface RowBlock {
   readonly bytes: number;
@@ -192,6 +206,11 @@ const INFINITY_BITS = 0x7f800000;
 const NAN_BITS = 0x7fc00000;
 const MIN_BITS: number = new Int32Array(Float32Array.of(ACTIVATION_MIN).buffer)[0]!;
 
+/** Of two groups of four words the even ones before the odd ones. */
+function evenFirst(words: Local<"v128">): Expr<"v128"> {
+  return i8x16.shuffle(words, words, [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]);
+}
+
 /** Emits the quantising of one block of one row. */
 class BlockQuantizer {
   /** Constants into locals: once a function. */
@@ -237,7 +256,7 @@ class BlockQuantizer {
       ),
       this.#addUp(),
       targets.map((target, i) =>
-        set(target, this.#codes.bits === 16 ? words[i] as Local<"v128"> : this.#bytes(i))
+        set(target, this.#codes.bits === 16 ? evenFirst(words[i] as Local<"v128">) : this.#bytes(i))
       ),
     ];
   }

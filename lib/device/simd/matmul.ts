@@ -1,11 +1,12 @@
 /** The matmul of the kernel table: which kernel for how many rows, and how rows are cut into tiles. */
 
-import { isQuantized, panelBytes, type WeightFormat } from "../block_formats.ts";
+import { panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import { compileGemm, EXPAND_ROWS_MIN, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
-import { type ByteDot, IntegerMatmul, integerMatmulScratchBytes } from "./integer_matmul.ts";
+import { IntegerMatmul, integerMatmulScratchBytes, isIntegerMatmul } from "./integer_matmul.ts";
+import type { IntegerDot } from "./integer_rows.ts";
 import { type Candidate, chooseFastest, type GemmName } from "./kernel_choice.ts";
 import { type CompileCount, KernelCache } from "./kernel_cache.ts";
 import { compilePack, type Pack, packedTileBytes, TILE_ROWS_MAX } from "./pack.ts";
@@ -36,8 +37,8 @@ const RACE = { rows: 30, k: 256, panels: 2 } as const;
 export interface MatmulOptions {
   /** For many rows. Default: the faster one. */
   readonly gemm?: GemmName;
-  /** For integer activations of eight bits. Default: bytes, if the processor gets them right. */
-  readonly byteDot?: ByteDot;
+  /** For integer activations. Default: words if the processor gets bytes wrong, else the faster one. */
+  readonly integerDot?: IntegerDot;
   /** The clock that they are timed by. */
   readonly now?: () => number;
 }
@@ -77,7 +78,7 @@ export class Matmul {
     this.#now = options.now;
     this.#chosen = options.gemm;
     this.#scratch = scratch;
-    this.#integers = new IntegerMatmul(memory, scratch, compiled, options.byteDot);
+    this.#integers = new IntegerMatmul(memory, scratch, compiled, options);
     this.#gemv = new KernelCache(compiled, (format, k) => compileGemv(memory, format, k));
     this.#gemm = new KernelCache(compiled, (format, k, smallRows, expansion) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
@@ -92,13 +93,11 @@ export class Matmul {
   }
 
   run(args: MatmulArgs): void {
-    const { rowCount, weight, panelStart, panelEnd, activations = "f32" } = args;
+    const { rowCount, weight, panelStart, panelEnd } = args;
     const panelCount = panelEnd - panelStart;
     if (rowCount <= 0 || panelCount <= 0) return;
-    if (activations !== "f32") {
-      const { format } = weight;
-      invariant(isQuantized(format), `Integer activations meet a weight of ${format}`);
-      this.#integers.run({ ...args, activations, weight: { ...weight, format } });
+    if (isIntegerMatmul(args)) {
+      this.#integers.run(args);
       return;
     }
     const panel = weight.address + panelStart * panelBytes(weight.format, weight.k);

@@ -1,7 +1,7 @@
 /** What this CPU's relaxed instructions do, where that is up to the CPU. */
 
-import { ModuleBuilder, result } from "./assembler.ts";
-import { f32x4, i32x4 } from "./instructions.ts";
+import { type Expr, ModuleBuilder, result } from "./assembler.ts";
+import { f32x4, i16x8, i32x4, v128 } from "./instructions.ts";
 
 /**
  * Whether relaxed multiply-add rounds once here.
@@ -30,20 +30,27 @@ const ADDENDS = [0, 1, -1, 2 ** 30, -(2 ** 30)];
 /** c + Σ a[i] · b[i] of four signed bytes and four of 0…127. */
 export type ByteDotOfFour = (a: number[], b: number[], c: number) => number;
 
-/** Whether the relaxed dot product adds exact products of signed bytes and bytes of 0…127. */
+/** Whether both relaxed dot products add exact products of signed bytes and bytes of 0…127. */
 export function checkByteDot(): boolean {
   const module = new ModuleBuilder();
-  const define = module.define("dot", ["i32", "i32", "i32"], "i32", (_scope, a, b, c) => [
-    result(
-      i32x4.extractLane(
-        i32x4.relaxedDotAdd(i32x4.splat(a), i32x4.splat(b), i32x4.splat(c)),
-        3,
-      ),
-    ),
-  ]);
+  const define = (
+    name: string,
+    dot: (a: Expr<"v128">, b: Expr<"v128">, c: Expr<"v128">) => Expr<"v128">,
+  ) =>
+    module.define(name, ["i32", "i32", "i32"], "i32", (_scope, a, b, c) => [
+      result(i32x4.extractLane(dot(i32x4.splat(a), i32x4.splat(b), i32x4.splat(c)), 3)),
+    ]);
+  const ones = v128.constI32(0x00010001);
+  const quads = define("quads", i32x4.relaxedDotAdd);
+  const pairs = define(
+    "pairs",
+    (a, b, c) => i32x4.add(i32x4.dotI16x8S(i16x8.relaxedDot(a, b), ones), c),
+  );
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-  const compute = module.link(memory).get(define);
-  return isExactDot((a, b, c) => compute(lane(a), lane(b), c));
+  const linked = module.link(memory);
+  return [linked.get(quads), linked.get(pairs)].every((compute) =>
+    isExactDot((a, b, c) => compute(lane(a), lane(b), c))
+  );
 }
 
 /** Four bytes as one 32-bit lane. */

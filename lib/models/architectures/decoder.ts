@@ -3,7 +3,12 @@
  * what their config switches on: biases, norms on queries and keys, windows.
  */
 
-import { type Graph, GraphBuilder, type Value } from "../../device/compiler/graph.ts";
+import {
+  type Graph,
+  GraphBuilder,
+  type MatmulOptions,
+  type Value,
+} from "../../device/compiler/graph.ts";
 import type { ModelConfig } from "../config.ts";
 
 /** The name under which the rotary table is uploaded. */
@@ -42,8 +47,12 @@ class Decoder {
     const name = `model.layers.${layer}`;
     const builder = this.#builder;
     const x = this.#norm(hidden, `${name}.input_layernorm.weight`);
-    const project = (which: string, heads: number) =>
-      this.#linear(x, `${name}.self_attn.${which}_proj`, heads * headDim, attentionBias);
+    // A sixth of SmolLM2's weights, and more than a third of what activations of eight bits cost.
+    const isSensitive = true;
+    const project = (which: string, heads: number) => {
+      const weight = `${name}.self_attn.${which}_proj`;
+      return this.#linear(x, weight, heads * headDim, attentionBias, { isSensitive });
+    };
     const q = project("q", headCount);
     const k = project("k", kvHeadCount);
     const v = project("v", kvHeadCount);
@@ -73,8 +82,15 @@ class Decoder {
     this.#builder.add(hidden, down);
   }
 
-  #linear(x: Value, name: string, outputs: number, hasBias: boolean): Value {
-    const y = this.#builder.matmul(x, this.#builder.matrix(`${name}.weight`, outputs, x.width));
+  #linear(
+    x: Value,
+    name: string,
+    outputs: number,
+    hasBias: boolean,
+    options: MatmulOptions = {},
+  ): Value {
+    const weight = this.#builder.matrix(`${name}.weight`, outputs, x.width);
+    const y = this.#builder.matmul(x, weight, options);
     if (hasBias) this.#builder.addBias(y, this.#builder.vector(`${name}.bias`, outputs));
     return y;
   }
