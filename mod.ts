@@ -22,23 +22,38 @@ export type {
   BucketTables,
   ChatMessage,
   ChatOptions,
+  EmbedOptions,
+  EncodeOptions,
   EngineStats,
   ModelInfo,
   ModelStats,
+  PairOptions,
+  PoolingOptions,
   Prompt,
   RequestOptions,
+  RerankOptions,
+  ScoreOptions,
   TraceEntry,
   WireStats,
 } from "./lib/llm.ts";
-export type { LLMOptions, LoadProgress } from "./lib/options.ts";
+export type { LLMOptions, LoadProgress, ModelTask } from "./lib/options.ts";
 export type {
+  ClassificationOutput,
+  ClassificationRequestOutput,
   CompletionOutput,
+  EmbeddingOutput,
+  EmbeddingRequestOutput,
   FinishReason,
   GenerationDelta,
   Logprob,
   LogprobMap,
+  PoolingOutput,
+  PoolingRequestOutput,
   PromptInfo,
   RequestOutput,
+  RerankOutput,
+  ScoringOutput,
+  ScoringRequestOutput,
 } from "./lib/outputs.ts";
 export {
   type EarlyStopping,
@@ -48,6 +63,12 @@ export {
   type SamplingParamsFields,
   type SamplingParamsOptions,
 } from "./lib/sampling/params.ts";
+export {
+  PoolingParams,
+  type PoolingParamsFields,
+  type PoolingParamsOptions,
+  type PoolingTask,
+} from "./lib/pooling/params.ts";
 export {
   ChatTemplateError,
   CheckpointError,
@@ -60,4 +81,5 @@ export {
   InvalidParameterError,
   ModelNotFoundError,
   QueueFullError,
+  UnsupportedTaskError,
 } from "./lib/base/errors.ts";

@@ -1,12 +1,23 @@
 /** The SDK: a model on a device, and what one can ask of it. */
 
-import { ChatTemplateError, ClosedError } from "./base/errors.ts";
+import { ChatTemplateError, ClosedError, UnsupportedTaskError } from "./base/errors.ts";
 import type { TraceEntry } from "./device/device.ts";
+import { classify, embed, type EmbedOptions, encode, type EncodeOptions } from "./embedding.ts";
 import { foldDeltas, generateDeltas } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
 import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
 import type { LLMOptions } from "./options.ts";
-import type { GenerationDelta, RequestOutput } from "./outputs.ts";
+import type {
+  ClassificationRequestOutput,
+  EmbeddingRequestOutput,
+  GenerationDelta,
+  PoolingRequestOutput,
+  RequestOutput,
+  RerankOutput,
+  ScoringRequestOutput,
+} from "./outputs.ts";
+import type { PoolingParams } from "./pooling/params.ts";
+import type { PoolingContext, PoolingOptions } from "./pooling_requests.ts";
 import {
   type ChatMessage,
   type ChatOptions,
@@ -21,12 +32,15 @@ import {
 } from "./prompts.ts";
 import { SamplingParams } from "./sampling/params.ts";
 import { resolveSamplingParams, type SamplingDefaults } from "./sampling/resolved_params.ts";
+import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 
 export type { EngineStats, ModelInfo, ModelStats, WireStats } from "./model_info.ts";
 export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 export type { TraceEntry };
 export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
+export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
+export type { PairOptions } from "./text_pairs.ts";
 
 /** Tokens that `generate` writes where `maxTokens` is not given. */
 const GENERATE_MAX_TOKENS = 16;
@@ -53,7 +67,7 @@ export class LLM implements AsyncDisposable {
 
   private constructor(loaded: LoadedModel) {
     this.#loaded = loaded;
-    this.info = modelInfo(loaded.model, {
+    this.info = modelInfo(loaded.model, loaded.pooling, {
       id: loaded.id,
       threads: loaded.threads,
       dtype: loaded.dtype,
@@ -153,6 +167,7 @@ export class LLM implements AsyncDisposable {
   ): AsyncGenerator<GenerationDelta, void, void> {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
     options.signal?.throwIfAborted();
+    this.#checkGenerates();
     const conversation = isConversation(input);
     const prompt = conversation
       ? await this.#render(input, options)
@@ -167,6 +182,134 @@ export class LLM implements AsyncDisposable {
       priority: options.priority ?? 0,
       signal: options.signal,
     });
+  }
+
+  /**
+   * Turns one text into a vector, or several at once in one batch: as many as you like, for only so
+   * many wait in the engine at a time.
+   *
+   * @param prompt Text or token ids; an array gives an array of outputs in the same order.
+   * @param params One for all prompts, or one each.
+   * @returns The embedding of each prompt, of length 1 unless `normalize` is false.
+   * @throws {UnsupportedTaskError} The model is not for embeddings.
+   * @throws {ContextLengthError} A prompt is too long, and `truncatePromptTokens` was not given.
+   * @throws {InvalidParameterError} `dimensions` that the model does not allow.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("sentence-transformers/all-MiniLM-L6-v2");
+   * const { outputs } = await llm.embed("The cat sits on the mat.");
+   * console.log(outputs.embedding.length); // 384
+   * ```
+   */
+  embed(
+    prompt: Prompt,
+    params?: PoolingParams,
+    options?: EmbedOptions,
+  ): Promise<EmbeddingRequestOutput>;
+  /** Embeds several prompts at once; the outputs come in their order. */
+  embed(
+    prompts: readonly Prompt[],
+    params?: PoolingParams | readonly PoolingParams[],
+    options?: EmbedOptions,
+  ): Promise<EmbeddingRequestOutput[]>;
+  async embed(
+    input: Prompt | readonly Prompt[],
+    params?: PoolingParams | readonly PoolingParams[],
+    options: EmbedOptions = {},
+  ): Promise<EmbeddingRequestOutput | EmbeddingRequestOutput[]> {
+    return await embed(this.#pooling, input, params, options);
+  }
+
+  /**
+   * Whatever the model's heads make of prompts: see {@linkcode PoolingTask}.
+   *
+   * @param prompt Text or token ids; an array gives an array of outputs in the same order.
+   * @param params One for all prompts, or one each.
+   * @param options Its `task` comes before that of the params, and that before the model's own.
+   * @returns The numbers of each prompt.
+   * @throws {UnsupportedTaskError} The model is not for that task.
+   */
+  encode(
+    prompt: Prompt,
+    params?: PoolingParams,
+    options?: EncodeOptions,
+  ): Promise<PoolingRequestOutput>;
+  /** Encodes several prompts at once; the outputs come in their order. */
+  encode(
+    prompts: readonly Prompt[],
+    params?: PoolingParams | readonly PoolingParams[],
+    options?: EncodeOptions,
+  ): Promise<PoolingRequestOutput[]>;
+  async encode(
+    input: Prompt | readonly Prompt[],
+    params?: PoolingParams | readonly PoolingParams[],
+    options: EncodeOptions = {},
+  ): Promise<PoolingRequestOutput | PoolingRequestOutput[]> {
+    return await encode(this.#pooling, input, params, options);
+  }
+
+  /**
+   * How likely each label of a classifier is.
+   *
+   * @param prompt Text or token ids; an array gives an array of outputs in the same order.
+   * @param params One for all prompts, or one each.
+   * @returns The probabilities of each prompt's labels.
+   * @throws {UnsupportedTaskError} The model has no classifier.
+   */
+  classify(
+    prompt: Prompt,
+    params?: PoolingParams,
+    options?: PoolingOptions,
+  ): Promise<ClassificationRequestOutput>;
+  /** Classifies several prompts at once; the outputs come in their order. */
+  classify(
+    prompts: readonly Prompt[],
+    params?: PoolingParams | readonly PoolingParams[],
+    options?: PoolingOptions,
+  ): Promise<ClassificationRequestOutput[]>;
+  async classify(
+    input: Prompt | readonly Prompt[],
+    params?: PoolingParams | readonly PoolingParams[],
+    options: PoolingOptions = {},
+  ): Promise<ClassificationRequestOutput | ClassificationRequestOutput[]> {
+    return await classify(this.#pooling, input, params, options);
+  }
+
+  /**
+   * How well texts go together: by a reranker's or cross-encoder's head, or by the cosine of two
+   * embeddings.
+   *
+   * @param data1 One text, or as many as there are in `data2`. With a reranker, the queries.
+   * @param data2 One text or several. With a reranker, the documents.
+   * @returns One output a pair, always an array.
+   * @throws {InvalidParameterError} Numbers of texts that do not go together.
+   * @throws {UnsupportedTaskError} The model can do neither.
+   */
+  async score(
+    data1: string | readonly string[],
+    data2: string | readonly string[],
+    params?: PoolingParams,
+    options: ScoreOptions = {},
+  ): Promise<ScoringRequestOutput[]> {
+    return await score(this.#pooling, data1, data2, params, options);
+  }
+
+  /**
+   * Sorts documents by how well they answer a query, the best first.
+   *
+   * @param query What is looked for.
+   * @param documents Where it is looked for.
+   * @returns The documents with their scores and their places in `documents`; at most `topN`.
+   * @throws {UnsupportedTaskError} The model cannot score.
+   */
+  async rerank(
+    query: string,
+    documents: readonly string[],
+    options: RerankOptions = {},
+  ): Promise<RerankOutput[]> {
+    return await rerank(this.#pooling, query, documents, options);
   }
 
   /**
@@ -228,6 +371,29 @@ export class LLM implements AsyncDisposable {
     this.#loaded.textWorker.close();
   }
 
+  get #pooling(): PoolingContext {
+    if (this.#closing !== undefined) throw new ClosedError("The model is closed");
+    const { id, engine, tokenizer, pooling, poolingInFlight } = this.#loaded;
+    return {
+      id,
+      engine,
+      tokenizer,
+      pooling,
+      scoreTemplate: (source) =>
+        source === undefined ? this.#loaded.scoreTemplate : this.#template(source),
+      maxInFlight: poolingInFlight,
+    };
+  }
+
+  #checkGenerates(): void {
+    const { task, id, poolingTasks } = this.info;
+    if (task === "generate") return;
+    throw new UnsupportedTaskError(
+      "generate",
+      `Cannot generate with "${id}": it was loaded for ${poolingTasks.join(", ")}`,
+    );
+  }
+
   get #encoding(): Encoding {
     const { tokenizer } = this.#loaded;
     return { tokenizer, maxPromptLength: this.info.maxPromptLength };
@@ -266,20 +432,21 @@ export class LLM implements AsyncDisposable {
   }
 
   #render(messages: readonly ChatMessage[], options: ChatOptions): Promise<EncodedPrompt> {
-    const { tokenizer, chatTemplate, textWorker: worker } = this.#loaded;
     const template = options.chatTemplate === undefined
-      ? chatTemplate
-      : new ChatTemplate(options.chatTemplate, {
-        tokens: tokenizer.specialTokens,
-        file: "chatTemplate",
-        worker,
-      });
+      ? this.#loaded.chatTemplate
+      : this.#template(options.chatTemplate);
     if (template === undefined) {
       throw new ChatTemplateError(
         `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
       );
     }
     return encodeConversation(messages, template, this.#encoding, options);
+  }
+
+  /** A template that a call brings along. */
+  #template(source: string): ChatTemplate {
+    const { tokenizer: { specialTokens: tokens }, textWorker: worker } = this.#loaded;
+    return new ChatTemplate(source, { tokens, file: "chatTemplate", worker });
   }
 }
 

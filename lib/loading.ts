@@ -8,6 +8,7 @@ import type { GenerationDefaults } from "./models/generation_config.ts";
 import { resolveModel } from "./models/hub.ts";
 import { Model, type ModelOptions } from "./models/model.ts";
 import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts";
+import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
@@ -26,7 +27,15 @@ export interface LoadedModel {
   /** Renders the templates: the model's own, and those that requests bring. */
   readonly textWorker: TextWorker;
   readonly samplingDefaults: SamplingDefaults;
+  readonly pooling: PoolingModel;
+  /** A template that the caller gave, which rerankers use in place of their prompt. */
+  readonly scoreTemplate: ChatTemplate | undefined;
+  /** Requests that one call for pooling has in the engine at most. */
+  readonly poolingInFlight: number;
 }
+
+/** Several steps' worth of prompts: more of them would only fill the queue for everybody else. */
+const POOLING_IN_FLIGHT_MAX = 256;
 
 function loadTokenizer({ text }: Checkpoint): Tokenizer {
   return text.kind === "gguf"
@@ -129,6 +138,9 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       samplingDefaults: resolved.generationConfig === "auto"
         ? samplingDefaults(checkpoint.generation)
         : {},
+      pooling: poolingModel({ id, checkpoint, model, tokenizer }, resolved.task),
+      scoreTemplate: options.chatTemplate === undefined ? undefined : chatTemplate,
+      poolingInFlight: Math.min(resolved.maxWaitingRequests, POOLING_IN_FLIGHT_MAX),
     };
   } catch (error) {
     await model.close();

@@ -3,8 +3,10 @@
 import type { BucketTables } from "./device/bucket.ts";
 import type { WireStats } from "./device/device.ts";
 import type { EngineStats } from "./engine/engine.ts";
-import type { LLMOptions } from "./options.ts";
 import type { Model } from "./models/model.ts";
+import type { LLMOptions, ModelTask } from "./options.ts";
+import type { PoolingTask } from "./pooling/params.ts";
+import type { PoolingModel } from "./pooling_model.ts";
 
 export type { EngineStats, WireStats };
 
@@ -14,6 +16,12 @@ export interface ModelInfo {
   readonly id: string;
   /** As config.json says: `LlamaForCausalLM`. */
   readonly architecture: string;
+  /** What the model is used for: as it was asked for, or as its files say. */
+  readonly task: ModelTask;
+  /** What `encode` can make, the default first; none of a generative model. */
+  readonly poolingTasks: readonly PoolingTask[];
+  /** Numbers of an embedding that is not cut; null where the model gives none. */
+  readonly embeddingSize: number | null;
   /** Entries of the vocabulary. */
   readonly vocabSize: number;
   /** Longest prompt, in tokens. */
@@ -57,13 +65,17 @@ export interface ModelStats {
 /** Gathers the facts. */
 export function modelInfo(
   model: Model,
+  pooling: PoolingModel,
   given: Pick<ModelInfo, "id" | "threads" | "dtype" | "activationDtype" | "hasChatTemplate">,
 ): ModelInfo {
   return {
     ...given,
+    task: pooling.task,
+    poolingTasks: pooling.tasks,
+    embeddingSize: pooling.embedding?.width ?? null,
     architecture: model.config.architecture,
     vocabSize: model.config.vocabSize,
-    maxPromptLength: model.maxPromptLength,
+    maxPromptLength: pooling.maxLength,
     maxContextLength: model.maxContextLength,
     get fingerprint() {
       return model.fingerprint;

@@ -3,6 +3,9 @@
 import { InvalidParameterError } from "./base/errors.ts";
 import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 
+/** What a model is used for. */
+export type ModelTask = "generate" | "embed" | "score" | "classify";
+
 /** One report of progress while a model loads. */
 export interface LoadProgress {
   /** What is being done. */
@@ -32,15 +35,18 @@ export interface LLMOptions {
   readonly activationDtype?: "float32" | "int16" | "int8";
   /** Size of the KV pool in bytes. Default 536,870,912 (512 MiB), or less if the context needs less. */
   readonly kvCacheBytes?: number;
-  /** How keys and values are stored. Default "bfloat16". */
+  /** How keys and values are stored. Default "bfloat16". An encoder stores none: it uses float32. */
   readonly kvCacheDtype?: "bfloat16" | "float32";
-  /** Reuse the KV blocks of shared prompt prefixes. Default true. */
+  /** Reuse the KV blocks of shared prompt prefixes. Default true; an encoder has none to share. */
   readonly enablePrefixCaching?: boolean;
   /** Longest context in tokens. Default: the model's, or what the KV pool holds if that is less. */
   readonly maxModelLength?: number;
   /** Most sequences in one step. Default 64. */
   readonly maxBatchSize?: number;
-  /** Most tokens in one step; longer prompts are prefilled in chunks. Default 512. */
+  /**
+   * Most tokens in one step; longer prompts are prefilled in chunks. Default 512. The prompts of an
+   * encoder cannot be cut, so its steps take at least the longest context.
+   */
   readonly maxTokensPerStep?: number;
   /** Requests that may wait; one more is refused with a `QueueFullError`. Default 1024. */
   readonly maxWaitingRequests?: number;
@@ -54,6 +60,12 @@ export interface LLMOptions {
   readonly tokenwiseBuckets?: readonly number[];
   /** "simd" (default) or "reference", the plain twin: slow, for checking. */
   readonly kernels?: "simd" | "reference";
+  /**
+   * What the model is used for. Default "auto": what its files say, and "generate" where they say
+   * nothing. "embed" pools the last hidden state of a generative model; "score" makes a reranker
+   * of one that answers "yes" and "no".
+   */
+  readonly task?: ModelTask | "auto";
   /** A chat template that replaces the checkpoint's own. */
   readonly chatTemplate?: string;
   /** generation_config.json as the middle tier of sampling defaults. Default "auto"; "none" ignores it. */
@@ -85,6 +97,7 @@ export interface ResolvedOptions {
   readonly maxWaitingRequests: number;
   readonly enablePrefixCaching: boolean;
   readonly generationConfig: "auto" | "none";
+  readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;
 }
 
@@ -148,6 +161,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     maxWaitingRequests: integer(options, "maxWaitingRequests", positive) ?? 1024,
     enablePrefixCaching: options.enablePrefixCaching ?? true,
     generationConfig: oneOf(options, "generationConfig", ["auto", "none"]),
+    task: oneOf(options, "task", ["auto", "generate", "embed", "score", "classify"]),
     buckets: {
       ...(options.prefillBuckets && { prefill: options.prefillBuckets }),
       ...(options.decodeBuckets && { decode: options.decodeBuckets }),

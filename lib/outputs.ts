@@ -83,3 +83,75 @@ export interface GenerationDelta {
   /** Only with the first delta. */
   readonly prompt?: PromptInfo;
 }
+
+/** What pooling makes of one prompt; `Outputs` is what was asked for. */
+export interface PoolingRequestOutput<Outputs = PoolingOutput> {
+  /** The request, as it was named or by a UUID. */
+  readonly requestId: string;
+  /** The result. */
+  readonly outputs: Outputs;
+  /** The prompt as it was run: special tokens and truncation included. */
+  readonly promptTokenIds: readonly number[];
+  /** Always true: pooling has no partial results. */
+  readonly finished: boolean;
+  /** Prompt tokens whose keys and values came from the prefix cache. */
+  readonly cachedTokens: number;
+}
+
+/** Whatever `encode` was asked for. */
+export interface PoolingOutput {
+  /**
+   * `embed`: the vector. `score`: one number. `classify`: one number a label. `token_embed` and
+   * `token_classify`: one such vector a token.
+   */
+  readonly data: Float32Array | readonly Float32Array[];
+}
+
+/** A prompt's embedding. */
+export interface EmbeddingOutput {
+  /** The vector, of length 1 unless `normalize` is false. */
+  readonly embedding: Float32Array;
+  /** How many numbers it has. */
+  readonly hiddenSize: number;
+}
+
+/** What `embed` answers with. */
+export type EmbeddingRequestOutput = PoolingRequestOutput<EmbeddingOutput>;
+
+/** How well two texts go together. */
+export interface ScoringOutput {
+  /** From a reranker or cross-encoder 0 to 1, unless its config says otherwise; of embeddings the cosine. */
+  readonly score: number;
+}
+
+/** What `score` answers with. Of embeddings, the prompt is both texts' tokens with a pad token between. */
+export type ScoringRequestOutput = PoolingRequestOutput<ScoringOutput>;
+
+/** How likely each label is. */
+export interface ClassificationOutput {
+  /** One a label. */
+  readonly probs: Float32Array;
+  /** How many labels there are. */
+  readonly numClasses: number;
+  /** The name of the most likely label; null where the model's config has no names. */
+  readonly label: string | null;
+}
+
+/** What `classify` answers with. */
+export type ClassificationRequestOutput = PoolingRequestOutput<ClassificationOutput>;
+
+/** One document of a ranking. */
+export interface RerankOutput {
+  /** Where the document was in the call. */
+  readonly index: number;
+  /** The document. */
+  readonly document: string;
+  /** As {@linkcode ScoringOutput.score}. */
+  readonly relevanceScore: number;
+  /** The request that scored it. */
+  readonly requestId: string;
+  /** Query and document as they were run. */
+  readonly promptTokenIds: readonly number[];
+  /** Prompt tokens whose keys and values came from the prefix cache. */
+  readonly cachedTokens: number;
+}

@@ -74,6 +74,20 @@ export class ChatTemplateError extends Error {
   override name = "ChatTemplateError";
 }
 
+/** The model is not for what was asked of it: a generative model has no embeddings, an encoder writes no text. */
+export class UnsupportedTaskError extends TypeError {
+  /** The class, as errors show it. */
+  override name = "UnsupportedTaskError";
+  /** What was asked for: `generate`, `embed`, `score` … */
+  readonly task: string;
+
+  /** Makes the error. */
+  constructor(task: string, message: string) {
+    super(message);
+    this.task = task;
+  }
+}
+
 /** The waiting queue is full; try again after `retryAfterSeconds`. */
 export class QueueFullError extends Error {
   /** The class, as errors show it. */
@@ -100,7 +114,7 @@ export class DeviceError extends Error {
   override name = "DeviceError";
 }
 
-/** The engine computed logits that are not numbers for this request. */
+/** The engine computed logits or hidden states that are not numbers for this request. */
 export class InvalidLogitsError extends Error {
   /** The class, as errors show it. */
   override name = "InvalidLogitsError";

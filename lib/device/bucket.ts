@@ -163,6 +163,17 @@ export function maxPromptLength(tables: BucketTables): number {
   return Math.max(largest(tables.prefill), largest(tables.append));
 }
 
+/** The longest prompt the tables can take in one step. */
+export function maxWholePromptLength(tables: BucketTables): number {
+  const appended = tables.append.map(({ attentionSize, inputSize = attentionSize }) =>
+    Math.min(attentionSize, inputSize)
+  );
+  return Math.min(
+    Math.max(largest(tables.prefill), ...appended),
+    tables.tokenwise.at(-1) as number,
+  );
+}
+
 /** The longest context the tables can reach. */
 export function maxContextLength(tables: BucketTables): number {
   return Math.max(maxPromptLength(tables), largest(tables.decode));

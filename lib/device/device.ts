@@ -45,7 +45,7 @@ import { packPanel, panelBytes, sourceRowBytes, weightBytes } from "./block_form
 import type { WeightFormat } from "./block_formats.ts";
 import type { Bucket } from "./bucket.ts";
 import type { Graph } from "./compiler/graph.ts";
-import type { Wire } from "./compiler/wire.ts";
+import type { Operand, Wire } from "./compiler/wire.ts";
 import { WireCache, type WireStats } from "./compiler/wire_cache.ts";
 import {
   type KernelLimits,
@@ -83,7 +83,10 @@ export type {
   AddBiasOp,
   AddOp,
   AttentionOp,
+  EmbedIds,
   EmbedOp,
+  GeluOp,
+  LayerNormOp,
   MatmulOp,
   Op,
   RmsNormOp,
@@ -152,14 +155,24 @@ export interface StepInputs {
   readonly outputRows: Int32Array;
   /** What is wanted of each output row's summary, as `SUMMARY_NEED`. Default: nothing. */
   readonly summaryNeeds?: Int32Array;
+  /** Rows whose hidden state is wanted, ascending. Default: none. */
+  readonly hiddenRows?: Int32Array;
+  /** Token type of each token. Default: 0. */
+  readonly tokenTypes?: Int32Array;
+  /** KV blocks that get the contents of other ones before the step, one after another. */
+  readonly blockCopies?: readonly { readonly from: number; readonly to: number }[];
 }
 
 /** What a step gave back: float32 rows in HBM, valid until the next step. */
 export interface DeviceRows {
-  /** How often. */
+  /** Rows of output. */
   readonly count: number;
   /** Row i belongs to `outputRows[i]`. */
   row(index: number): Float32Array;
+  /** Rows of hidden states. */
+  readonly hiddenCount: number;
+  /** Row i belongs to `hiddenRows[i]`. */
+  hidden(index: number): Float32Array;
   /** What the elements found in row i; undefined where nothing was asked for. Yours to keep. */
   summary(index: number): RowSummary | undefined;
 }
@@ -378,31 +391,55 @@ class EmulatedDevice implements Device {
       number.catch(() => this.#wireNumbers.delete(wire));
     }
     const wireNumber = await number;
+    this.#copyBlocks(inputs.blockCopies ?? []);
     this.#writeInputs(wire, inputs);
     const outputs = inputs.outputRows.length;
-    await this.#pes.run(wireNumber, { tokens: inputs.tokenIds.length, outputs });
-    const { address, stride, width } = wire.output;
+    const hidden = inputs.hiddenRows?.length ?? 0;
+    await this.#pes.run(wireNumber, { tokens: inputs.tokenIds.length, outputs, hidden });
     const buffer = this.#hbm.buffer;
     const peCount = this.#pes.count;
+    const rowOf = (operand: Operand | null, index: number, count: number) => {
+      invariant(operand !== null && index >= 0 && index < count, `There is no row ${index}`);
+      const { address, stride, width } = operand;
+      return new Float32Array(buffer, address + index * stride * 4, width);
+    };
     const needs = wire.summary === null ? undefined : inputs.summaryNeeds;
     return {
       count: outputs,
-      row(index) {
-        invariant(index >= 0 && index < outputs, `There is no row ${index} of ${outputs}`);
-        return new Float32Array(buffer, address + index * stride * 4, width);
-      },
+      row: (index) => rowOf(wire.output, index, outputs),
+      hiddenCount: hidden,
+      hidden: (index) => rowOf(wire.hidden, index, hidden),
       summary(index) {
         invariant(index >= 0 && index < outputs, `There is no row ${index} of ${outputs}`);
-        if (wire.summary === null || needs === undefined) return undefined;
+        if (wire.output === null || wire.summary === null || needs === undefined) return undefined;
+        const { width } = wire.output;
         return joinSummary(buffer, wire.summary, { index, width, peCount, need: needs[index] });
       },
     };
   }
 
+  /** No element runs between steps, so the host may write. */
+  #copyBlocks(copies: NonNullable<StepInputs["blockCopies"]>): void {
+    if (copies.length === 0) return;
+    const memory = new Uint8Array(this.#hbm.buffer);
+    for (const { keys, values, ...shape } of this.#kvLayers) {
+      const sizeBytes = kvBlockBytes(shape) / 2;
+      for (const start of [keys, values]) {
+        for (const { from, to } of copies) {
+          memory.copyWithin(
+            start + to * sizeBytes,
+            start + from * sizeBytes,
+            start + (from + 1) * sizeBytes,
+          );
+        }
+      }
+    }
+  }
+
   #writeInputs(wire: Wire, inputs: StepInputs): void {
     const { bucket, outputCount } = wire;
     const { blockTableStride } = wire.inputs;
-    const { summaryNeeds = inputs.outputRows } = inputs;
+    const { summaryNeeds = inputs.outputRows, hiddenRows, tokenTypes } = inputs;
     invariant(
       summaryNeeds.length === inputs.outputRows.length,
       `${summaryNeeds.length} needs of summaries for ${inputs.outputRows.length} outputs`,
@@ -412,12 +449,27 @@ class EmulatedDevice implements Device {
         inputs.blockTables.length <= bucket.batchSize,
       `A step of ${inputs.tokenIds.length} tokens, ${inputs.blockTables.length} sequences and ${inputs.outputRows.length} outputs does not fit ${wire.key}`,
     );
+    invariant(
+      hiddenRows === undefined || hiddenRows.length === 0 || wire.inputs.hiddenRows !== null,
+      `Hidden states are asked of ${wire.key}, which gives none`,
+    );
     const cells = new Int32Array(this.#hbm.buffer);
     cells.set(inputs.tokenIds, wire.inputs.tokenIds / 4);
     cells.set(inputs.positions, wire.inputs.positions / 4);
     cells.set(inputs.slots, wire.inputs.slots / 4);
     cells.set(inputs.sequences, wire.inputs.sequences / 4);
     cells.set(inputs.outputRows, wire.inputs.outputRows / 4);
+    if (wire.inputs.hiddenRows !== null && hiddenRows !== undefined) {
+      cells.set(hiddenRows, wire.inputs.hiddenRows / 4);
+    }
+    if (wire.inputs.tokenTypes !== null) {
+      const typesAt = wire.inputs.tokenTypes / 4;
+      if (tokenTypes !== undefined) cells.set(tokenTypes, typesAt);
+      else cells.fill(0, typesAt, typesAt + inputs.tokenIds.length);
+    }
+    if (wire.inputs.lastPositions !== null) {
+      cells.set(lastPositions(inputs), wire.inputs.lastPositions / 4);
+    }
     const needsAt = wire.inputs.summaryNeeds / 4;
     if (inputs.summaryNeeds !== undefined) cells.set(inputs.summaryNeeds, needsAt);
     else cells.fill(SUMMARY_NEED.nothing, needsAt, needsAt + inputs.outputRows.length);
@@ -481,6 +533,15 @@ class EmulatedDevice implements Device {
     }
     return this.#arena.address;
   }
+}
+
+/** Of each row the position of the last token that its sequence has in the step. */
+function lastPositions({ positions, sequences, blockTables }: StepInputs): Int32Array {
+  const last = new Int32Array(blockTables.length);
+  sequences.forEach((sequence, row) => {
+    last[sequence] = Math.max(last[sequence] as number, positions[row] as number);
+  });
+  return sequences.map((sequence) => last[sequence] as number);
 }
 
 /** Opens an emulated device. Close it, or hold it with `await using`: its threads run until then. */

@@ -21,7 +21,9 @@
  *   total = m · (a · Σq) + total follows, a · Σq rounded.
  * - attention: keys in tiles of {@linkcode KV_BLOCK_SIZE} cut by position; within a tile each score
  *   is one chain over d; tiles are folded in ascending order by the online softmax.
- * - norms: an order fixed by the width alone.
+ * - norms: an order fixed by the width alone. The layer norm's two sums run in eight partial sums
+ *   over i ≡ 0, 1, … 7 (mod 8), ascending from +0 without fused steps; with tⱼ = sⱼ + sⱼ₊₄ the sum
+ *   is (t0 + t2) + (t1 + t3).
  * - sums of exponentials: by chunks of columns, as `base/row_summary.ts` defines them.
  */
 
@@ -31,6 +33,9 @@ import type { WeightFormat } from "./block_formats.ts";
 
 /** Tokens a KV block holds, and keys an attention tile holds. */
 export const KV_BLOCK_SIZE = 16;
+
+/** Rows of a unit of attention in which rows see the same keys. */
+export const ATTENTION_ROWS = 4;
 
 /** A weight matrix [n, k] in 8-column panels (`block_formats.ts`): n output columns over k inputs. */
 export interface PanelWeight {
@@ -112,6 +117,20 @@ export interface RmsNormArgs extends RowRange {
   readonly outStride: number;
 }
 
+/**
+ * x[r] = (x[r] − μ) · (1 / sqrt(v + epsilon)) · weight + bias, μ the mean of the row's `width`
+ * floats and v that of (x − μ)², every step rounded to float32. The width is a multiple of 8.
+ * weight, bias: [width] float32.
+ */
+export interface LayerNormArgs extends RowRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly weight: number;
+  readonly bias: number;
+  readonly epsilon: number;
+  readonly width: number;
+}
+
 /** out[r, c] = Σ x[r, k] · weight[c, k] for rows [0, rowCount) and panels [panelStart, panelEnd). */
 export interface MatmulArgs {
   readonly x: number;
@@ -153,6 +172,13 @@ export interface SiluMultiplyArgs extends ColumnRange {
   readonly rowCount: number;
 }
 
+/** x[r, c] = gelu(x[r, c]), the exact one, as `gelu.ts` computes it in float64. */
+export interface GeluArgs extends ColumnRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly rowCount: number;
+}
+
 /**
  * Rotates pairs (i, i + rotaryDim/2) of the first rotaryDim floats of each head, in place.
  * table: [position][rotaryDim] float32, cosines then sines. positions: int32.
@@ -178,13 +204,18 @@ export interface WriteKvArgs extends RowRange {
 }
 
 /**
- * Causal attention over paged keys and values. Unit u = row · kvHeads + kvHead computes the
+ * Attention over paged keys and values. Unit u = row · kvHeads + kvHead computes the
  * heads / kvHeads query heads that share that KV head; units unitStart, unitStart + unitStep, …
  * below unitEnd are computed. Row r sees the keys at positions
- * max(0, p − window + 1) … p of its sequence, p = positions[r] (window 0: no window); the key at
+ * max(0, p − window + 1) … p of its sequence, p = positions[r] (window 0: no window): of causal
+ * attention p is the row's own position, of a row that sees all keys the last one. The key at
  * position t is in block blockTables[sequences[r] · blockTableStride + (t >> 4)].
  * positions, sequences, blockTables: int32. q and out: [row][heads · headDim].
  * out must not be q.
+ *
+ * With `rowBlocks`, unit u is one of {@linkcode ATTENTION_ROWS} rows instead, as far as there are
+ * `rowCount`: u = block · kvHeads + kvHead. Those of them that follow each other and see the same
+ * keys are computed together, to the same bits. There is no window then.
  */
 export interface AttentionArgs {
   readonly q: number;
@@ -202,6 +233,8 @@ export interface AttentionArgs {
   readonly unitStart: number;
   readonly unitEnd: number;
   readonly unitStep: number;
+  /** Default: units of one row. */
+  readonly rowBlocks?: { readonly rowCount: number } | undefined;
 }
 
 /**
@@ -257,10 +290,12 @@ export interface KernelTable {
   embed(args: EmbedArgs): void;
   takeRows(args: TakeRowsArgs): void;
   rmsNorm(args: RmsNormArgs): void;
+  layerNorm(args: LayerNormArgs): void;
   matmul(args: MatmulArgs): void;
   addBias(args: AddBiasArgs): void;
   add(args: AddArgs): void;
   siluMultiply(args: SiluMultiplyArgs): void;
+  gelu(args: GeluArgs): void;
   rope(args: RopeArgs): void;
   writeKv(args: WriteKvArgs): void;
   attention(args: AttentionArgs): void;

@@ -3,7 +3,10 @@
 import { SUMMARY_NEED } from "../base/row_summary.ts";
 import type { BucketKind } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
+import { beamSummaryNeed } from "../sampling/continuations.ts";
 import { summaryNeed } from "../sampling/summary.ts";
+import type { BlockCopy } from "./kv_cache.ts";
+import { PoolingRequest } from "./pooling_request.ts";
 import type { Plan } from "./scheduler.ts";
 
 /** One step's input: `tokenIds.length` rows, the tokens of all turns one after another. */
@@ -22,8 +25,14 @@ export interface Batch {
   readonly blockTables: readonly (readonly number[])[];
   /** Rows whose logits come back, ascending. May be empty. */
   readonly outputRows: Int32Array;
+  /** Rows whose hidden state comes back, ascending. Default: none. */
+  readonly hiddenRows?: Int32Array;
+  /** [rows] token type of the row's token. Default: 0. */
+  readonly tokenTypes?: Int32Array;
   /** [outputRows.length] the `SUMMARY_NEED` of each output row. Default: nothing. */
   readonly summaryNeeds?: Int32Array;
+  /** Blocks that get the contents of other ones first, one after another. Default: none. */
+  readonly blockCopies?: readonly BlockCopy[];
 }
 
 /** Lays the turns out one after another. */
@@ -35,19 +44,33 @@ export function pack(plan: Plan): Batch {
   const sequences = new Int32Array(rowCount);
   const outputRows: number[] = [];
   const summaryNeeds: number[] = [];
+  const hiddenRows: number[] = [];
+  let tokenTypes: Int32Array | undefined;
   let row = 0;
-  for (const [sequence, { request, start, count, rowPosition, blockIds }] of plan.turns.entries()) {
+  for (const [sequence, turn] of plan.turns.entries()) {
+    const { request, start, count, rowPosition, rowEnd, blockIds } = turn;
+    const isPooling = request instanceof PoolingRequest;
+    const types = isPooling ? request.tokenTypeIds : undefined;
+    if (types !== undefined) {
+      tokenTypes ??= new Int32Array(rowCount);
+      tokenTypes.set(types.slice(start, start + count), row);
+    }
     for (let position = start; position < start + count; position++, row++) {
       const blockId = blockIds[Math.floor(position / KV_BLOCK_SIZE)]!;
       tokenIds[row] = request.tokenIds[position]!;
       positions[row] = position;
       slots[row] = blockId * KV_BLOCK_SIZE + position % KV_BLOCK_SIZE;
       sequences[row] = sequence;
-      if (position < rowPosition) continue;
+      if (position < rowPosition || position >= rowEnd) continue;
+      if (isPooling) {
+        hiddenRows.push(row);
+        continue;
+      }
       outputRows.push(row);
       // Only the last token's row chooses a token; the others give log-probabilities of the prompt.
       const chooses = position === request.tokenIds.length - 1;
-      summaryNeeds.push(chooses ? summaryNeed(request.sampling) : SUMMARY_NEED.nothing);
+      const need = request.params.beam === null ? summaryNeed : beamSummaryNeed;
+      summaryNeeds.push(chooses ? need(request.sampling) : SUMMARY_NEED.nothing);
     }
   }
   return {
@@ -59,5 +82,8 @@ export function pack(plan: Plan): Batch {
     blockTables: plan.turns.map((turn) => turn.blockIds),
     outputRows: Int32Array.from(outputRows),
     summaryNeeds: Int32Array.from(summaryNeeds),
+    ...(hiddenRows.length > 0 && { hiddenRows: Int32Array.from(hiddenRows) }),
+    ...(tokenTypes && { tokenTypes }),
+    blockCopies: plan.copies,
   };
 }

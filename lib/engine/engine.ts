@@ -18,16 +18,31 @@ import { invariant } from "../base/invariant.ts";
 import type { StepShape } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { type TokenLogprob, tokenLogprobs } from "../sampling/logprobs.ts";
+import type { SummarizedRow } from "../sampling/continuations.ts";
 import { largestLogit, type Sample, sample } from "../sampling/sampler.ts";
 import { sampleSummary } from "../sampling/summary.ts";
 import { pack } from "./batch.ts";
 import { Breather } from "./event_loop.ts";
 import { KvCache } from "./kv_cache.ts";
-import { type EngineRequest, type PromptEvent, Request, type TokenEvent } from "./request.ts";
+import {
+  type EnginePoolingRequest,
+  type PoolingOutput,
+  PoolingRequest,
+} from "./pooling_request.ts";
+import type { EngineRequest, PromptEvent, Request, TokenEvent } from "./request.ts";
+import { RequestGroup } from "./request_group.ts";
 import type { Rows, Runner } from "./runner.ts";
+import type { Scheduled } from "./scheduled.ts";
 import { Scheduler, type Turn } from "./scheduler.ts";
 
-export type { EngineRequest, PromptEvent, TokenEvent, TokenLogprob };
+export type {
+  EnginePoolingRequest,
+  EngineRequest,
+  PoolingOutput,
+  PromptEvent,
+  TokenEvent,
+  TokenLogprob,
+};
 
 /** How the engine behaves. */
 export interface EngineOptions {
@@ -47,11 +62,11 @@ export interface EngineOptions {
 
 /** What the engine is doing and has done. */
 export interface EngineStats {
-  /** Requests that hold blocks. */
+  /** Sequences that hold blocks: a request for several answers is several of them. */
   readonly runningCount: number;
-  /** Requests that wait: new and preempted ones. */
+  /** Sequences that wait: new and preempted ones. */
   readonly waitingCount: number;
-  /** Blocks that running requests hold. */
+  /** Blocks that running sequences hold, shared ones counted once. */
   readonly usedBlockCount: number;
   /** Blocks that hold reusable prefixes and nothing else. */
   readonly cachedBlockCount: number;
@@ -63,7 +78,7 @@ export interface EngineStats {
   readonly prefixHitTokens: number;
   /** Steps run. */
   readonly stepCount: number;
-  /** Requests that lost their blocks and were sent back to the queue. */
+  /** Sequences that lost their blocks and were sent back to the queue. */
   readonly preemptionCount: number;
   /** Prompt tokens of the requests admitted so far, and tokens generated. */
   readonly promptTokens: number;
@@ -74,7 +89,10 @@ export interface EngineStats {
 /** After how long a refused request may try again. Nothing better is known: lengths are not. */
 const RETRY_AFTER_SECONDS = 1;
 
-/** Token ids in, token events out. */
+/** A request of either kind. */
+type AnyRequest = RequestGroup | PoolingRequest;
+
+/** Token ids in; token events or hidden states out. */
 export class Engine {
   readonly #runner: Runner;
   readonly #options: EngineOptions;
@@ -82,10 +100,10 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #breather = new Breather();
   /** Unfinished requests by id. */
-  readonly #requests = new Map<string, Request>();
+  readonly #requests = new Map<string, AnyRequest>();
   /** What enters with the next step. */
-  #arrivals: Request[] = [];
-  #aborts = new Set<Request>();
+  #arrivals: AnyRequest[] = [];
+  #aborts = new Set<AnyRequest>();
   #arrivalCount = 0;
   #stepCount = 0;
   #generatedTokens = 0;
@@ -103,46 +121,68 @@ export class Engine {
     }
     this.#runner = runner;
     this.#options = options;
-    this.#kv = new KvCache(runner.blockCount, options);
+    const isEncoder = runner.isEncoder ?? false;
+    this.#kv = new KvCache(runner.blockCount, {
+      enablePrefixCaching: options.enablePrefixCaching && !isEncoder,
+    });
     this.#scheduler = new Scheduler(this.#kv, {
       maxBatchSize: runner.maxBatchSize,
       maxTokensPerStep: runner.maxTokensPerStep,
       maxOutputRows: runner.maxOutputRows,
       maxPromptLength: runner.maxPromptLength,
       prefillChunkSize: options.prefillChunkSize ?? runner.maxTokensPerStep,
+      wholePrompts: isEncoder,
       fits: options.fits ?? (() => true),
     });
   }
 
   /**
-   * Queues a request. Its tokens come through the channel; leaving the channel aborts it.
+   * Queues a request. Its tokens come through the channel, those of several sequences in turns, and
+   * of a beam search when it is over; leaving the channel aborts it.
    *
+   * @throws {TypeError} The model gives no logits.
    * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request id.
    * @throws {ContextLengthError} Prompt and output can never fit.
    * @throws {QueueFullError} Too many requests wait already.
    * @throws {ClosedError} The engine was closed.
    */
   submit(request: EngineRequest): Channel<TokenEvent> {
-    if (this.#closed) throw new ClosedError("Cannot take a request: the engine was closed");
+    if (!(this.#runner.isGenerative ?? true)) {
+      throw new TypeError("Cannot generate tokens: the model has no language head");
+    }
     this.#checkPrompt(request);
     const maxTokens = this.#outputRoom(request);
-    const waitingCount = this.#scheduler.waitingCount + this.#arrivals.length;
-    if (waitingCount >= this.#options.maxWaitingRequests) {
-      throw new QueueFullError(waitingCount, RETRY_AFTER_SECONDS);
-    }
+    this.#checkQueue();
     const channel = new Channel<TokenEvent>(() => this.#abort(born));
-    const born = new Request(request, {
+    const born = new RequestGroup(request, {
       arrival: this.#arrivalCount++,
       maxTokens,
       endTokenIds: this.#options.endTokenIds,
     }, channel);
-    this.#requests.set(born.id, born);
-    this.#arrivals.push(born);
-    if (this.#options.selfDriven ?? true) this.#loop ??= this.#run();
+    this.#enter(born);
     return channel;
   }
 
-  /** Ends a request: its channel closes without a further event. Unknown ids are finished ones. */
+  /**
+   * Queues a request for hidden states, which come back when the last of them is computed.
+   *
+   * The promise is rejected with the errors that `submit` throws, with an `AbortError` when the
+   * request is aborted, and with an `InvalidParameterError` where token types do not fit.
+   */
+  async submitPooling(request: EnginePoolingRequest): Promise<PoolingOutput> {
+    this.#checkPrompt(request);
+    this.#checkTokenTypes(request);
+    this.#checkPromptLength(request.promptTokenIds.length);
+    this.#checkQueue();
+    const { promise, resolve, reject } = Promise.withResolvers<PoolingOutput>();
+    this.#enter(new PoolingRequest(request, this.#arrivalCount++, { resolve, reject }));
+    return await promise;
+  }
+
+  /**
+   * Ends a request: its channel closes without a further event, or its promise is rejected. Unknown
+   * ids are finished ones.
+   */
   abort(id: string): void {
     const request = this.#requests.get(id);
     if (request !== undefined) this.#abort(request);
@@ -204,7 +244,7 @@ export class Engine {
       try {
         rows = await this.#breather.during(this.#runner.run(batch));
       } catch (error) {
-        for (const turn of plan.turns) this.#fail(turn.request, error);
+        for (const turn of plan.turns) this.#fail(this.#groupOf(turn.request), error);
         // Whoever failed may have left blocks half written: nobody should find any of them again.
         if (error instanceof DeviceError) this.#kv.dropPrefixes();
         return true;
@@ -223,40 +263,110 @@ export class Engine {
     const aborts = this.#aborts;
     this.#arrivals = [];
     this.#aborts = new Set();
-    for (const request of arrivals) this.#scheduler.enqueue(request);
-    for (const request of aborts) this.#scheduler.remove(request);
+    for (const { members } of arrivals) {
+      for (const sequence of members) this.#scheduler.enqueue(sequence);
+    }
+    for (const { members } of aborts) {
+      for (const sequence of members) this.#scheduler.remove(sequence);
+    }
   }
 
-  /** Takes the rows of one turn in: log-probabilities of the prompt, and the next token. */
+  /** Takes the rows of one turn in. */
   async #settle(turn: Turn, rows: Rows): Promise<void> {
-    const { request, start, count, rowPosition, rowIndex } = turn;
+    const { request } = turn;
+    const group = this.#groupOf(request);
+    if (group === undefined) return;
     try {
-      for (let position = rowPosition; position < start + count; position++) {
-        // The consumer may have left while the device was busy, or in a pause.
-        if (this.#aborts.has(request)) return;
-        const index = rowIndex + position - rowPosition;
-        if (position === request.tokenIds.length - 1) {
-          const summary = rows.summary?.(index);
-          const chosen = (summary && sampleSummary(summary, request.sampling)) ??
-            sample(rows.row(index), request.sampling);
-          this.#commit(turn);
-          this.#emit(request, chosen);
-          return;
-        }
-        const row = rows.row(index);
-        largestLogit(row);
-        request.promptLogprobs.push(
-          tokenLogprobs(row, request.tokenIds[position + 1]!, request.params.promptLogprobs ?? 0),
-        );
-        if (this.#breather.isDue) await this.#breather.pause();
-      }
-      this.#commit(turn);
+      if (request instanceof PoolingRequest) await this.#pool(turn, request, rows);
+      else await this.#generate(turn, { request, group: group as RequestGroup, rows });
     } catch (error) {
       // Whatever went wrong with one row is that request's alone. Its blocks may hold NaN as well.
-      this.#fail(request, error, { forget: true });
+      this.#fail(group, error, { forget: true });
     } finally {
       if (this.#breather.isDue) await this.#breather.pause();
     }
+  }
+
+  /** Rows of logits: log-probabilities of the prompt, and the next token. */
+  async #generate(
+    turn: Turn,
+    { request, group, rows }: {
+      readonly request: Request;
+      readonly group: RequestGroup;
+      readonly rows: Rows;
+    },
+  ): Promise<void> {
+    const { rowPosition, rowEnd, rowIndex } = turn;
+    for (let position = rowPosition; position < rowEnd; position++) {
+      // The consumer may have left in a pause.
+      if (this.#groupOf(request) !== group) return;
+      const index = rowIndex + position - rowPosition;
+      if (position === request.tokenIds.length - 1) {
+        const known: SummarizedRow = {
+          summary: rows.summary?.(index),
+          get row() {
+            return rows.row(index);
+          },
+        };
+        return await (group.search === null
+          ? this.#choose(turn, { group, request, known })
+          : this.#search(turn, { group, request, known }));
+      }
+      const row = rows.row(index);
+      largestLogit(row);
+      request.promptLogprobs.push(
+        tokenLogprobs(row, request.tokenIds[position + 1]!, request.params.promptLogprobs ?? 0),
+      );
+      if (this.#breather.isDue) await this.#breather.pause();
+    }
+    this.#commit(turn);
+  }
+
+  /** Rows of hidden states. */
+  async #pool(turn: Turn, request: PoolingRequest, rows: Rows): Promise<void> {
+    const { rowPosition, rowEnd, rowIndex } = turn;
+    for (let position = rowPosition; position < rowEnd; position++) {
+      if (this.#groupOf(request) === undefined) return; // aborted in a pause
+      const row = rows.hidden?.(rowIndex + position - rowPosition);
+      invariant(row !== undefined, "The runner gives no hidden states");
+      request.take(row);
+      if (this.#breather.isDue) await this.#breather.pause();
+    }
+    this.#commit(turn);
+    if (!request.isComplete || this.#groupOf(request) === undefined) return;
+    this.#requests.delete(request.id);
+    this.#scheduler.remove(request);
+    request.finish();
+  }
+
+  /**
+   * The next token of a sequence. When that is the first one, the request's other sequences draw
+   * theirs from the same row, and go on from the same blocks.
+   */
+  async #choose(turn: Turn, { group, request, known }: LastRow): Promise<void> {
+    const isFirst = request.index === 0 && request.outputCount === 0;
+    const chosen = choose(known, request);
+    this.#commit(turn);
+    const others = isFirst ? group.branchOut() : [];
+    for (const other of others) this.#scheduler.fork(request, other);
+    this.#emit(group, request, chosen);
+    for (const other of others) {
+      if (this.#breather.isDue) await this.#breather.pause();
+      if (this.#groupOf(other) !== group) return;
+      this.#emit(group, other, choose(known, other));
+    }
+  }
+
+  /** What may follow a beam; a token further, if the rows of all beams are in. */
+  #search(turn: Turn, { group, request, known }: LastRow): void {
+    const isComplete = group.search!.offer(request, known);
+    this.#commit(turn);
+    const events = isComplete ? group.search!.advance(this.#scheduler, group.members) : undefined;
+    if (events === undefined) return;
+    for (const event of events) group.tell(event);
+    this.#generatedTokens += events.length;
+    for (const beam of group.members) this.#scheduler.remove(beam);
+    this.#finish(group);
   }
 
   #commit({ request, start, count }: Turn): void {
@@ -264,49 +374,77 @@ export class Engine {
     this.#kv.commit(request);
   }
 
-  #emit(request: Request, { tokenId, logprobs }: Sample): void {
-    const isFirst = request.outputCount === 0;
-    const finish = request.append(tokenId);
+  #emit(group: RequestGroup, sequence: Request, chosen: Sample): void {
+    const isLast = group.accept(sequence, chosen);
     this.#generatedTokens++;
-    request.channel.push({
-      index: 0,
-      tokenId,
-      logprobs,
-      finishReason: finish?.reason ?? null,
-      stopReason: finish?.stopReason ?? null,
-      ...(isFirst ? { prompt: promptEvent(request) } : {}),
-    });
-    if (finish === undefined) return;
-    this.#requests.delete(request.id);
-    this.#scheduler.remove(request);
-    request.channel.close();
+    if (!isLast) return;
+    this.#scheduler.remove(sequence);
+    group.members.delete(sequence);
+    if (group.members.size === 0) this.#finish(group);
   }
 
-  #abort(request: Request): void {
-    if (this.#requests.get(request.id) !== request) return;
-    this.#requests.delete(request.id);
-    this.#aborts.add(request);
-    request.channel.close();
+  /**
+   * The request of a sequence that has not ended; undefined when it was aborted, as its consumer may
+   * leave while the device is busy. The id may be in use again then.
+   */
+  #groupOf(sequence: Scheduled): AnyRequest | undefined {
+    const group = this.#requests.get(sequence.id);
+    const members: ReadonlySet<Scheduled> | undefined = group?.members;
+    return members?.has(sequence) ? group : undefined;
   }
 
-  /** Ends a request that is in a queue, now. */
-  #fail(request: Request, error: unknown, options: { forget?: boolean } = {}): void {
-    if (this.#requests.get(request.id) !== request) return; // aborted: the next step removes it
-    this.#requests.delete(request.id);
-    request.channel.fail(error);
-    this.#scheduler.remove(request, options);
+  #finish(group: AnyRequest): void {
+    this.#requests.delete(group.id);
+    group.channel.close();
+  }
+
+  #abort(group: AnyRequest): void {
+    if (this.#requests.get(group.id) !== group) return;
+    this.#aborts.add(group);
+    this.#finish(group);
+  }
+
+  /** Ends a request, now. One that was aborted is removed by the next step instead. */
+  #fail(
+    group: AnyRequest | undefined,
+    error: unknown,
+    options: { forget?: boolean } = {},
+  ): void {
+    if (group === undefined || this.#requests.get(group.id) !== group) return;
+    this.#requests.delete(group.id);
+    group.channel.fail(error);
+    for (const member of group.members) this.#scheduler.remove(member, options);
   }
 
   /** Ends everything; the blocks are freed at the start of the next step, as one may be running. */
   #failAll(error: unknown): void {
-    for (const request of this.#requests.values()) {
-      request.channel.fail(error);
-      this.#aborts.add(request);
+    for (const group of this.#requests.values()) {
+      group.channel.fail(error);
+      this.#aborts.add(group);
     }
     this.#requests.clear();
   }
 
-  #checkPrompt({ id, promptTokenIds, priority = 0 }: EngineRequest): void {
+  /** Lets a request in at the next step. */
+  #enter(request: AnyRequest): void {
+    this.#requests.set(request.id, request);
+    this.#arrivals.push(request);
+    if (this.#options.selfDriven ?? true) this.#loop ??= this.#run();
+  }
+
+  #checkQueue(): void {
+    const waitingCount = this.#scheduler.waitingRequestCount + this.#arrivals.length;
+    if (waitingCount < this.#options.maxWaitingRequests) return;
+    throw new QueueFullError(waitingCount, RETRY_AFTER_SECONDS);
+  }
+
+  #checkPrompt(
+    { id, promptTokenIds, priority = 0 }: Pick<
+      EngineRequest,
+      "id" | "promptTokenIds" | "priority"
+    >,
+  ): void {
+    if (this.#closed) throw new ClosedError("Cannot take a request: the engine was closed");
     if (this.#requests.has(id)) {
       throw new InvalidParameterError(
         "requestId",
@@ -341,17 +479,43 @@ export class Engine {
     }
   }
 
+  #checkTokenTypes({ promptTokenIds, tokenTypeIds }: EnginePoolingRequest): void {
+    if (tokenTypeIds === undefined) return;
+    const { tokenTypeCount = 0 } = this.#runner;
+    const fail = (value: unknown, what: string) => {
+      throw new InvalidParameterError("tokenTypeIds", value, `Cannot use tokenTypeIds: ${what}`);
+    };
+    if (tokenTypeCount === 0) fail(tokenTypeIds, "the model has no token types");
+    if (tokenTypeIds.length !== promptTokenIds.length) {
+      fail(
+        tokenTypeIds,
+        `there must be one for each of ${promptTokenIds.length} tokens, not ${tokenTypeIds.length}`,
+      );
+    }
+    const isType = (id: number) => Number.isSafeInteger(id) && id >= 0 && id < tokenTypeCount;
+    const wrong = tokenTypeIds.find((id) => !isType(id));
+    if (wrong !== undefined) {
+      fail(wrong, `${wrong} is not an integer from 0 to ${tokenTypeCount - 1}`);
+    }
+  }
+
+  #checkPromptLength(promptLength: number): void {
+    const { maxPromptLength, blockCount } = this.#runner;
+    const limit = Math.min(maxPromptLength, blockCount * KV_BLOCK_SIZE);
+    if (promptLength <= limit) return;
+    const holder = limit < maxPromptLength ? "the KV pool holds" : "the model takes";
+    throw new ContextLengthError(
+      promptLength,
+      limit,
+      `Cannot run a prompt of ${promptLength} tokens as ${holder} at most ${limit}`,
+    );
+  }
+
   /** Most tokens the request may generate. */
   #outputRoom({ promptTokenIds, params }: EngineRequest): number {
     const promptLength = promptTokenIds.length;
     const { maxPromptLength, maxContextLength, blockCount } = this.#runner;
-    if (promptLength > maxPromptLength) {
-      throw new ContextLengthError(
-        promptLength,
-        maxPromptLength,
-        `Cannot run a prompt of ${promptLength} tokens as the model takes at most ${maxPromptLength}`,
-      );
-    }
+    if (promptLength > maxPromptLength) this.#checkPromptLength(promptLength);
     const limit = Math.min(maxContextLength, blockCount * KV_BLOCK_SIZE);
     const holder = limit < maxContextLength ? "the KV pool" : "the context";
     const wanted = params.cutMaxTokens ? 1 : params.maxTokens ?? 1;
@@ -368,9 +532,14 @@ export class Engine {
   }
 }
 
-function promptEvent({ cachedCount, params, promptLogprobs }: Request): PromptEvent {
-  return {
-    cachedTokens: cachedCount ?? 0,
-    logprobs: params.promptLogprobs === null ? null : [null, ...promptLogprobs],
-  };
+/** The row that follows all tokens of a sequence. */
+interface LastRow {
+  readonly group: RequestGroup;
+  readonly request: Request;
+  readonly known: SummarizedRow;
+}
+
+/** Draws from what is known of a row, or from the row. */
+function choose(known: SummarizedRow, { sampling }: Request): Sample {
+  return (known.summary && sampleSummary(known.summary, sampling)) ?? sample(known.row, sampling);
 }

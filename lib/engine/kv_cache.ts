@@ -2,15 +2,22 @@
  * A request's block table: reuse, grow, commit, free. Nothing else hands out blocks.
  *
  * Blocks that hold computed, full runs of tokens are entered into the prefix cache by `commit`; the
- * ones after them belong to the request alone and are written to. So a shared block is never
- * written to again.
+ * ones after them are written to. Sequences of one request share what they had computed when they
+ * parted: `fork` counts them in, and whoever first writes to a shared block writes to a copy. So a
+ * shared block is never written to, and the last one that holds it needs no copy.
  */
 
 import { invariant } from "../base/invariant.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { BlockPool } from "./block_pool.ts";
 import { PrefixCache, type PrefixNode } from "./prefix_cache.ts";
-import type { Request } from "./request.ts";
+import type { Scheduled } from "./scheduled.ts";
+
+/** A block whose keys and values are to be those of another one. */
+export interface BlockCopy {
+  readonly from: number;
+  readonly to: number;
+}
 
 interface BlockTable {
   readonly blockIds: number[];
@@ -23,7 +30,8 @@ export class KvCache {
   readonly #pool: BlockPool;
   readonly #prefixes: PrefixCache;
   readonly enablePrefixCaching: boolean;
-  readonly #tables = new Map<Request, BlockTable>();
+  readonly #tables = new Map<Scheduled, BlockTable>();
+  #copies: BlockCopy[] = [];
 
   constructor(blockCount: number, { enablePrefixCaching }: { enablePrefixCaching: boolean }) {
     this.#pool = new BlockPool(blockCount);
@@ -46,7 +54,7 @@ export class KvCache {
   }
 
   /** The blocks of a running request, in the order of their positions. */
-  blockIds(request: Request): readonly number[] {
+  blockIds(request: Scheduled): readonly number[] {
     return this.#table(request).blockIds;
   }
 
@@ -55,7 +63,7 @@ export class KvCache {
    * others it has now. Takes nothing and returns undefined where that would leave fewer than
    * `spareCount` blocks; else returns the number of tokens that need no computing.
    */
-  reuse(request: Request, spareCount: number): number | undefined {
+  reuse(request: Scheduled, spareCount: number): number | undefined {
     invariant(!this.#tables.has(request), "A request is given blocks twice");
     const path = this.enablePrefixCaching
       ? this.#prefixes.match(
@@ -67,32 +75,65 @@ export class KvCache {
     const newCount = blockCountOf(request.tokenIds.length) - path.length;
     if (newCount + spareCount > this.availableCount - idleCount) return undefined;
     this.#prefixes.acquire(path);
-    this.#tables.set(request, { blockIds: path.map((node) => node.blockId), nodes: path });
-    invariant(this.grow(request, request.tokenIds.length), "Blocks were counted wrong");
+    const blockIds = path.map((node) => node.blockId);
+    for (let count = 0; count < newCount; count++) blockIds.push(this.#allocate());
+    this.#tables.set(request, { blockIds, nodes: path });
     return path.length * KV_BLOCK_SIZE;
   }
 
-  /** Makes room for the first `tokenCount` tokens; false, and nothing taken, if blocks run out. */
-  grow(request: Request, tokenCount: number): boolean {
+  /**
+   * Makes room for the first `tokenCount` tokens, those after the computed ones in blocks of its
+   * own; false, and nothing taken, if blocks run out.
+   */
+  grow(request: Scheduled, tokenCount: number): boolean {
     const { blockIds } = this.#table(request);
     const newCount = blockCountOf(tokenCount) - blockIds.length;
-    if (newCount > this.availableCount) return false;
-    for (let count = 0; count < newCount; count++) {
-      if (this.#pool.freeCount === 0) this.#prefixes.evict();
-      blockIds.push(this.#pool.allocate());
+    const written = Math.floor(request.computedCount / KV_BLOCK_SIZE);
+    const sharedId = blockIds[written];
+    const isShared = sharedId !== undefined && this.#pool.referenceCount(sharedId) > 1;
+    if (newCount + (isShared ? 1 : 0) > this.availableCount) return false;
+    if (isShared) {
+      const to = this.#allocate();
+      this.#copies.push({ from: sharedId, to });
+      this.#pool.release(sharedId);
+      blockIds[written] = to;
     }
+    for (let count = 0; count < newCount; count++) blockIds.push(this.#allocate());
     return true;
+  }
+
+  /** Lets a new sequence begin with the blocks of another one, all of them shared. */
+  fork(parent: Scheduled, child: Scheduled): void {
+    invariant(!this.#tables.has(child), "A request is given blocks twice");
+    const { blockIds, nodes } = this.#table(parent);
+    this.#prefixes.acquire(nodes);
+    for (const blockId of blockIds.slice(nodes.length)) this.#pool.retain(blockId);
+    this.#tables.set(child, { blockIds: [...blockIds], nodes: [...nodes] });
+  }
+
+  /**
+   * The copies that the next step begins with, in this order: a block may be freed and given out
+   * again while a step is planned, so one copy may read what a later one overwrites.
+   */
+  takeCopies(): readonly BlockCopy[] {
+    const copies = this.#copies;
+    this.#copies = [];
+    return copies;
   }
 
   /**
    * Lets others reuse the request's computed full blocks. Where another request has computed the
    * same tokens meanwhile, the table goes on with that one's block: the contents are the same bits.
    */
-  commit(request: Request): void {
+  commit(request: Scheduled): void {
     if (!this.enablePrefixCaching) return;
     const { blockIds, nodes } = this.#table(request);
     const fullCount = Math.floor(request.computedCount / KV_BLOCK_SIZE);
     for (let blockIndex = nodes.length; blockIndex < fullCount; blockIndex++) {
+      invariant(
+        this.#pool.referenceCount(blockIds[blockIndex]!) === 1,
+        "A block was filled while it was shared",
+      );
       const node = this.#prefixes.insert(nodes.at(-1), request.tokenIds, {
         blockIndex,
         blockId: blockIds[blockIndex]!,
@@ -106,7 +147,7 @@ export class KvCache {
    * Takes all blocks of a request back. Its cached blocks can be found again, unless `forget` says
    * that their contents are not to be trusted.
    */
-  free(request: Request, options: { forget?: boolean } = {}): void {
+  free(request: Scheduled, options: { forget?: boolean } = {}): void {
     const { blockIds, nodes } = this.#table(request);
     for (const blockId of blockIds.slice(nodes.length).reverse()) this.#pool.release(blockId);
     this.#prefixes.release(nodes, options);
@@ -118,7 +159,12 @@ export class KvCache {
     while (this.#prefixes.idleCount > 0) this.#prefixes.evict();
   }
 
-  #table(request: Request): BlockTable {
+  #allocate(): number {
+    if (this.#pool.freeCount === 0) this.#prefixes.evict();
+    return this.#pool.allocate();
+  }
+
+  #table(request: Scheduled): BlockTable {
     const table = this.#tables.get(request);
     invariant(table !== undefined, "A request without blocks is asked for them");
     return table;

@@ -1,16 +1,19 @@
 /**
- * One request's life: its tokens, how far they are computed, and why it ended.
+ * One sequence's life: its tokens, how far they are computed, and why it ended. Most requests are
+ * one sequence; several answers to a prompt, or the live beams of a search, are scheduled like
+ * requests of their own (`request_group.ts` holds them together).
  *
  *     submit ──▶ waiting ──admit──▶ running ──last token──▶ finished
- *                   ▲                  │
- *                   └──── preempt ─────┘        abort, fail: from anywhere to finished
+ *                 ▲   ▲                │ │
+ *                 │   └──── preempt ───┘ └── preempt, while its search waits for other beams
+ *                 │                            │
+ *                 └── next round ── parked ◀───┘      abort, fail: from anywhere to finished
  */
 
-import type { Channel } from "../base/channel.ts";
 import { invariant } from "../base/invariant.ts";
 import type { TokenLogprob } from "../sampling/logprobs.ts";
 import type { ResolvedSamplingParams } from "../sampling/resolved_params.ts";
-import { randomSeed } from "../sampling/random.ts";
+import { offsetSeed, randomSeed } from "../sampling/random.ts";
 import { SamplingState } from "../sampling/sampler.ts";
 
 /** What is asked of the engine: token ids in, token events out. */
@@ -49,7 +52,8 @@ export interface PromptEvent {
   readonly logprobs: readonly (readonly TokenLogprob[] | null)[] | null;
 }
 
-export type RequestState = "waiting" | "running" | "finished";
+/** `parked`: in no queue and without blocks; its row is known and it waits for its search. */
+export type RequestState = "waiting" | "running" | "parked" | "finished";
 
 /** How a sequence ended. */
 export interface Finish {
@@ -67,14 +71,17 @@ export interface RequestLimits {
   readonly endTokenIds: readonly number[];
 }
 
-/** A request inside the engine. */
+/** A sequence inside the engine. */
 export class Request {
+  /** Of the request; its sequences share it. */
   readonly id: string;
   readonly params: ResolvedSamplingParams;
   readonly priority: number;
+  /** The place in the order of arrival; its sequences share it. */
   readonly arrival: number;
+  /** Its place among the sequences of its request; of a live beam its rank, which may change. */
+  index: number;
   readonly promptLength: number;
-  readonly channel: Channel<TokenEvent>;
   readonly sampling: SamplingState;
   /** The prompt, then the output. */
   readonly tokenIds: number[];
@@ -87,19 +94,27 @@ export class Request {
   lastStep = -1;
 
   /** Log-probabilities of prompt tokens 1, 2, … as far as they are known. */
-  readonly promptLogprobs: TokenLogprob[][] = [];
+  readonly promptLogprobs: TokenLogprob[][];
+  readonly #source: EngineRequest;
   readonly #limits: RequestLimits;
   readonly #stopTokenIds: ReadonlySet<number>;
   readonly #minTokens: number;
+  /** The seed of sequence 0. */
+  readonly #seed: number;
 
-  constructor(request: EngineRequest, limits: RequestLimits, channel: Channel<TokenEvent>) {
+  /** The first sequence of a request, or one that branches off another, with all it has so far. */
+  constructor(
+    request: EngineRequest,
+    limits: RequestLimits,
+    branch?: { readonly from: Request; readonly index: number },
+  ) {
     this.id = request.id;
     this.params = request.params;
     this.priority = request.priority ?? 0;
     this.arrival = limits.arrival;
+    this.index = branch?.index ?? 0;
     this.promptLength = request.promptTokenIds.length;
-    this.channel = channel;
-    this.tokenIds = [...request.promptTokenIds];
+    this.#source = request;
     this.#limits = limits;
     // A limit that was cut to the room left can be below minTokens; the room wins.
     this.#minTokens = Math.min(request.params.minTokens, limits.maxTokens);
@@ -107,19 +122,34 @@ export class Request {
       ...request.params.stopTokenIds,
       ...(request.params.ignoreEos ? [] : limits.endTokenIds.slice(1)),
     ]);
+    this.#seed = branch === undefined ? request.params.seed ?? randomSeed() : branch.from.#seed;
     this.sampling = new SamplingState(
       { ...request.params, minTokens: this.#minTokens },
-      request.params.seed ?? randomSeed(),
+      offsetSeed(this.#seed, this.index),
       request.promptTokenIds,
       limits.endTokenIds,
     );
+    this.promptLogprobs = branch?.from.promptLogprobs ?? [];
+    this.cachedCount = branch?.from.cachedCount;
+    this.tokenIds = [...(branch?.from.tokenIds ?? request.promptTokenIds)];
+    for (let at = this.promptLength; at < this.tokenIds.length; at++) {
+      this.sampling.accept(this.tokenIds[at]!);
+    }
+  }
+
+  /** Another sequence of the same request, with the tokens that this one has now. */
+  branch(index: number): Request {
+    return new Request(this.#source, this.#limits, { from: this, index });
   }
 
   get outputCount(): number {
     return this.tokenIds.length - this.promptLength;
   }
 
-  /** Tokens still to be computed before the next one can be chosen. */
+  /**
+   * Tokens still to be computed before the next one can be chosen. None: it is known what could
+   * follow, and the other beams of a search are waited for.
+   */
   get pendingCount(): number {
     return this.tokenIds.length - this.computedCount;
   }
@@ -137,7 +167,7 @@ export class Request {
 
   /** Appends a chosen token and says whether it ends the sequence. */
   append(tokenId: number): Finish | undefined {
-    invariant(this.state === "running", "A token is appended to a request that does not run");
+    invariant(this.state !== "finished", "A token is appended to a sequence that has ended");
     this.tokenIds.push(tokenId);
     this.sampling.accept(tokenId);
     return this.#finish(tokenId);
@@ -155,7 +185,15 @@ export class Request {
   }
 }
 
-/** Who goes first: the lower priority number, then the earlier arrival. */
-export function compareRequests(a: Request, b: Request): number {
-  return a.priority - b.priority || a.arrival - b.arrival;
+/** What decides the order. */
+type InOrder = Pick<Request, "priority" | "arrival" | "index">;
+
+/** Who goes first: the lower priority number, then the earlier arrival, then the lower index. */
+export function compareRequests(a: InOrder, b: InOrder): number {
+  return a.priority - b.priority || a.arrival - b.arrival || a.index - b.index;
+}
+
+/** Whether two sequences belong to one request. */
+export function areSiblings(a: InOrder, b: InOrder): boolean {
+  return a.arrival === b.arrival;
 }

@@ -12,6 +12,8 @@ export interface Rows {
   row(index: number): Float32Array;
   /** What is known of row i without reading it, if the runner can tell and was asked. */
   summary?(index: number): RowSummary | undefined;
+  /** Float32 [hiddenSize] of `batch.hiddenRows[i]`, after the final norm. The same rules. */
+  hidden?(index: number): Float32Array;
 }
 
 /** What the engine may ask of device and model, and the limits it plans within. */
@@ -29,6 +31,12 @@ export interface Runner {
   /** Longest prompt. */
   readonly maxPromptLength: number;
   readonly vocabSize: number;
+  /** Whether it gives logits. Default true. */
+  readonly isGenerative?: boolean;
+  /** Whether tokens see those after them too: prompts run whole, and none is the prefix of another. Default false. */
+  readonly isEncoder?: boolean;
+  /** Token types that are told apart. Default 0: there are none. */
+  readonly tokenTypeCount?: number;
   run(batch: Batch): Promise<Rows>;
 }
 
@@ -69,6 +77,9 @@ export class DeviceRunner implements Runner {
   readonly maxContextLength: number;
   readonly maxPromptLength: number;
   readonly vocabSize: number;
+  readonly isGenerative: boolean;
+  readonly isEncoder: boolean;
+  readonly tokenTypeCount: number;
 
   constructor(model: Model) {
     this.#model = model;
@@ -79,6 +90,9 @@ export class DeviceRunner implements Runner {
     this.maxContextLength = model.maxContextLength;
     this.maxPromptLength = model.maxPromptLength;
     this.vocabSize = model.config.vocabSize;
+    this.isGenerative = model.isGenerative;
+    this.isEncoder = model.isEncoder;
+    this.tokenTypeCount = model.tokenTypeCount;
   }
 
   /** Whether some bucket holds a step. */
@@ -119,8 +133,12 @@ export class DeviceRunner implements Runner {
       slots: count,
       sequences: new Int32Array(rows),
       blockTables: [Array.from({ length: Math.ceil(rows / 16) }, (_, i) => i)],
-      outputRows: Int32Array.of(rows - 1),
-      summaryNeeds: Int32Array.of(SUMMARY_NEED.logprobs),
+      ...(this.isGenerative
+        ? {
+          outputRows: Int32Array.of(rows - 1),
+          summaryNeeds: Int32Array.of(SUMMARY_NEED.logprobs),
+        }
+        : { outputRows: new Int32Array(0), hiddenRows: Int32Array.of(rows - 1) }),
     };
   }
 }

@@ -3,11 +3,12 @@
 import { CheckpointError, ModelNotFoundError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
-import type { ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./model_config.ts";
 import type { TensorInfo } from "./expected_tensors.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
 import { openGgufFile } from "./gguf_checkpoint.ts";
 import { openHuggingFaceFolder } from "./hf_checkpoint.ts";
+import type { PoolingFiles } from "./pooling_files.ts";
 import type { TextFiles } from "./text_files.ts";
 
 /** An opened checkpoint. Its headers are checked; weights are read when they are asked for. */
@@ -19,6 +20,7 @@ export interface Checkpoint extends Disposable {
   /** Exactly the tensors that the config calls for, by Hugging Face name. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly text: TextFiles;
+  readonly pooling: PoolingFiles;
   /**
    * SHA-256, as hex, over the config, every tensor's name, shape and format, the sizes of the
    * files, and the first, middle and last kilobyte of every tensor. Another training run of the
@@ -70,6 +72,7 @@ class OpenCheckpoint implements Checkpoint {
   readonly generation: GenerationDefaults;
   readonly tensors: ReadonlyMap<string, PartTensor>;
   readonly text: TextFiles;
+  readonly pooling: PoolingFiles;
   readonly identity: string;
   readonly #parts: CheckpointParts;
   /** The head that was read last, in its stored order: the next rows are likely of the same one. */
@@ -81,6 +84,7 @@ class OpenCheckpoint implements Checkpoint {
     this.generation = parts.generation;
     this.tensors = parts.tensors;
     this.text = parts.text;
+    this.pooling = parts.pooling;
     this.identity = identity;
     this.#parts = parts;
   }
@@ -140,6 +144,7 @@ async function computeIdentity(parts: CheckpointParts): Promise<string> {
   const tensors = [...parts.tensors.values()];
   const facts = JSON.stringify({
     config: parts.config,
+    ...poolingFacts(parts.pooling),
     fileSizes: parts.sources.map((source) => source.sizeBytes),
     tensors: tensors.map(({ name, format, shape, pairedHeadDim }) => [
       name,
@@ -162,6 +167,16 @@ async function computeIdentity(parts: CheckpointParts): Promise<string> {
   all.set(head);
   all.set(samples, head.byteLength);
   return new Uint8Array(await crypto.subtle.digest("SHA-256", all)).toHex();
+}
+
+/** What is behind the model; nothing where there is nothing, so that a decoder's name is its own. */
+function poolingFacts({ modules }: PoolingFiles): Record<string, unknown> {
+  if (modules === undefined) return {};
+  const dense = modules.dense.map(({ weight, bias, activation }) => {
+    const samples = [...weight.subarray(0, 64), ...weight.subarray(-64), ...bias ?? []];
+    return { activation, samples };
+  });
+  return { pooling: { modes: modules.modes, dense } };
 }
 
 function closeSources(parts: CheckpointParts): void {

@@ -1,9 +1,10 @@
 /** What the two kinds of checkpoint are taken apart into before `checkpoint.ts` puts one face on them. */
 
-import type { ModelConfig } from "./config.ts";
+import type { ModelConfig } from "./model_config.ts";
 import type { StoredTensor } from "./expected_tensors.ts";
 import type { ByteSource } from "./formats/byte_source.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
+import type { PoolingFiles } from "./pooling_files.ts";
 import type { TextFiles } from "./text_files.ts";
 
 /** A tensor, where its bytes are, and in which order its rows lie. */
@@ -21,6 +22,7 @@ export interface CheckpointParts {
   readonly generation: GenerationDefaults;
   readonly tensors: ReadonlyMap<string, PartTensor>;
   readonly text: TextFiles;
+  readonly pooling: PoolingFiles;
   /** The opened files. */
   readonly sources: readonly ByteSource[];
 }

@@ -1,83 +1,29 @@
 /** config.json → a checked {@linkcode ModelConfig}: the border past which the numbers are trusted. */
 
-import { Fields, type NumberRule } from "./fields.ts";
+import {
+  BERT_MODEL_TYPE,
+  ENCODER_ARCHITECTURES,
+  isEncoderArchitecture,
+  readEncoderConfig,
+} from "./encoder_config.ts";
+import { Fields } from "./fields.ts";
+import {
+  type Architecture,
+  type DecoderArchitecture,
+  type DecoderConfig,
+  type HeadConfig,
+  type ModelConfig,
+  SIZE_RULES,
+} from "./model_config.ts";
+import { readLabelCount } from "./label_count.ts";
 import type { RopeConfig } from "./rope.ts";
 import { readRopeConfig } from "./rope_config.ts";
-
-/** The architectures that can be run. */
-export type Architecture = "LlamaForCausalLM" | "Qwen2ForCausalLM" | "Qwen3ForCausalLM";
-
-/** A decoder's shape and settings, whichever file they came from. Plain data. */
-export interface ModelConfig {
-  readonly architecture: Architecture;
-  readonly modelType: string;
-  readonly vocabSize: number;
-  readonly hiddenSize: number;
-  readonly intermediateSize: number;
-  readonly layerCount: number;
-  readonly headCount: number;
-  /** Divides headCount. */
-  readonly kvHeadCount: number;
-  /** A multiple of 8; headCount · headDim need not be hiddenSize. */
-  readonly headDim: number;
-  /** Rounded to float32, as every framework uses it. */
-  readonly rmsNormEpsilon: number;
-  readonly maxPositionEmbeddings: number;
-  /** The longest context the rope settings are meant for: maxPositionEmbeddings, stretched. */
-  readonly contextLength: number;
-  readonly tieWordEmbeddings: boolean;
-  /** Query, key and value projections have a bias. */
-  readonly attentionBias: boolean;
-  /** The attention's output projection has a bias. */
-  readonly attentionOutputBias: boolean;
-  readonly mlpBias: boolean;
-  /** Queries and keys pass a norm, head by head, before they rotate. */
-  readonly qkNorm: boolean;
-  /** One a layer: how many keys a query sees, itself included. 0: all of them. */
-  readonly windows: readonly number[];
-  readonly rope: RopeConfig;
-  readonly bosTokenId: number | undefined;
-  /** What the config itself says ends an answer. May be empty. */
-  readonly endTokenIds: readonly number[];
-  /** The precision the config states, if it does; each tensor says its own. */
-  readonly dtype: string | undefined;
-}
-
-interface SizeRule extends NumberRule {
-  readonly min: number;
-  readonly max: number;
-}
-
-type SizedField =
-  | "vocabSize"
-  | "hiddenSize"
-  | "intermediateSize"
-  | "layerCount"
-  | "headCount"
-  | "headDim"
-  | "positions"
-  | "epsilon";
-
-/**
- * Sizes past which a config is taken for damaged. Each is several times the largest in use; eights
- * are what the device's panels and lanes come in.
- */
-export const SIZE_RULES: Readonly<Record<SizedField, SizeRule>> = {
-  vocabSize: { min: 1, max: 2 ** 22 },
-  hiddenSize: { min: 8, max: 2 ** 16, multipleOf: 8 },
-  intermediateSize: { min: 8, max: 2 ** 19, multipleOf: 8 },
-  layerCount: { min: 1, max: 1024 },
-  headCount: { min: 1, max: 2048 },
-  headDim: { min: 8, max: 1024, multipleOf: 8 },
-  /** Up to here a position is exact in float32. */
-  positions: { min: 1, max: 2 ** 24 },
-  /** An epsilon of 0 would divide by zero on a row of zeros. */
-  epsilon: { min: 0, max: 1, aboveMin: true },
-};
 
 /** What the classes of one architecture assume where config.json is silent, and what they always do. */
 interface Family {
   readonly modelType: string;
+  /** What stands on the last hidden state. */
+  readonly head: HeadConfig["kind"];
   readonly vocabSize: number;
   readonly intermediateSize: number;
   readonly maxPositionEmbeddings: number;
@@ -94,6 +40,7 @@ interface Family {
 
 const QWEN2: Family = {
   modelType: "qwen2",
+  head: "language",
   vocabSize: 151_936,
   intermediateSize: 22_016,
   maxPositionEmbeddings: 32_768,
@@ -107,9 +54,18 @@ const QWEN2: Family = {
   endTokenIds: [],
 };
 
-const FAMILIES: Readonly<Record<Architecture, Family>> = {
+const QWEN3: Family = {
+  ...QWEN2,
+  modelType: "qwen3",
+  headDim: 128,
+  attentionBias: "attention_bias",
+  qkNorm: true,
+};
+
+const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   LlamaForCausalLM: {
     modelType: "llama",
+    head: "language",
     vocabSize: 32_000,
     intermediateSize: 11_008,
     maxPositionEmbeddings: 2048,
@@ -123,24 +79,33 @@ const FAMILIES: Readonly<Record<Architecture, Family>> = {
     endTokenIds: [2],
   },
   Qwen2ForCausalLM: QWEN2,
-  Qwen3ForCausalLM: {
-    ...QWEN2,
-    modelType: "qwen3",
-    headDim: 128,
-    attentionBias: "attention_bias",
-    qkNorm: true,
-  },
+  Qwen3ForCausalLM: QWEN3,
+  Qwen3Model: { ...QWEN3, head: "none" },
+  Qwen3ForSequenceClassification: { ...QWEN3, head: "classifier" },
 };
 
 /** The supported architectures, for messages. */
-export const ARCHITECTURES: readonly string[] = Object.keys(FAMILIES);
+export const ARCHITECTURES: readonly string[] = [
+  ...Object.keys(FAMILIES),
+  ...ENCODER_ARCHITECTURES,
+];
 
 /** Reads config.json, already parsed. `file` is its name for messages. */
 export function readModelConfig(file: string, json: unknown): ModelConfig {
   const fields = Fields.ofJson(file, json);
   const architecture = readArchitecture(fields);
+  refuseQuantized(fields);
+  return isEncoderArchitecture(architecture)
+    ? readEncoderConfig(fields, architecture)
+    : readDecoderConfig(fields, architecture);
+}
+
+function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): DecoderConfig {
   const family = FAMILIES[architecture];
-  refuseWhatIsNotBuilt(fields);
+  const activation = fields.optionalString("hidden_act");
+  if (activation !== undefined && activation !== "silu") {
+    fields.fail("hidden_act", 'it must be "silu"');
+  }
 
   const hiddenSize = fields.integer("hidden_size", SIZE_RULES.hiddenSize, 4096);
   const layerCount = fields.integer("num_hidden_layers", SIZE_RULES.layerCount, 32);
@@ -154,7 +119,11 @@ export function readModelConfig(file: string, json: unknown): ModelConfig {
   const asksForBias = fields.boolean("attention_bias", false);
   const biasIsAsked = family.attentionBias === "attention_bias";
   return {
+    kind: "decoder",
     architecture,
+    head: family.head === "classifier"
+      ? { kind: "classifier", labelCount: readLabelCount(fields) }
+      : { kind: family.head },
     modelType: fields.optionalString("model_type") ?? family.modelType,
     vocabSize: fields.integer("vocab_size", SIZE_RULES.vocabSize, family.vocabSize),
     hiddenSize,
@@ -202,17 +171,18 @@ function readArchitecture(fields: Fields): Architecture {
   const stated = fields.value("architectures");
   if (stated !== undefined) {
     const name = Array.isArray(stated) ? stated[0] : undefined;
-    if (typeof name === "string" && Object.hasOwn(FAMILIES, name)) return name as Architecture;
+    if (typeof name === "string" && ARCHITECTURES.includes(name)) return name as Architecture;
     fields.fail("architectures", `the supported architectures are ${supported}`);
   }
   const modelType = fields.optionalString("model_type");
+  if (modelType === BERT_MODEL_TYPE) return "BertModel";
   for (const [name, family] of Object.entries(FAMILIES)) {
     if (family.modelType === modelType) return name as Architecture;
   }
   fields.fail("architectures", `it must name one of ${supported}`);
 }
 
-function refuseWhatIsNotBuilt(fields: Fields): void {
+function refuseQuantized(fields: Fields): void {
   for (const key of ["quantization_config", "compression_config"]) {
     if (fields.value(key) !== undefined) {
       fields.fail(
@@ -222,17 +192,13 @@ function refuseWhatIsNotBuilt(fields: Fields): void {
       );
     }
   }
-  const activation = fields.optionalString("hidden_act");
-  if (activation !== undefined && activation !== "silu") {
-    fields.fail("hidden_act", 'it must be "silu"');
-  }
 }
 
 function readHeads(
   fields: Fields,
   family: Family,
   hiddenSize: number,
-): Pick<ModelConfig, "headCount" | "kvHeadCount" | "headDim"> {
+): Pick<DecoderConfig, "headCount" | "kvHeadCount" | "headDim"> {
   const headCount = fields.integer("num_attention_heads", SIZE_RULES.headCount, 32);
   // A null means "as many as heads" in every family; an absent key has the family's own default.
   const kvDefault = fields.isNull("num_key_value_heads") ? "headCount" : family.kvHeadCount;

@@ -2,8 +2,8 @@
 
 import { CheckpointError } from "../base/errors.ts";
 import type { WeightFormat } from "../device/block_formats.ts";
-import type { ModelConfig } from "./config.ts";
 import type { ByteSource } from "./formats/byte_source.ts";
+import type { DecoderConfig, EncoderConfig, ModelConfig } from "./model_config.ts";
 
 /** One tensor of a checkpoint, by its Hugging Face name. */
 export interface TensorInfo {
@@ -50,8 +50,59 @@ const FORMAT_BY_DTYPE: ReadonlyMap<string, WeightFormat> = new Map([
 /** Formats with a value an element, the only ones that a vector may have. */
 const PLAIN_FORMATS: ReadonlySet<WeightFormat> = new Set(["f32", "f16", "bf16"]);
 
-/** Every tensor that `config` calls for, in the order a forward pass meets them. A tied head is not in it. */
+/**
+ * Every tensor that `config` calls for, in the order a forward pass meets them, by the name that
+ * the causal decoders and the bare encoders of Hugging Face have for it. A tied head is not in it.
+ */
 export function expectedTensors(config: ModelConfig): ExpectedTensor[] {
+  const backbone = config.kind === "encoder" ? encoderTensors(config) : decoderTensors(config);
+  return [...backbone, ...headTensors(config)];
+}
+
+/** The tensors of a head that is computed on the host; none where there is no such head. */
+export function headTensors({ kind, head, hiddenSize }: ModelConfig): ExpectedTensor[] {
+  if (head.kind !== "classifier") return [];
+  if (kind === "decoder") return [{ name: "score.weight", shape: [head.labelCount, hiddenSize] }];
+  return [
+    { name: "pooler.dense.weight", shape: [hiddenSize, hiddenSize] },
+    { name: "pooler.dense.bias", shape: [hiddenSize] },
+    { name: "classifier.weight", shape: [head.labelCount, hiddenSize] },
+    { name: "classifier.bias", shape: [head.labelCount] },
+  ];
+}
+
+function encoderTensors(config: EncoderConfig): ExpectedTensor[] {
+  const { hiddenSize, intermediateSize } = config;
+  const tensors: ExpectedTensor[] = [];
+  const add = (name: string, ...shape: number[]) => tensors.push({ name, shape });
+  const addLinear = (name: string, outputs: number, inputs: number) => {
+    add(`${name}.weight`, outputs, inputs);
+    add(`${name}.bias`, outputs);
+  };
+  const addNorm = (name: string) => {
+    add(`${name}.LayerNorm.weight`, hiddenSize);
+    add(`${name}.LayerNorm.bias`, hiddenSize);
+  };
+
+  add("embeddings.word_embeddings.weight", config.vocabSize, hiddenSize);
+  add("embeddings.position_embeddings.weight", config.maxPositionEmbeddings, hiddenSize);
+  add("embeddings.token_type_embeddings.weight", config.tokenTypeCount, hiddenSize);
+  addNorm("embeddings");
+  for (let layer = 0; layer < config.layerCount; layer++) {
+    const prefix = `encoder.layer.${layer}`;
+    for (const which of ["query", "key", "value"]) {
+      addLinear(`${prefix}.attention.self.${which}`, hiddenSize, hiddenSize);
+    }
+    addLinear(`${prefix}.attention.output.dense`, hiddenSize, hiddenSize);
+    addNorm(`${prefix}.attention.output`);
+    addLinear(`${prefix}.intermediate.dense`, intermediateSize, hiddenSize);
+    addLinear(`${prefix}.output.dense`, hiddenSize, intermediateSize);
+    addNorm(`${prefix}.output`);
+  }
+  return tensors;
+}
+
+function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
   const { hiddenSize, intermediateSize, vocabSize, headDim } = config;
   const queryWidth = config.headCount * headDim;
   const kvWidth = config.kvHeadCount * headDim;
@@ -80,7 +131,9 @@ export function expectedTensors(config: ModelConfig): ExpectedTensor[] {
     addLinear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, config.mlpBias);
   }
   add("model.norm.weight", hiddenSize);
-  if (!config.tieWordEmbeddings) add("lm_head.weight", vocabSize, hiddenSize);
+  if (config.head.kind === "language" && !config.tieWordEmbeddings) {
+    add("lm_head.weight", vocabSize, hiddenSize);
+  }
   return tensors;
 }
 

@@ -2,7 +2,6 @@
 
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
-import type { ModelConfig } from "./config.ts";
 import {
   expectedTensors,
   type FoundTensor,
@@ -12,7 +11,9 @@ import {
 } from "./expected_tensors.ts";
 import { type ByteSource, FileSource } from "./formats/byte_source.ts";
 import { type GgufHeader, type GgufTensor, readGgufHeader } from "./formats/gguf.ts";
+import type { DecoderConfig } from "./model_config.ts";
 import { readGgufConfig, readGgufGeneration } from "./gguf_config.ts";
+import { ggufPoolingFiles } from "./pooling_files.ts";
 
 /** llama3-style rope: what to divide the frequencies by, in place of the formula's parameters. */
 const ROPE_DIVISORS = "rope_freqs.weight";
@@ -51,6 +52,7 @@ export function openGgufFile(path: string): CheckpointParts {
       generation: readGgufGeneration(path, header.metadata, config.endTokenIds),
       tensors: findTensors(source, header, config),
       text: { kind: "gguf", metadata: header.metadata, file: path },
+      pooling: ggufPoolingFiles(header.metadata),
       sources: [source],
     };
   } catch (error) {
@@ -99,7 +101,7 @@ function readDivisors(source: ByteSource, { tensors }: GgufHeader): number[] | u
 function findTensors(
   source: ByteSource,
   { tensors }: GgufHeader,
-  config: ModelConfig,
+  config: DecoderConfig,
 ): ReadonlyMap<string, PartTensor> {
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);

@@ -1,14 +1,15 @@
-/** GGUF metadata → the same checked {@linkcode ModelConfig} that a config.json gives. */
+/** GGUF metadata → the same checked {@linkcode DecoderConfig} that a config.json gives. */
 
-import { type Architecture, type ModelConfig, SIZE_RULES, stretchedContext } from "./config.ts";
+import { stretchedContext } from "./config.ts";
 import { Fields, type NumberRule } from "./fields.ts";
 import type { GgufHeader, GgufValue } from "./formats/gguf.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
+import { type DecoderArchitecture, type DecoderConfig, SIZE_RULES } from "./model_config.ts";
 import type { RopeConfig, RopeScaling } from "./rope.ts";
 import { yarnMagnitude } from "./rope_config.ts";
 
 /** By `general.architecture`. Mistral and SmolLM2 call themselves llama too. */
-const ARCHITECTURE_BY_NAME: Readonly<Record<string, Architecture>> = {
+const ARCHITECTURE_BY_NAME: Readonly<Record<string, DecoderArchitecture>> = {
   llama: "LlamaForCausalLM",
   qwen2: "Qwen2ForCausalLM",
   qwen3: "Qwen3ForCausalLM",
@@ -39,7 +40,7 @@ export function readGgufConfig(
   file: string,
   { metadata, tensors }: GgufHeader,
   divisors: readonly number[] | undefined,
-): ModelConfig {
+): DecoderConfig {
   const fields: Fields = new Fields(file, (key) => metadata.get(key));
   const modelType = fields.optionalString("general.architecture") ?? "";
   const architecture = Object.hasOwn(ARCHITECTURE_BY_NAME, modelType)
@@ -68,6 +69,8 @@ export function readGgufConfig(
   const rope = readRope(fields, key, { headDim, maxPositionEmbeddings, divisors });
   const window = fields.optionalInteger(key("attention.sliding_window"), { min: 0 }) ?? 0;
   return {
+    kind: "decoder",
+    head: { kind: "language" },
     architecture,
     modelType,
     // The embedding's rows decide: the key of the same name is often missing.

@@ -2,7 +2,7 @@
 
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
-import { type ModelConfig, readModelConfig } from "./config.ts";
+import { readModelConfig } from "./config.ts";
 import {
   expectedTensors,
   type FoundTensor,
@@ -13,19 +13,24 @@ import {
 import { isObject } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
+import type { ModelConfig } from "./model_config.ts";
 import { ModelFolder } from "./model_folder.ts";
+import { readPoolingFiles } from "./pooling_files.ts";
+import { storedNames } from "./stored_names.ts";
 import type { TextFiles } from "./text_files.ts";
 
 /** Opens and checks the folder at `path`. The caller closes the parts' sources. */
 export function openHuggingFaceFolder(path: string): CheckpointParts {
   const folder = new ModelFolder(path);
-  const config = readModelConfig(folder.nameOf("config.json"), folder.readJson("config.json"));
+  const json = folder.readJson("config.json");
+  const config = readModelConfig(folder.nameOf("config.json"), json);
   const generation = readGeneration(folder, config);
   const text = readTextFiles(folder);
+  const pooling = readPoolingFiles(folder, json);
   const weights = openSafetensorsFolder(folder);
   try {
     const tensors = findTensors(path, weights, config);
-    return { config, generation, tensors, text, sources: weights.sources };
+    return { config, generation, tensors, text, pooling, sources: weights.sources };
   } catch (error) {
     for (const source of weights.sources) source[Symbol.dispose]();
     throw error;
@@ -112,29 +117,18 @@ function findTensors(
   config: ModelConfig,
 ): ReadonlyMap<string, PartTensor> {
   const expected = expectedTensors(config);
-  const storedName = chooseNames(weights);
+  const names = storedNames(config, (name) => weights.tensors.has(name));
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>();
   for (const tensor of expected) {
-    const name = storedName(tensor.name);
+    const name = names.stored(tensor.name);
     const found: FoundTensor = weights.tensors.get(name) ??
       missingTensor(weights.indexFile ?? weights.sources[0]?.name ?? path, name, tensor.shape);
     used.add(name);
     parts.set(tensor.name, { ...storedTensor(tensor, found), pairedHeadDim: 0 });
   }
   for (const [name, found] of weights.tensors) {
-    const layer = /^(?:model\.)?layers\.(\d+)\./.exec(name)?.[1];
-    const isOutside = layer === undefined || Number(layer) >= config.layerCount;
-    // Old checkpoints carry the rotary frequencies along, which the config gives too.
-    if (isOutside || used.has(name) || name.endsWith(".rotary_emb.inv_freq")) continue;
-    unusedTensor(found.source.name, name);
+    if (!used.has(name) && !names.mayBeLeftOut(name)) unusedTensor(found.source.name, name);
   }
   return parts;
-}
-
-/** Checkpoints of a bare backbone leave out the "model." of every name. */
-function chooseNames(weights: SafetensorsFolder): (name: string) => string {
-  const isBare = weights.tensors.has("embed_tokens.weight") &&
-    !weights.tensors.has("model.embed_tokens.weight");
-  return (name) => isBare ? name.replace(/^model\./, "") : name;
 }

@@ -1,11 +1,13 @@
 /** A checkpoint on a device: the architecture table, and how much memory goes where. */
 
-import { CheckpointError, DeviceMemoryError, InvalidParameterError } from "../base/errors.ts";
+import { DeviceMemoryError, InvalidParameterError } from "../base/errors.ts";
+import { invariant } from "../base/invariant.ts";
 import {
   type BucketTables,
   bucketTables,
   maxContextLength,
   maxPromptLength,
+  maxWholePromptLength,
 } from "../device/bucket.ts";
 import type { ActivationType } from "../device/activations.ts";
 import type { Graph } from "../device/compiler/graph.ts";
@@ -18,9 +20,11 @@ import {
   type SPOIL_KERNELS,
 } from "../device/device.ts";
 import { type KernelLimits, KV_BLOCK_SIZE, type KvDtype } from "../device/kernel_table.ts";
+import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph, ROPE_TABLE } from "./architectures/decoder.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import type { Architecture, ModelConfig } from "./config.ts";
+import { readHeadTensors } from "./head_tensors.ts";
+import type { ModelConfig } from "./model_config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { ropeTable } from "./rope.ts";
 import {
@@ -32,14 +36,17 @@ import {
   type WeightDtype,
 } from "./weights.ts";
 
-/** Architecture → graph. */
-export const ARCHITECTURES: Readonly<
-  Record<Architecture, (config: ModelConfig, positionCount: number) => Graph>
-> = {
-  LlamaForCausalLM: decoderGraph,
-  Qwen2ForCausalLM: decoderGraph,
-  Qwen3ForCausalLM: decoderGraph,
-};
+/** What a model computes in a step. */
+function graphOf(config: ModelConfig, positionCount: number): Graph {
+  switch (config.kind) {
+    case "decoder":
+      return decoderGraph(config, positionCount);
+    case "encoder":
+      return bertGraph(config);
+    default:
+      return config satisfies never;
+  }
+}
 
 const ACTIVATIONS: Readonly<Record<ActivationDtype, ActivationType>> = {
   float32: "f32",
@@ -57,6 +64,7 @@ export interface ModelOptions extends LoadWatch {
   readonly kvCacheDtype: "bfloat16" | "float32";
   readonly maxModelLength: number | undefined;
   readonly maxBatchSize: number;
+  /** Of an encoder a step takes at least the longest prompt, as that cannot be cut. */
   readonly maxTokensPerStep: number;
   readonly buckets: Partial<BucketTables>;
   /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
@@ -78,8 +86,11 @@ interface KvPlan {
 
 /** Divides memory between contexts: as long as the model allows, as many as the pool holds. */
 function planKv(config: ModelConfig, dtype: KvDtype, options: ModelOptions): KvPlan {
-  const { kvCacheBytes, maxModelLength, maxBatchSize } = options;
-  const { layerCount, kvHeadCount, headDim, contextLength: modelLength } = config;
+  const { kvCacheBytes, maxModelLength, maxBatchSize, maxTokensPerStep } = options;
+  const { kvHeadCount, headDim, contextLength: modelLength } = config;
+  const isEncoder = config.kind === "encoder";
+  // An encoder's layers share the keys and values of one.
+  const layerCount = isEncoder ? 1 : config.layerCount;
   const blockBytes = layerCount * kvBlockBytes({ dtype, kvHeads: kvHeadCount, headDim });
   if (maxModelLength !== undefined && maxModelLength > modelLength) {
     throw new InvalidParameterError(
@@ -90,11 +101,12 @@ function planKv(config: ModelConfig, dtype: KvDtype, options: ModelOptions): KvP
   }
   const wanted = maxModelLength ?? modelLength;
   const blocksWanted = Math.ceil(wanted / KV_BLOCK_SIZE);
+  // What an encoder stores is read in the same step: that step's blocks, and a prompt that waits.
+  const blocksUsed = isEncoder
+    ? Math.ceil(maxTokensPerStep / KV_BLOCK_SIZE) + 2 * maxBatchSize + 2 * blocksWanted
+    : blocksWanted * maxBatchSize;
   const poolBytes = kvCacheBytes ??
-    Math.min(
-      Math.max(KV_CACHE_BYTES_DEFAULT, blockBytes),
-      blocksWanted * maxBatchSize * blockBytes,
-    );
+    Math.min(Math.max(KV_CACHE_BYTES_DEFAULT, blockBytes), blocksUsed * blockBytes);
   const blockCount = Math.floor(poolBytes / blockBytes);
   if (blockCount < 1) {
     throw new InvalidParameterError(
@@ -127,8 +139,14 @@ function checkMemory(weightBytes: number, { poolBytes }: KvPlan): void {
   );
 }
 
-function kvDtype({ kvCacheDtype }: ModelOptions): KvDtype {
-  return kvCacheDtype === "float32" ? "f32" : "bf16";
+/** The keys and values of an encoder are activations like others: they do not outlive their step. */
+function kvDtype({ kind }: ModelConfig, { kvCacheDtype }: ModelOptions): KvDtype {
+  return kind === "encoder" || kvCacheDtype === "float32" ? "f32" : "bf16";
+}
+
+/** The tokens that a step takes, of an encoder with the longest prompt whole. */
+function tokensPerStep({ kind }: ModelConfig, contextLength: number, given: number): number {
+  return kind === "encoder" ? Math.max(given, contextLength) : given;
 }
 
 function kernelLimits(config: ModelConfig): KernelLimits {
@@ -148,6 +166,7 @@ async function sha256(text: string): Promise<string> {
 /** A model that is ready to run. */
 export class Model implements AsyncDisposable {
   #fingerprint = "";
+  #heads: ReadonlyMap<string, Float32Array> = new Map();
   /** How many kernels had been replaced when the fingerprint was taken. */
   #fallbackCount = -1;
 
@@ -183,9 +202,40 @@ export class Model implements AsyncDisposable {
     this.#fingerprint = await sha256([...this.identity, ...families].join("\n"));
   }
 
+  /** Whether each token sees all tokens of its sequence, so that a prompt runs in one step. */
+  get isEncoder(): boolean {
+    return this.config.kind === "encoder";
+  }
+
+  /** Whether it can give logits, and so tokens. Hidden states it can always give. */
+  get isGenerative(): boolean {
+    return this.graph.output !== null;
+  }
+
+  /** Numbers in a hidden state. */
+  get hiddenSize(): number {
+    return this.config.hiddenSize;
+  }
+
+  /** Token types (segments) that are told apart; 0: the model has none. */
+  get tokenTypeCount(): number {
+    return this.config.kind === "encoder" ? this.config.tokenTypeCount : 0;
+  }
+
+  /**
+   * A tensor of the head that is computed on the host, row-major: of a decoder that classifies
+   * "score.weight" [labels, hiddenSize], of such an encoder "pooler.dense.weight",
+   * "pooler.dense.bias", "classifier.weight" and "classifier.bias".
+   */
+  tensorF32(name: string): Float32Array {
+    const values = this.#heads.get(name);
+    invariant(values !== undefined, `The head of ${this.config.architecture} has no "${name}"`);
+    return values;
+  }
+
   /** Longest prompt the buckets take. */
   get maxPromptLength(): number {
-    return maxPromptLength(this.buckets);
+    return this.isEncoder ? maxWholePromptLength(this.buckets) : maxPromptLength(this.buckets);
   }
 
   /** Longest context the buckets reach. */
@@ -208,18 +258,16 @@ export class Model implements AsyncDisposable {
   /** Opens a device that has room for the checkpoint. Its threads start before this first waits. */
   static async open(checkpoint: Checkpoint, options: ModelOptions): Promise<Model> {
     const { config } = checkpoint;
-    const kv = planKv(config, kvDtype(options), options);
-    const maxBatchSize = Math.min(options.maxBatchSize, options.maxTokensPerStep);
+    const dtype = kvDtype(config, options);
+    const kv = planKv(config, dtype, options);
+    const maxTokensPerStep = tokensPerStep(config, kv.contextLength, options.maxTokensPerStep);
+    const maxBatchSize = Math.min(options.maxBatchSize, maxTokensPerStep);
     const buckets = bucketTables(options.buckets, {
       maxContextLength: kv.contextLength,
       maxBatchSize,
-      maxTokensPerStep: options.maxTokensPerStep,
+      maxTokensPerStep,
     });
-    const build = ARCHITECTURES[config.architecture];
-    if (build === undefined) {
-      throw new CheckpointError(checkpoint.path, `No graph for "${config.architecture}"`);
-    }
-    const graph = build(config, kv.contextLength);
+    const graph = graphOf(config, kv.contextLength);
     const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
     checkActivations(checkpoint, graph, options);
     checkMemory(weightBytes, kv);
@@ -245,7 +293,7 @@ export class Model implements AsyncDisposable {
         checkpoint.identity,
         options.dtype,
         options.activationDtype,
-        kvDtype(options),
+        dtype,
         options.kernels,
         numericsClass(),
       ],
@@ -258,10 +306,14 @@ export class Model implements AsyncDisposable {
   async upload(checkpoint: Checkpoint, options: ModelOptions): Promise<void> {
     const { config, device } = this;
     await uploadWeights(checkpoint, this.graph, device, options);
-    const { contextLength } = planKv(config, kvDtype(options), options);
-    device.uploadFloats(ROPE_TABLE, ropeTable(config.rope, contextLength));
-    device.allocateKv(config.layerCount, {
-      dtype: kvDtype(options),
+    this.#heads = readHeadTensors(checkpoint);
+    const dtype = kvDtype(config, options);
+    if (config.kind === "decoder") {
+      const { contextLength } = planKv(config, dtype, options);
+      device.uploadFloats(ROPE_TABLE, ropeTable(config.rope, contextLength));
+    }
+    device.allocateKv(this.graph.kvLayers.length, {
+      dtype,
       kvHeads: config.kvHeadCount,
       headDim: config.headDim,
       blockCount: this.blockCount,

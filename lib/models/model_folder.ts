@@ -14,8 +14,30 @@ export class ModelFolder {
   constructor(path: string) {
     this.path = path.replace(/(?<=.)[\\/]+$/, "");
     const real = Deno.realPathSync(path);
-    const repository = /^(.*[\\/])snapshots[\\/][^\\/]+$/.exec(real)?.[1];
+    // A module's files lie one folder deeper than the model's.
+    const repository = /^(.*[\\/])snapshots[\\/][^\\/]+(?:[\\/][^\\/]+)?$/.exec(real)?.[1];
     this.#realRoots = [real, ...(repository === undefined ? [] : [`${repository}blobs`])];
+  }
+
+  /** A folder directly inside this one. Its name comes from a file and must not lead elsewhere. */
+  subfolder(name: string): ModelFolder {
+    const path = this.nameOf(name);
+    const isPlain = /^[^\\/:\0]{1,240}$/.test(name) && name !== "." && name !== "..";
+    if (!isPlain || !this.has(name)) {
+      throw new CheckpointError(
+        path,
+        `Cannot open "${path}": it must be a folder directly inside the model's`,
+      );
+    }
+    const real = Deno.realPathSync(path);
+    const isInside = real.slice(0, -name.length - 1) === this.#realRoots[0] && real.endsWith(name);
+    if (!isInside || !Deno.statSync(real).isDirectory) {
+      throw new CheckpointError(
+        path,
+        `Cannot open "${path}": it must be a folder inside the model's, and is "${real}"`,
+      );
+    }
+    return new ModelFolder(path);
   }
 
   /** How a file is called in messages, and opened. */

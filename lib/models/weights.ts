@@ -52,11 +52,11 @@ function placeMatrices(checkpoint: Checkpoint, graph: Graph, dtype: WeightDtype)
   });
 }
 
-/** Four bits are too few for embedding and head: q4 gives them eight, as GGUF files do. */
+/** Four bits are too few for embeddings and head: q4 gives them eight, as GGUF files do. */
 function formatOf({ name, format }: TensorInfo, dtype: WeightDtype): WeightFormat {
   if (dtype === "auto") return format;
-  const isVocabulary = name.endsWith("embed_tokens.weight") || name === "lm_head.weight";
-  return dtype === "q4" && isVocabulary ? "q8_0" : FORMATS[dtype];
+  const isSensitive = /embed_tokens\.weight$|_embeddings\.weight$|^lm_head\.weight$/.test(name);
+  return dtype === "q4" && isSensitive ? "q8_0" : FORMATS[dtype];
 }
 
 /**

@@ -6,6 +6,7 @@ import {
   ContextLengthError,
   InvalidParameterError,
   QueueFullError,
+  UnsupportedTaskError,
 } from "../base/errors.ts";
 import { writeJson } from "./json.ts";
 import type { ErrorBody } from "./types.ts";
@@ -73,6 +74,9 @@ export function toHttpError(error: unknown): HttpError {
   }
   if (error instanceof ContextLengthError) return contextLength(error);
   if (error instanceof ChatTemplateError) return badRequest(withoutPaths(error.message));
+  if (error instanceof UnsupportedTaskError) {
+    return new HttpError(400, withoutPaths(error.message), { type: "model_not_supported" });
+  }
   if (error instanceof QueueFullError) {
     const retryAfter = String(Math.max(1, Math.ceil(error.retryAfterSeconds)));
     return new HttpError(503, error.message, { headers: { "retry-after": retryAfter } });

@@ -35,6 +35,55 @@ export function tokenLogprobs(
   return result;
 }
 
+/** What `tokenLogprobs` gives for several tokens of one row, the likely ones only once. */
+export function rowLogprobs(
+  row: Float32Array,
+  tokenIds: readonly number[],
+  topCount: number,
+): { readonly chosen: readonly TokenLogprob[]; readonly top: readonly TokenLogprob[] } {
+  const normalizer = logSumExp(row);
+  const entry = (tokenId: number, above: number): TokenLogprob => ({
+    tokenId,
+    logprob: row[tokenId]! - normalizer,
+    rank: 1 + above,
+  });
+  const aboveCounts = countsAbove(row, tokenIds);
+  const ids = topIds(row, Math.min(topCount, row.length));
+  let above = 0;
+  return {
+    chosen: tokenIds.map((id, index) => entry(id, aboveCounts[index]!)),
+    top: ids.map((id, index) => {
+      if (index > 0 && row[id]! < row[ids[index - 1]!]!) above = index;
+      return entry(id, above);
+    }),
+  };
+}
+
+/** How many values of the row are above each of some tokens' values, in one pass. */
+function countsAbove(row: Float32Array, tokenIds: readonly number[]): number[] {
+  const values = Float32Array.from(tokenIds, (id) => row[id]!).sort();
+  const lowest = values[0]!;
+  // passed[i]: values of the row that are above exactly i of the sorted ones.
+  const passed = new Int32Array(values.length + 1);
+  for (let id = 0; id < row.length; id++) {
+    if (row[id]! > lowest) passed[firstNotBelow(values, row[id]!)]!++;
+  }
+  for (let i = values.length - 1; i >= 0; i--) passed[i]! += passed[i + 1]!;
+  return tokenIds.map((id) => passed[firstNotBelow(values, row[id]!) + 1]!);
+}
+
+/** The first index of an ascending list whose value is not below `value`. */
+function firstNotBelow(ascending: Float32Array, value: number): number {
+  let low = 0;
+  let high = ascending.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ascending[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 function countAbove(row: Float32Array, value: number): number {
   let count = 0;
   for (let id = 0; id < row.length; id++) if (row[id]! > value) count++;

@@ -29,6 +29,12 @@ export function randomSeed(): number {
   return (high >>> 11) * TWO_32 + low;
 }
 
+/** The seed of the i-th of several sequences. Beyond the largest seed it goes on at the smallest. */
+export function offsetSeed(seed: number, index: number): number {
+  const room = Number.MAX_SAFE_INTEGER - seed;
+  return index <= room ? seed + index : Number.MIN_SAFE_INTEGER + (index - room - 1);
+}
+
 type Counter = readonly [number, number, number, number];
 
 /** Philox 4x32-10. All words are unsigned 32-bit. */

@@ -69,7 +69,7 @@ export class SamplingState {
 export function sample(row: Float32Array, state: SamplingState): Sample {
   const { params } = state;
   const rowMax = largestLogit(row);
-  const logits = adjust(row, state);
+  const logits = adjustRow(row, state);
   const max = logits === row ? rowMax : largestLogit(logits);
   const tokenId = params.temperature === 0
     ? logits.indexOf(max)
@@ -103,7 +103,8 @@ export function isTooShort({ outputCount, params }: SamplingState): boolean {
   return outputCount < params.minTokens;
 }
 
-function adjust(row: Float32Array, state: SamplingState): Float32Array {
+/** The row after bans and penalties: a copy, or the row itself where they change nothing. */
+export function adjustRow(row: Float32Array, state: SamplingState): Float32Array {
   const { params } = state;
   const tooShort = isTooShort(state);
   if (!tooShort && params.repetitionPenalty === 1) return row;

@@ -4,6 +4,7 @@ import { Tokenizer as Engine } from "@huggingface/tokenizers";
 import { CheckpointError } from "../base/errors.ts";
 import { bytesOfPiece } from "./byte_alphabet.ts";
 import { tokenizerFromGguf, type TokenizerSource } from "./gguf_tokenizer.ts";
+import { joinPair, type PairEncoding, type PairTemplate, pairTemplateOf } from "./pair_template.ts";
 
 /** Larger ids are a mistake of the file: tables of this length are built from them. */
 const ID_MAX = 16 * 1024 * 1024;
@@ -21,6 +22,7 @@ const SPECIAL_TOKEN_NAMES = [
 /** A model's vocabulary, and the rules that cut text into it. */
 export class Tokenizer {
   #engine: Engine;
+  readonly #file: string;
   /** Added tokens are found as they are in a text, and spell themselves, not bytes. */
   #added: ReadonlyMap<number, string>;
   #special: ReadonlySet<number>;
@@ -43,9 +45,12 @@ export class Tokenizer {
 
   /** Found when it is first asked for: most prompts are far too short to need it. */
   #longestTokenBytes = 0;
+  /** Found when it is first asked for: generative models have no pairs. */
+  #pairTemplate: PairTemplate | undefined;
 
   private constructor(source: TokenizerSource, file: string) {
     const json = checkJson(source.json, file);
+    this.#file = file;
     this.#engine = createEngine(json, source.config, file);
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token.content]));
     this.#special = new Set(
@@ -126,6 +131,17 @@ export class Tokenizer {
   }
 
   /**
+   * Two texts, each encoded without special tokens, → the ids of the pair: what the model's rules
+   * put before, between and after them, and the segment that each id belongs to.
+   *
+   * @throws {CheckpointError} The tokenizer has no rule that holds two texts.
+   */
+  encodePair(first: readonly number[], second: readonly number[]): PairEncoding {
+    this.#pairTemplate ??= pairTemplateOf((a, b) => this.#encodeBoth(a, b), this.#file);
+    return joinPair(this.#pairTemplate, first, second);
+  }
+
+  /**
    * Ids → text, exactly as the model's rules put it together: incomplete characters show as
    * U+FFFD, and spaces are never cleaned up. Ids without a token add nothing.
    */
@@ -196,6 +212,15 @@ export class Tokenizer {
     const { ids } = this.#engine.encode(text, { add_special_tokens: addSpecialTokens });
     // A vocabulary without an unknown token has nothing for some characters.
     return ids.filter((id) => id !== undefined);
+  }
+
+  #encodeBoth(first: string, second: string | null): PairEncoding {
+    const { ids, token_type_ids: typeIds = ids.map(() => 0) } = this.#engine.encode(first, {
+      text_pair: second,
+      add_special_tokens: second !== null,
+      return_token_type_ids: true,
+    });
+    return { ids, typeIds };
   }
 
   #idOf(name: string): number | undefined {

@@ -7,6 +7,7 @@ import type {
   EmbedArgs,
   KernelTable,
   KvDtype,
+  LayerNormArgs,
   MatmulArgs,
   RmsNormArgs,
   RopeArgs,
@@ -23,6 +24,7 @@ import { modelInfo } from "../../lib/model_info.ts";
 import { openCheckpoint } from "../../lib/models/checkpoint.ts";
 import { Model } from "../../lib/models/model.ts";
 import { resolveOptions } from "../../lib/options.ts";
+import { generativeModel } from "../helpers/fake_pooling.ts";
 import { goldenModel } from "../helpers/golden_models.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
 import { WEIGHT_FORMATS } from "./kernel_contract.ts";
@@ -40,6 +42,11 @@ const CALLS: readonly (readonly [KernelFamily, SetProblem])[] = [
   ...(["f32", "bf16"] as const).flatMap((dtype) => callsOnKv(dtype)),
   ["takeRows", problems.takeRowsProblem],
   ["rmsNorm", (area) => problems.rmsNormProblem(area, { width: 40, epsilon: 0 } as RmsNormArgs)],
+  [
+    "layerNorm",
+    (area) => problems.layerNormProblem(area, { width: 40, epsilon: 0 } as LayerNormArgs),
+  ],
+  ["gelu", problems.geluProblem],
   ["addBias", problems.addBiasProblem],
   ["add", problems.addProblem],
   ["siluMultiply", problems.siluMultiplyProblem],
@@ -62,12 +69,13 @@ function callsOnFormat(format: WeightFormat): [KernelFamily, SetProblem][] {
 
 function callsOnKv(dtype: KvDtype): [KernelFamily, SetProblem][] {
   const cache = { keys: 0, values: 0, dtype, kvHeads: 1, headDim: 16 };
-  const attention = (heads: number) => (area: CheckArea) =>
-    problems.attentionProblem(area, { cache, heads } as AttentionArgs);
+  const attention = (heads: number, rowBlocks?: { rowCount: number }) => (area: CheckArea) =>
+    problems.attentionProblem(area, { cache, heads, rowBlocks } as AttentionArgs);
   return [
     [`writeKv.${dtype}`, (area) => problems.writeKvProblem(area, { cache } as WriteKvArgs)],
     [`attention.${dtype}`, attention(1)],
     [`attention.${dtype}`, attention(3)],
+    [`attention.${dtype}`, attention(2, { rowCount: 1 })],
   ];
 }
 
@@ -150,7 +158,7 @@ async function runTiny(dir: string, threads: number, spoiled?: KernelFamily) {
     outputRows: Int32Array.of(8),
     summaryNeeds: Int32Array.of(0),
   });
-  const info = modelInfo(model, {
+  const info = modelInfo(model, generativeModel(), {
     id: "tiny",
     threads,
     dtype: "auto",

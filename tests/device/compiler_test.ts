@@ -1,17 +1,31 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { compile, type CompileTarget } from "../../lib/device/compiler/compile.ts";
-import { GraphBuilder } from "../../lib/device/compiler/graph.ts";
+import { type Graph, GraphBuilder } from "../../lib/device/compiler/graph.ts";
 import { opShape } from "../../lib/device/compiler/ops.ts";
 import { partition } from "../../lib/device/compiler/partition.ts";
 import { place } from "../../lib/device/compiler/place.ts";
 import { wireText } from "../../lib/device/compiler/wire.ts";
 import { WireCache } from "../../lib/device/compiler/wire_cache.ts";
+import { bertGraph } from "../../lib/models/architectures/bert.ts";
+import { readModelConfig } from "../../lib/models/config.ts";
 import { assertGolden } from "../helpers/golden.ts";
-import { TINY, tinyGraph } from "../helpers/tiny_graph.ts";
+import { goldenEncoder } from "../helpers/golden_models.ts";
+import { tinyGraph } from "../helpers/tiny_graph.ts";
+import { tinyConfig } from "../helpers/tiny_model.ts";
+
+/** An encoder of so many layers. */
+function encoderGraph(layers: number): Graph {
+  const json = { ...tinyConfig(goldenEncoder()), num_hidden_layers: layers };
+  const config = readModelConfig("config.json", json);
+  assert(config.kind === "encoder");
+  return bertGraph(config);
+}
 
 /** Addresses that only depend on names, so that golden wires stay put. */
-function target(peCount: number): CompileTarget & { arenaBytes: number[] } {
-  const graph = tinyGraph();
+function target(
+  peCount: number,
+  graph: Graph = tinyGraph(),
+): CompileTarget & { arenaBytes: number[] } {
   const addresses = new Map([...graph.weights.keys()].map((name, i) => [name, 0x1000 * (i + 1)]));
   const address = (name: string) => addresses.get(name) as number;
   const arenaBytes: number[] = [];
@@ -30,8 +44,8 @@ function target(peCount: number): CompileTarget & { arenaBytes: number[] } {
       keys: 0x100000 * (index + 1),
       values: 0x100000 * (index + 1) + 0x8000,
       dtype: "bf16",
-      kvHeads: TINY.kvHeads,
-      headDim: TINY.headDim,
+      kvHeads: graph.kvLayers[index]?.kvHeads ?? 0,
+      headDim: graph.kvLayers[index]?.headDim ?? 0,
     }),
     arena(sizeBytes) {
       arenaBytes.push(sizeBytes);
@@ -44,6 +58,11 @@ const bucket = { kind: "append", batchSize: 2, attentionSize: 32, tokenCount: 8 
 
 Deno.test("The wire of the tiny graph reads as its golden file says", async () => {
   await assertGolden("wires/tiny.wire", wireText(compile(tinyGraph(), bucket, target(2))));
+});
+
+Deno.test("The wire of an encoder's layer reads as its golden file says", async () => {
+  const graph = encoderGraph(1);
+  await assertGolden("wires/encoder.wire", wireText(compile(graph, bucket, target(2, graph))));
 });
 
 Deno.test("Integer activations go to products with quantised weights, and to no others", () => {
@@ -85,8 +104,15 @@ Deno.test("A wire is plain data: it survives a round trip through JSON", () => {
   assertEquals(JSON.parse(JSON.stringify(wire)), wire);
 });
 
-Deno.test("No two operations of a phase touch one value in ways that need a barrier", () => {
-  const graph = tinyGraph();
+for (
+  const [name, graph] of [["a decoder", tinyGraph()], ["an encoder", encoderGraph(2)]] as const
+) {
+  Deno.test(`No two operations of a phase of ${name} touch one value in ways that need a barrier`, () => {
+    checkPhases(graph);
+  });
+}
+
+function checkPhases(graph: Graph): void {
   const program = partition(graph);
   for (const [i, first] of program.entries()) {
     for (const second of program.slice(i + 1).filter((step) => step.phase === first.phase)) {
@@ -113,16 +139,19 @@ Deno.test("No two operations of a phase touch one value in ways that need a barr
       }
     }
   }
-});
+}
 
-Deno.test("A layer takes six barriers", () => {
-  const phases = (layers: number) =>
-    Math.max(...partition(tinyGraph(64, layers)).map((s) => s.phase));
-  assertEquals(phases(3) - phases(2), 6);
+Deno.test("A decoder's layer takes six barriers, an encoder's eight", () => {
+  const phases = (graph: Graph) => Math.max(...partition(graph).map((s) => s.phase));
+  assertEquals(phases(tinyGraph(64, 3)) - phases(tinyGraph(64, 2)), 6);
+  assertEquals(phases(encoderGraph(3)) - phases(encoderGraph(2)), 8);
 });
 
 Deno.test("Values that live at the same time never share memory; others do", () => {
-  const graph = tinyGraph(64, 6);
+  for (const graph of [tinyGraph(64, 6), encoderGraph(6)]) checkPlacements(graph);
+});
+
+function checkPlacements(graph: Graph): void {
   const program = partition(graph);
   const options = { tokenCount: 8, outputCount: 4, peCount: 3, reservedBytes: 100 };
   const { placements, arenaBytes } = place(graph, program, options);
@@ -133,12 +162,13 @@ Deno.test("Values that live at the same time never share memory; others do", () 
         return [...reads, ...writes].some(({ resource }) => resource === id);
       })
       .map(({ phase }) => phase);
-    const last = id === graph.output ? Infinity : Math.max(...phases);
+    const isResult = id === graph.output || id === graph.hidden;
+    const last = isResult ? Infinity : Math.max(...phases);
     return { first: Math.min(...phases), last };
   });
   let summedBytes = 0;
   const regions = placements.map(({ offset, stride, copyBytes }, id) => {
-    const rows = graph.values[id]?.rows === "tokens" ? 8 : 4;
+    const rows = graph.values[id]?.rows === "outputs" ? 4 : 8;
     const size = copyBytes > 0 ? copyBytes * 3 : rows * stride * 4;
     summedBytes += size;
     assert(offset >= 100 && offset % 64 === 0 && offset + size <= arenaBytes);
@@ -151,7 +181,7 @@ Deno.test("Values that live at the same time never share memory; others do", () 
     }
   }
   assert(arenaBytes < summedBytes / 3, `${arenaBytes} bytes for ${summedBytes}: nothing is shared`);
-});
+}
 
 Deno.test("A wire is compiled once for a graph and bucket, and hits are counted", () => {
   const cache = new WireCache(target(1));
@@ -180,5 +210,13 @@ Deno.test("Graphs whose shapes do not fit are refused with the shapes in the mes
   const kv = b.kvLayer({ kvHeads: 3, headDim: 8 });
   refuse(() => b.attention(kv, h, { scale: 1, window: 0 }), "is not a multiple of 3 KV heads");
   refuse(() => b.writeKv(kv, h, h), "layer 0 takes 3 heads of 8");
+  refuse(
+    () => b.attention(kv, b.embed(b.matrix("e", 8, 24)), { scale: 1, window: 2, sees: "all" }),
+    "a query that sees all has no window",
+  );
+  refuse(() => b.layerNorm(h, "v", "v", 1e-6), '"v" is not a declared vector of length 16');
   refuse(() => b.finish(h), "must have a row for each output");
+  refuse(() => b.finish(null), "must give something back");
+  refuse(() => b.finish(null, { hidden: h }), "must have a row for each one that is wanted");
+  refuse(() => b.takeHiddenRows(b.takeOutputRows(h)), "they were taken already");
 });

@@ -136,8 +136,12 @@ for (const { kernels, threads } of configurations) {
       expected ??= whole;
       assertEquals(whole, expected, "whatever the number of threads");
     }
+    // Positions 16 … 33 are read from copies: block 4 is one of a copy.
+    const copies = [{ from: 3, to: 0 }, { from: 7, to: 4 }, { from: 4, to: 1 }];
+    const copied = { ...piece(34, 40, [5, 0, 1]), blockCopies: copies };
+    assertEquals(await run(device, copied), whole.slice(34), "behind copied blocks");
     const { hitCount, missCount } = device.wireStats();
-    assertEquals({ hitCount, missCount }, { hitCount: 5, missCount: 2 });
+    assertEquals({ hitCount, missCount }, { hitCount: 6, missCount: 2 });
     const trace = await device.trace();
     assert(trace.length > 0 && trace.every((entry) => entry.kernel.startsWith(`${kernels}.`)));
     assertEquals(new Set(trace.map((entry) => entry.pe)).size, Math.max(1, threads));

@@ -95,9 +95,11 @@ export function kernelContract(
   test("takeRows copies bits", takeRowsBits);
   test("rmsNorm is close to the exact value, by groups and in place", rmsNormOracle);
   test("rmsNorm gives a row the same bits in any range of rows", rmsNormInvariance);
+  test("layerNorm is close to the exact value and has the bits of the reference", layerNorms);
   test("add and addBias round each sum once, inside their columns", additions);
   test("siluMultiply is close to the exact value and calm at the extremes", siluOracle);
   test("siluMultiply gives an element the same bits in any split", siluInvariance);
+  test("gelu is close to the exact value and has the bits of the reference", gelus);
   test("rope rotates the first dimensions of each head", ropeOracle);
   test("rope gives a row the same bits in any range of rows", ropeInvariance);
   test("writeKv stores each number at its place in the layout", writeKvLayout);
@@ -105,6 +107,7 @@ export function kernelContract(
   test("attention is close to the exact value for every group and head size", attentionShapes);
   test("attention sees exactly its window", attentionWindows);
   test("attention gives a row the same bits in any blocks, split and company", attentionInvariance);
+  test("attention takes rows that see the same keys together, to the same bits", attentionBlocks);
   test("attention is right when scores are far apart", attentionExtremes);
   test(
     "summarizeRows finds the largest values, NaN and sums of its chunks, bit for bit",
@@ -609,6 +612,48 @@ function rmsNormInvariance({ kernels, arena }: TestBed): void {
   }
 }
 
+/** Any range of rows leaves the bits that the reference leaves of all rows. */
+function layerNorms({ kernels, arena, random }: TestBed): void {
+  for (const width of [8, 16, 24, 128, 384, 1000]) {
+    arena.reset();
+    const reference = createReferenceKernels(arena.memory);
+    const rows = random.integer(2, 8);
+    const [rowStart, rowEnd] = randomRange(random, rows);
+    const x = arena.matrix(rows, width).fillRandom(random.pick([1, 1e-3, 300]));
+    const expected = arena.matrix(rows, width);
+    const weight = arena.matrix(1, width).fillRandom();
+    const bias = arena.matrix(1, width).fillRandom();
+    const before = x.copy();
+    before.forEach((row, i) => row.forEach((value, c) => expected.set(i, c, value)));
+    const epsilon = random.pick([1e-5, 1e-12]);
+    const run = (table: KernelTable, on: FloatMatrix, rowStart: number, rowEnd: number) =>
+      table.layerNorm({
+        x: on.address,
+        xStride: on.stride,
+        weight: weight.address,
+        bias: bias.address,
+        epsilon,
+        width,
+        rowStart,
+        rowEnd,
+      });
+    run(reference, expected, 0, rows);
+    const part = [x.part(rowStart, rowEnd, 0, width)];
+    arena.expectOnly(() => run(kernels, x, rowStart, rowEnd), part, `width ${width}`);
+    for (let row = rowStart; row < rowEnd; row++) {
+      const values = before[row]!;
+      const mean = values.reduce((sum, value) => sum + value, 0) / width;
+      const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / width;
+      values.forEach((value, c) => {
+        const what = `width ${width} at ${row}, ${c}`;
+        const normal = (value - mean) / Math.sqrt(variance + epsilon) * weight.get(0, c);
+        expectClose(x.get(row, c), normal + bias.get(0, c), 3e-6, what);
+        expectSame(x.get(row, c), expected.get(row, c), what);
+      });
+    }
+  }
+}
+
 function additions({ kernels, arena, random }: TestBed): void {
   for (let round = 0; round < 40; round++) {
     arena.reset();
@@ -686,6 +731,53 @@ function siluInvariance({ kernels, arena }: TestBed): void {
     }
   }
   expectSameMatrix(parts, gate, "bits");
+}
+
+function gelus({ kernels, arena, random }: TestBed): void {
+  const extremes = [0, -0, 1e-30, 5.99, 6, -6, 6.01, -6.01, 100, -100, 3e38, -3e38];
+  for (let round = 0; round < 30; round++) {
+    arena.reset();
+    const reference = createReferenceKernels(arena.memory);
+    const { rowCount, width, columnStart, columnEnd } = randomColumns(random);
+    const x = arena.matrix(rowCount, width).fillRandom(random.pick([1, 4, 8, 30]));
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = 0; c < width; c++) {
+        if (random.integer(0, 3) === 0) x.set(row, c, random.pick(extremes));
+      }
+    }
+    const before = x.copy();
+    const expected = arena.matrix(rowCount, width);
+    before.forEach((row, i) => row.forEach((value, c) => expected.set(i, c, value)));
+    const run = (table: KernelTable, on: FloatMatrix, columnStart: number, columnEnd: number) =>
+      table.gelu({ x: on.address, xStride: on.stride, rowCount, columnStart, columnEnd });
+    run(reference, expected, 0, width);
+    const what = `round ${round}: columns ${columnStart}-${columnEnd} of ${width}`;
+    const part = [x.part(0, rowCount, columnStart, columnEnd)];
+    arena.expectOnly(() => run(kernels, x, columnStart, columnEnd), part, what);
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = columnStart; c < columnEnd; c++) {
+        const value = before[row]![c]!;
+        const exact = exactGelu(value);
+        const place = `${what}: gelu(${value})`;
+        expectClose(x.get(row, c), exact, 1e-8 + 6e-8 * Math.abs(exact), place);
+        expectSame(x.get(row, c), expected.get(row, c), place);
+      }
+    }
+  }
+}
+
+/** x · Φ(x) by a series of positive terms only, so that nothing cancels. */
+function exactGelu(x: number): number {
+  const z = Math.abs(x) / Math.SQRT2;
+  if (z > 8) return x > 0 ? x : 0;
+  let term = z;
+  let sum = z;
+  for (let n = 1; term > 1e-18 * sum; n++) {
+    term *= 2 * z * z / (2 * n + 1);
+    sum += term;
+  }
+  const erf = 2 / Math.sqrt(Math.PI) * Math.exp(-z * z) * sum;
+  return 0.5 * x * (1 + Math.sign(x) * erf);
 }
 
 function ropeOracle({ kernels, arena, random }: TestBed): void {
@@ -953,6 +1045,44 @@ function attentionInvariance({ kernels, arena, random }: TestBed): void {
   }
 }
 
+function attentionBlocks({ kernels, arena, random }: TestBed): void {
+  for (const dtype of KV_DTYPES) {
+    for (const [group, headDim, kvHeads] of [[1, 32, 3], [1, 64, 2], [3, 16, 2], [2, 8, 1]]) {
+      arena.reset();
+      const shape = { dtype, headDim: headDim!, group: group!, window: 0, kvHeads: kvHeads! };
+      const scene = new AttentionScene(arena, random, shape);
+      const rows = random.integer(1, scene.rows.length + 1);
+      const width = shape.kvHeads * shape.group * shape.headDim;
+      // Runs of rows of one sequence, which see all of its keys.
+      const sequences: number[] = [];
+      while (sequences.length < rows) {
+        const sequence = random.integer(0, CONTEXTS.length);
+        sequences.push(...Array(random.integer(1, 8)).fill(sequence));
+      }
+      const args = {
+        ...scene.place(),
+        positions: arena.integers(sequences.map((sequence) => CONTEXTS[sequence]! - 1)),
+        sequences: arena.integers(sequences),
+      };
+      const single = arena.matrix(rows, width);
+      const output = (to: FloatMatrix) => ({ out: to.address, outStride: to.stride });
+      const whole = { unitStart: 0, unitEnd: rows * shape.kvHeads, unitStep: 1 };
+      kernels.attention({ ...args, ...output(single), ...whole });
+      const together = arena.matrix(rows, width);
+      const what = `${JSON.stringify(shape)}, rows ${sequences.slice(0, rows)}`;
+      const unitEnd = Math.ceil(rows / 4) * shape.kvHeads;
+      const run = () => {
+        for (let unitStart = 0; unitStart < 3; unitStart++) {
+          const units = { unitStart, unitEnd, unitStep: 3, rowBlocks: { rowCount: rows } };
+          kernels.attention({ ...args, ...output(together), ...units });
+        }
+      };
+      arena.expectOnly(run, [together.part(0, rows, 0, width)], what);
+      expectSameMatrix(together, single, what);
+    }
+  }
+}
+
 /** Scores of ±10,000 by construction: the largest takes all, equals share. */
 function attentionExtremes({ kernels, arena }: TestBed): void {
   for (const dtype of KV_DTYPES) {
@@ -1084,6 +1214,7 @@ function emptyRanges({ kernels, arena }: TestBed): void {
   const pair = { gate: x.address, gateStride: x.stride, up: y.address, upStride: y.stride };
   const sum = { x: x.address, xStride: x.stride, y: y.address, yStride: y.stride };
   const kv = { k: x.address, kStride: x.stride, v: y.address, vStride: y.stride };
+  const row = { x: x.address, xStride: x.stride, width: 16, ...noRows };
   const attention = {
     ...common,
     q: x.address,
@@ -1117,6 +1248,9 @@ function emptyRanges({ kernels, arena }: TestBed): void {
       kernels.addBias({ ...common, rowCount: 0, columnStart: 0, columnEnd: 16, bias: y.address }),
     () => kernels.add({ ...sum, ...noColumns }),
     () => kernels.add({ ...sum, rowCount: 0, columnStart: 0, columnEnd: 16 }),
+    () => kernels.layerNorm({ ...row, weight: y.address, bias: y.address, epsilon: 1e-5 }),
+    () => kernels.gelu({ ...sum, ...noColumns }),
+    () => kernels.gelu({ ...sum, rowCount: 0, columnStart: 0, columnEnd: 16 }),
     () => kernels.siluMultiply({ ...pair, ...noColumns }),
     () => kernels.siluMultiply({ ...pair, rowCount: 0, columnStart: 0, columnEnd: 16 }),
     () =>

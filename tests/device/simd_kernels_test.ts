@@ -386,6 +386,12 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
           }),
       },
       {
+        name: "gelu",
+        sizes: { x: rows },
+        outputs: ["x"],
+        run: (kernels, at) => kernels.gelu({ x: at.x!, xStride: width, ...columns }),
+      },
+      {
         name: "takeRows",
         sizes: { x: rows, indices: 8, out: rows },
         integers: { indices: [1, 0] },
@@ -403,6 +409,24 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
           }),
       },
     ];
+    if (width % 8 === 0) {
+      cases.push({
+        name: "layerNorm",
+        sizes: { x: rows, weight: 4 * width, bias: 4 * width },
+        outputs: ["x"],
+        run: (kernels, { x, weight, bias }) =>
+          kernels.layerNorm({
+            x: x!,
+            xStride: width,
+            weight: weight!,
+            bias: bias!,
+            epsilon: 1e-5,
+            width,
+            rowStart: 0,
+            rowEnd: 2,
+          }),
+      });
+    }
     if (width % 2 === 0) {
       cases.push({
         name: "rope",
@@ -429,24 +453,25 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
 
 // ---------------------------------------------------------------- bits
 
-Deno.test("SIMD matmul gives two rows over many panels the bits of single rows", () => {
+Deno.test("SIMD matmul gives a few rows over many panels the bits of single rows", () => {
   const random = new Random(randomSeed());
-  const [k, n] = [512, 256];
-  for (const format of ["f32", "q4_1"] as const) {
+  const [k, n] = [512, 456];
+  for (const [format, rowCount] of [["f32", 2], ["q4_1", 3], ["f32", 4], ["bf16", 7]] as const) {
     const memory = new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true });
     const kernels = createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES });
     const x = align(SCRATCH_BYTES);
-    const weight: PanelWeight = { address: x + 8 * k, format, n, k };
+    const weight: PanelWeight = { address: x + 4 * rowCount * k, format, n, k };
     const out = weight.address + weightBytes(format, n, k);
-    const single = out + 8 * n;
-    fill(memory, x, 8 * k + weightBytes(format, n, k), undefined, random);
+    const single = out + 4 * rowCount * n;
+    fill(memory, x, 4 * rowCount * k + weightBytes(format, n, k), undefined, random);
     const args = { xStride: k, weight, panelStart: 0, panelEnd: n / 8, outStride: n };
-    kernels.matmul({ ...args, x, rowCount: 2, out });
-    for (let row = 0; row < 2; row++) {
+    kernels.matmul({ ...args, x, rowCount, out });
+    for (let row = 0; row < rowCount; row++) {
       kernels.matmul({ ...args, x: x + 4 * row * k, rowCount: 1, out: single + 4 * row * n });
     }
-    const outputs = (address: number) => new Uint32Array(memory.buffer, address, 2 * n).slice();
-    assertEquals(outputs(out), outputs(single), `${random}: ${format}`);
+    const outputs = (address: number) =>
+      new Uint32Array(memory.buffer, address, rowCount * n).slice();
+    assertEquals(outputs(out), outputs(single), `${random}: ${format}, ${rowCount} rows`);
   }
 });
 
@@ -516,6 +541,35 @@ Deno.test("SIMD kernels keep infinite and undefined float16 weights and scales a
         table.embed({ weight, ids, out, outStride: k, rowStart: 0, rowEnd: rowCount });
       }
       assertEquals(floats(actual, rowCount * k), floats(ids + 64, rowCount * k), `embed ${what}`);
+    }
+  }
+});
+
+Deno.test("SIMD matmul takes float16 weights times activations of any size", () => {
+  const random = new Random(randomSeed());
+  const [k, n] = [64, 24];
+  for (const rowCount of [1, 3, 9]) {
+    for (const large of [65535, 65536, -1e30, 1e-40, Infinity, NaN]) {
+      const memory = new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true });
+      const kernels = createSimdKernels(memory, { address: 0, sizeBytes: SCRATCH_BYTES });
+      const x = align(SCRATCH_BYTES);
+      const weight: PanelWeight = { address: x + 4 * rowCount * k, format: "f16", n, k };
+      const actual = weight.address + weightBytes("f16", n, k);
+      const expected = actual + 4 * rowCount * n;
+      fill(memory, x, 4 * rowCount * k, undefined, random);
+      // Finite, and every other one subnormal.
+      const halves = new Uint16Array(memory.buffer, weight.address, n * k);
+      for (let i = 0; i < n * k; i++) {
+        halves[i] = (random.integer(0, 65536) & 0x83ff) | (i % 2 << 13);
+      }
+      new Float32Array(memory.buffer, x, rowCount * k)[(rowCount - 1) * k + 5] = large;
+      const args = { x, xStride: k, rowCount, weight, panelStart: 0, panelEnd: 3, outStride: n };
+      kernels.matmul({ ...args, out: actual });
+      createReferenceKernels(memory).matmul({ ...args, out: expected });
+      const floats = (address: number) => [
+        ...new Float32Array(memory.buffer, address, n * rowCount),
+      ];
+      assertEquals(floats(actual), floats(expected), `${random}: ${rowCount} rows, ${large}`);
     }
   }
 });
@@ -605,7 +659,7 @@ Deno.test("A scratch that is too small for a shape is refused when the shape tur
       kernels.matmul({
         x: 131072,
         xStride: 256,
-        rowCount: 3,
+        rowCount: 4,
         weight,
         panelStart: 0,
         panelEnd: 1,

@@ -1,5 +1,4 @@
 import { assert, assertEquals } from "@std/assert";
-import { Channel } from "../../lib/base/channel.ts";
 import type { StepShape } from "../../lib/device/bucket.ts";
 import { pack } from "../../lib/engine/batch.ts";
 import { KvCache } from "../../lib/engine/kv_cache.ts";
@@ -34,13 +33,12 @@ function request(
       priority: options.priority ?? 0,
     },
     { arrival: arrivals++, maxTokens: 10_000, endTokenIds: [] },
-    new Channel(),
   );
 }
 
 function setUp(blockCount: number, limits: Partial<StepLimits> = {}) {
   const kv = new KvCache(blockCount, { enablePrefixCaching: true });
-  const scheduler = new Scheduler(kv, { ...PLENTY, ...limits });
+  const scheduler = new Scheduler(kv, { ...PLENTY, wholePrompts: false, ...limits });
   return { kv, scheduler };
 }
 
@@ -50,6 +48,7 @@ function run(kv: KvCache, plan: Plan | undefined): string {
   const text = plan.turns.map(({ request, start, count }) => `${request.id}:${start}+${count}`);
   pack(plan);
   for (const { request, start, count } of plan.turns) {
+    assert(request instanceof Request);
     const isLast = start + count === request.tokenIds.length;
     for (let at = request.promptLogprobs.length; request.params.promptLogprobs !== null;) {
       if (at >= start + count || at >= request.promptLength - 1) break;
@@ -186,4 +185,89 @@ Deno.test("KvCache reuses shared prefixes but always leaves a token to compute",
     run(kv, scheduler.plan()),
     "append first:32+1 same:16+16 longer:32+8 scored:0+5", // eight rows: one, one, one and five
   );
+});
+
+Deno.test("Scheduler lets a branch run on the same blocks, and copies the one it writes to", () => {
+  const { kv, scheduler } = setUp(64);
+  const first = request("first", 20);
+  scheduler.enqueue(first);
+  run(kv, scheduler.plan());
+  const branch = first.branch(1);
+  branch.tokenIds.pop(); // the token chosen for the first is not its own
+  branch.computedCount = 20;
+  scheduler.fork(first, branch);
+  assertEquals(kv.blockIds(branch), kv.blockIds(first));
+  assertEquals(kv.blockCount - kv.availableCount, 2);
+  branch.append(7);
+  const plan = scheduler.plan()!;
+  const [shared, own] = [kv.blockIds(branch)[1]!, kv.blockIds(first)[1]!];
+  assertEquals(plan.copies, [{ from: shared, to: own }]); // the first that writes takes the copy
+  assertEquals(run(kv, plan), "decode first:20+1 first:20+1");
+  assertEquals(scheduler.plan()!.copies, []);
+  scheduler.remove(first);
+  scheduler.remove(branch);
+  assertEquals(kv.availableCount, 64);
+});
+
+Deno.test("Scheduler lets a branch wait where a step has no place for it, or no block is left", () => {
+  for (const [blockCount, maxBatchSize] of [[64, 1], [2, 8]] as const) {
+    const { kv, scheduler } = setUp(blockCount, { maxBatchSize });
+    const first = request("first", 20);
+    scheduler.enqueue(first);
+    run(kv, scheduler.plan());
+    scheduler.fork(first, first.branch(1));
+    assertEquals([scheduler.runningCount, scheduler.waitingCount], [1, 1]);
+  }
+});
+
+/** Computes a request's tokens, and chooses none: a beam that waits for the others of its search. */
+function runBeam(kv: KvCache, scheduler: Scheduler, beam: Request): void {
+  scheduler.enqueue(beam);
+  const [turn] = scheduler.plan()!.turns;
+  beam.computedCount = turn!.start + turn!.count;
+  kv.commit(beam);
+  assertEquals(beam.pendingCount, 0);
+}
+
+Deno.test("Scheduler parks a beam that has had its turn, rather than preempt the one that is waited for", () => {
+  const { kv, scheduler } = setUp(3);
+  const first = request("first", 16);
+  const second = first.branch(1);
+  second.tokenIds[0] = 99; // nothing to share
+  runBeam(kv, scheduler, first);
+  scheduler.enqueue(second);
+  while (second.tokenIds.length < 33) run(kv, scheduler.plan());
+  assertEquals(run(kv, scheduler.plan()), "decode first:32+1");
+  assertEquals([first.state, second.state], ["parked", "running"]);
+  assertEquals(scheduler.counts.preemptionCount, 1);
+});
+
+Deno.test("Scheduler parks a beam for the others of its search that wait, and for who comes before", () => {
+  for (const  of of["its search", "another request"]) {
+    const { kv, scheduler } = setUp(64, { maxBatchSize: 1 });
+    const beam = request("beam", 4);
+    runBeam(kv, scheduler, beam);
+    scheduler.enqueue(request("later", 4, { first: 200 }));
+    const waiting = of === "its search"
+      ? beam.branch(1)
+      : request("urgent", 4, { first: 100, priority: -1 });
+    scheduler.enqueue(waiting);
+    assertEquals(run(kv, scheduler.plan()), `prefill ${waiting.id}:0+4`);
+    assertEquals([beam.state, waiting.state], ["parked", "running"]);
+  }
+});
+
+Deno.test("Scheduler goes on with a waiting beam when the only other turn was just preempted", () => {
+  const { kv, scheduler } = setUp(5);
+  const beam = request("beam", 16);
+  runBeam(kv, scheduler, beam);
+  const other = request("other", 48, { first: 100 });
+  scheduler.enqueue(other);
+  while (other.tokenIds.length < 65) run(kv, scheduler.plan());
+  const sibling = beam.branch(1);
+  sibling.append(7);
+  scheduler.enqueue(sibling);
+  // The other needs a fifth block and preempts itself, as the beam comes before it.
+  assertEquals(run(kv, scheduler.plan()), "decode beam:16+1");
+  assertEquals([beam.state, sibling.state, other.state], ["running", "running", "waiting"]);
 });

@@ -1,9 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { Engine, type EngineRequest, type TokenEvent } from "../../lib/engine/engine.ts";
-import { largestLogit, sample, SamplingState } from "../../lib/sampling/sampler.ts";
+import { adjustRow, sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";
-import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
+import {
+  type ResolvedSamplingParams,
+  resolveSamplingParams,
+} from "../../lib/sampling/resolved_params.ts";
+import { referenceBeamSearch } from "../helpers/beam_reference.ts";
 import { hashedRow, ScriptedRunner, seededRandom } from "../helpers/scripted_runner.ts";
 
 const VOCAB_SIZE = 50;
@@ -33,6 +37,9 @@ interface World {
   readonly aborts: boolean;
   /** The device fails at every so many-th step. */
   readonly failEvery?: number;
+  /** Of the requests: how many are for several sequences, and how many are searches. */
+  readonly severalShare?: number;
+  readonly beamShare?: number;
 }
 
 Deno.test("Simulation: in every world each request gets the tokens it gets alone", async () => {
@@ -110,6 +117,39 @@ Deno.test("Simulation: a thousand requests with aborts and failures end, leak no
   assertEquals(second.trace, first.trace, `seed ${SEED}: the same seed gave another trace`);
 });
 
+Deno.test("Simulation: sequences and searches that have to share a few blocks get what they get alone", async () => {
+  const start = Math.floor(Math.random() * 2 ** 31);
+  let preemptionCount = 0;
+  let copyCount = 0;
+  for (let round = 0; round < 40; round++) {
+    const seed = start + round;
+    const random = seededRandom(seed);
+    const int = (min: number, max: number) => min + Math.floor(random() * (max - min + 1));
+    const world: World = {
+      blockCount: int(3, 14),
+      maxBatchSize: int(1, 9),
+      maxTokensPerStep: [1, 4, 16, 64][int(0, 3)]!,
+      maxOutputRows: int(1, 9),
+      prefillChunkSize: int(1, 40),
+      enablePrefixCaching: random() < 0.5,
+      requestCount: 24,
+      aborts: random() < 0.5,
+      severalShare: 0.4,
+      beamShare: 0.5,
+    };
+    const { lives, stats, trace } = await simulate(world, seed);
+    for (const life of lives) {
+      const where = `seed ${seed}, ${life.request.id}`;
+      if (life.abortStep === undefined) assertAsAlone(life, world, where);
+      else assertBeginsAsAlone(life, world, where);
+    }
+    preemptionCount += stats.preemptionCount;
+    copyCount += trace.split("=>").length - 1;
+  }
+  assert(preemptionCount > 400, `seed ${start}: only ${preemptionCount} preemptions`);
+  assert(copyCount > 400, `seed ${start}: only ${copyCount} blocks were copied`);
+});
+
 /** Steps an engine by hand until everybody is gone. */
 async function simulate(world: World, seed: number) {
   const random = seededRandom(seed);
@@ -173,11 +213,20 @@ function makeLives(world: World, random: () => number): Life[] {
   return Array.from({ length: world.requestCount }, (_, index): Life => {
     if (random() < 0.5) arrivalStep += int(0, 8);
     const prefix = random() < 0.6 ? prefixes[int(0, 3)]!.slice(0, int(1, 48)) : [];
-    const prompt = [...prefix, ...tokens(int(1, 30))].slice(0, world.maxPromptLength ?? capacity);
+    const prompt = [...prefix, ...tokens(int(1, 30))].slice(
+      0,
+      world.maxPromptLength ?? capacity - 1,
+    );
     const greedy = random() < 0.3;
+    const room = capacity - prompt.length;
+    const kind = random();
+    const { severalShare = 0.12, beamShare = 0.1 } = world;
+    const several = kind < severalShare ? severalSequences(int, greedy) : {};
+    const beam = kind > 1 - beamShare ? beamSearch(int, random) : {};
+    const isShort = "bestOf" in several || "bestOf" in beam; // or a few of them would be all there is
     const options = {
-      temperature: greedy ? 0 : 0.5 + random(),
-      maxTokens: random() < 0.1 ? null : int(1, Math.min(110, capacity - prompt.length)),
+      temperature: greedy || "bestOf" in beam ? 0 : 0.5 + random(),
+      maxTokens: !isShort && random() < 0.1 ? null : int(1, Math.min(isShort ? 40 : 110, room)),
       seed: index,
       ...(random() < 0.3 ? { topK: int(1, 10) } : {}),
       ...(random() < 0.3 ? { topP: 0.2 + 0.7 * random() } : {}),
@@ -192,7 +241,7 @@ function makeLives(world: World, random: () => number): Life[] {
       request: {
         id: `request-${index}`,
         promptTokenIds: prompt,
-        params: resolveSamplingParams(new SamplingParams(options)),
+        params: { ...resolveSamplingParams(new SamplingParams(options)), ...several, ...beam },
         priority: random() < 0.2 ? int(-1, 1) : 0,
       },
       arrivalStep,
@@ -204,42 +253,54 @@ function makeLives(world: World, random: () => number): Life[] {
   });
 }
 
-function assertAsAlone(life: Life, world: World): void {
-  if (life.error !== undefined) throw new Error(describe(life), { cause: life.error });
-  assertEquals(strip(life.events), alone(life.request, world), describe(life));
+type Several = Partial<Pick<ResolvedSamplingParams, "n" | "bestOf" | "beam">>;
+
+function severalSequences(int: (min: number, max: number) => number, isGreedy: boolean): Several {
+  const n = isGreedy ? 1 : int(1, 4);
+  return isGreedy ? {} : { n, bestOf: int(n, n + 2) };
+}
+
+function beamSearch(int: (min: number, max: number) => number, random: () => number): Several {
+  const width = int(2, 5);
+  const earlyStopping = ([false, true, "never"] as const)[int(0, 2)]!;
+  const lengthPenalty = [1, 0, -1, 2 * random()][int(0, 3)]!;
+  return { n: int(1, width), bestOf: width, beam: { width, lengthPenalty, earlyStopping } };
+}
+
+function assertAsAlone(life: Life, world: World, where: string = describe(life)): void {
+  if (life.error !== undefined) throw new Error(where, { cause: life.error });
+  assertEquals(bySequence(life.events), alone(life.request, world), where);
 }
 
 /** What came before an abort or a failure is right as far as it goes. */
-function assertBeginsAsAlone(life: Life, world: World): void {
-  const expected = alone(life.request, world).slice(0, life.events.length);
-  assertEquals(strip(life.events), expected, describe(life));
+function assertBeginsAsAlone(life: Life, world: World, where: string = describe(life)): void {
+  const actual = bySequence(life.events);
+  const expected = alone(life.request, world)
+    .map((events, index) => events.slice(0, actual[index]?.length ?? 0))
+    .slice(0, actual.length);
+  assertEquals(actual, expected, where);
 }
 
 function describe(life: Life): string {
   return `seed ${SEED}, ${life.request.id}`;
 }
 
-/** Everything but what may depend on others: how much was cached. */
-function strip(events: readonly TokenEvent[]): unknown[] {
-  return events.map(({ prompt, ...event }) => ({
-    ...event,
-    ...(prompt === undefined ? {} : { promptLogprobs: prompt.logprobs }),
-  }));
+/** The events of each sequence, without what may depend on others: how much was cached. */
+function bySequence(events: readonly TokenEvent[]): unknown[][] {
+  const sequences: unknown[][] = [];
+  for (const { prompt, ...event } of events) {
+    while (sequences.length <= event.index) sequences.push([]);
+    const promptLogprobs = prompt === undefined ? {} : { promptLogprobs: prompt.logprobs };
+    sequences[event.index]!.push({ ...event, ...promptLogprobs });
+  }
+  return sequences;
 }
 
 /** The same request without an engine: one row after another. */
-function alone({ promptTokenIds, params }: EngineRequest, world: World): unknown[] {
+function alone(request: EngineRequest, world: World): unknown[][] {
+  const { promptTokenIds, params } = request;
   const capacity = Math.min(180, world.blockCount * 16);
   const maxTokens = Math.min(params.maxTokens ?? Infinity, capacity - promptTokenIds.length);
-  const state = new SamplingState(params, params.seed ?? 0, promptTokenIds, END_TOKEN_IDS);
-  const history = [...promptTokenIds];
-  const events: unknown[] = [];
-  const rowAfter = (tokenIds: readonly number[]) => {
-    const row = new Float32Array(VOCAB_SIZE);
-    hashedRow(tokenIds, row);
-    largestLogit(row);
-    return row;
-  };
   const promptLogprobs = params.promptLogprobs === null
     ? null
     : promptTokenIds.map((id, index) =>
@@ -247,23 +308,68 @@ function alone({ promptTokenIds, params }: EngineRequest, world: World): unknown
         ? null
         : tokenLogprobs(rowAfter(promptTokenIds.slice(0, index)), id, params.promptLogprobs!)
     );
+  const sequences = params.beam === null
+    ? Array.from({ length: params.bestOf }, (_, index) => drawAlone(request, index, maxTokens))
+    : searchAlone(request, maxTokens);
+  sequences[0]![0] = { ...sequences[0]![0]!, promptLogprobs };
+  return sequences;
+}
+
+type Told = Omit<TokenEvent, "prompt"> & { promptLogprobs?: unknown };
+
+function drawAlone(
+  { promptTokenIds, params }: EngineRequest,
+  index: number,
+  maxTokens: number,
+): Told[] {
+  const state = new SamplingState(params, params.seed! + index, promptTokenIds, END_TOKEN_IDS);
+  const history = [...promptTokenIds];
+  const events: Told[] = [];
   while (true) {
     const { tokenId, logprobs } = sample(rowAfter(history), state);
     history.push(tokenId);
     state.accept(tokenId);
-    let finishReason: string | null = null;
+    let finishReason: "stop" | "length" | null = null;
     let stopReason: number | null = null;
     if (tokenId === 49 && !params.ignoreEos) finishReason = "stop";
     else if (params.stopTokenIds.includes(tokenId) || (tokenId === 48 && !params.ignoreEos)) {
       [finishReason, stopReason] = ["stop", tokenId];
     } else if (events.length + 1 === maxTokens) finishReason = "length";
-    events.push({
-      tokenId,
-      logprobs,
-      finishReason,
-      stopReason,
-      ...(events.length === 0 ? { promptLogprobs } : {}),
-    });
+    events.push({ index, tokenId, logprobs, finishReason, stopReason });
     if (finishReason !== null) return events;
   }
+}
+
+function searchAlone({ promptTokenIds, params }: EngineRequest, maxTokens: number): Told[][] {
+  const stateAfter = (generated: readonly number[]) => {
+    const state = new SamplingState(params, 0, promptTokenIds, END_TOKEN_IDS);
+    for (const id of generated) state.accept(id);
+    return state;
+  };
+  const hypotheses = referenceBeamSearch({
+    ...params.beam!,
+    endTokenIds: params.ignoreEos ? [] : [...END_TOKEN_IDS, ...params.stopTokenIds],
+    maxTokens,
+    rowAfter: (generated) =>
+      adjustRow(rowAfter([...promptTokenIds, ...generated]), stateAfter(generated)),
+  });
+  return hypotheses.slice(0, params.n).map(({ ids, isEnded }, index) =>
+    ids.map((tokenId, place) => {
+      const row = rowAfter([...promptTokenIds, ...ids.slice(0, place)]);
+      const isLast = place === ids.length - 1;
+      return {
+        index,
+        tokenId,
+        logprobs: params.logprobs === null ? null : tokenLogprobs(row, tokenId, params.logprobs),
+        finishReason: isLast ? isEnded ? "stop" : "length" : null,
+        stopReason: isLast && isEnded && !END_TOKEN_IDS.includes(tokenId) ? tokenId : null,
+      };
+    })
+  );
+}
+
+function rowAfter(tokenIds: readonly number[]): Float32Array {
+  const row = new Float32Array(VOCAB_SIZE);
+  hashedRow(tokenIds, row);
+  return row;
 }

@@ -24,7 +24,26 @@ export interface GoldenModel {
   };
 }
 
-/** The cases there are. */
+/** tests/golden/models/bert.json: an encoder's hidden states. */
+export interface GoldenEncoder extends Pick<GoldenModel, "name" | "architectures" | "model_type"> {
+  readonly config: GoldenModel["config"] & { readonly hidden_size: number };
+  readonly expect: {
+    /** A prompt and padding, which has the mask 0. */
+    readonly ids: readonly number[];
+    readonly types: readonly number[];
+    readonly mask: readonly number[];
+    /** The first eight numbers of the first token's state. */
+    readonly cls8: readonly number[];
+    /** Of the last token's that is not padding. */
+    readonly last_real8: readonly number[];
+    /** Of the mean over all that are not padding. */
+    readonly mean8: readonly number[];
+    readonly params: number;
+    readonly tensors: number;
+  };
+}
+
+/** The decoders' cases there are. */
 export const GOLDEN_MODEL_NAMES = ["llama", "qwen2", "qwen3", "qwen3-yarn"] as const;
 
 /** The name of a case. */
@@ -32,8 +51,17 @@ export type GoldenModelName = typeof GOLDEN_MODEL_NAMES[number];
 
 /** Reads one case. */
 export function goldenModel(name: GoldenModelName): GoldenModel {
+  return readCase(name) as GoldenModel;
+}
+
+/** Reads the encoder's case. */
+export function goldenEncoder(): GoldenEncoder {
+  return readCase("bert") as GoldenEncoder;
+}
+
+function readCase(name: string): unknown {
   const url = new URL(`../golden/models/${name}.json`, import.meta.url);
-  return JSON.parse(Deno.readTextFileSync(url)) as GoldenModel;
+  return JSON.parse(Deno.readTextFileSync(url));
 }
 
 /** The token ids that a case's expected values are for. */

@@ -18,6 +18,10 @@ export interface ScriptedRunnerOptions {
   readonly maxContextLength?: number;
   readonly maxPromptLength?: number;
   readonly vocabSize?: number;
+  readonly isGenerative?: boolean;
+  /** Hidden states follow from all tokens of the sequence. Default false. */
+  readonly isEncoder?: boolean;
+  readonly tokenTypeCount?: number;
   /** Writes the logits after a history. Default: {@linkcode hashedRow}. */
   readonly script?: (history: readonly number[], row: Float32Array) => void;
   /** Called before each step; what it throws is what the device fails with. */
@@ -25,6 +29,8 @@ export interface ScriptedRunnerOptions {
 }
 
 const BLOCK_SIZE = 16;
+/** Numbers in a hidden state; see {@linkcode hiddenState}. */
+const HIDDEN_SIZE = 4;
 
 export class ScriptedRunner implements Runner {
   readonly blockCount: number;
@@ -34,6 +40,9 @@ export class ScriptedRunner implements Runner {
   readonly maxContextLength: number;
   readonly maxPromptLength: number;
   readonly vocabSize: number;
+  readonly isGenerative: boolean;
+  readonly isEncoder: boolean;
+  readonly tokenTypeCount: number;
   /** One line a step. */
   readonly trace: string[] = [];
   readonly #options: ScriptedRunnerOptions;
@@ -49,6 +58,9 @@ export class ScriptedRunner implements Runner {
     this.maxContextLength = options.maxContextLength ?? 512;
     this.maxPromptLength = options.maxPromptLength ?? this.maxContextLength;
     this.vocabSize = options.vocabSize ?? 50;
+    this.isGenerative = options.isGenerative ?? true;
+    this.isEncoder = options.isEncoder ?? false;
+    this.tokenTypeCount = options.tokenTypeCount ?? 0;
     this.#memory = new Int32Array(this.blockCount * BLOCK_SIZE).fill(-1);
   }
 
@@ -57,8 +69,12 @@ export class ScriptedRunner implements Runner {
     this.#check(batch);
     this.trace.push(
       `${batch.kind} ${batch.blockTables.length}x${batch.tokenIds.length} ` +
-        `${batch.positions.join(",")} -> ${batch.slots.join(",")}`,
+        `${batch.positions.join(",")} -> ${batch.slots.join(",")}` +
+        (batch.blockCopies ?? []).map(({ from, to }) => ` ${from}=>${to}`).join(""),
     );
+    for (const { from, to } of batch.blockCopies ?? []) {
+      this.#memory.copyWithin(to * BLOCK_SIZE, from * BLOCK_SIZE, (from + 1) * BLOCK_SIZE);
+    }
     batch.slots.forEach((slot, row) => this.#memory[slot] = batch.tokenIds[row]!);
     const script = this.#options.script ?? hashedRow;
     const rows = [...batch.outputRows].map((index) => {
@@ -66,7 +82,15 @@ export class ScriptedRunner implements Runner {
       script(this.#history(batch, index), row);
       return row;
     });
-    return { count: rows.length, row: (index) => rows[index]! };
+    const hidden = [...batch.hiddenRows ?? []].map((index) => {
+      const history = this.#history(batch, this.isEncoder ? lastOf(batch, index) : index);
+      return hiddenState(history, batch.positions[index]!, batch.tokenTypes?.[index] ?? 0);
+    });
+    return {
+      count: rows.length,
+      row: (index) => rows[index]!,
+      hidden: (index) => hidden[index]!,
+    };
   }
 
   /** The tokens at positions 0 … p of a row, read through its block table. */
@@ -90,6 +114,8 @@ export class ScriptedRunner implements Runner {
     expect(batch.outputRows.length <= this.maxOutputRows, "too many rows of logits");
     expect(new Set(batch.slots).size === rowCount, "two tokens go to one slot");
     const shape = shapeOf(batch);
+    expect(!this.isEncoder || shape.kind !== "append", "an encoder's prompt in pieces");
+    expect(this.isGenerative || batch.outputRows.length === 0, "logits of a model without");
     expect(batch.kind === shape.kind, `a ${shape.kind} step is called ${batch.kind}`);
     expect(shape.attentionSize <= this.maxContextLength, "beyond the context");
     expect(
@@ -104,6 +130,12 @@ export class ScriptedRunner implements Runner {
       const followsOn = row > 0 && batch.sequences[row] === batch.sequences[row - 1];
       expect(!followsOn || position === batch.positions[row - 1]! + 1, "positions with a gap");
     }
+    const readers = new Map<number, number>();
+    for (const id of batch.blockTables.flat()) readers.set(id, (readers.get(id) ?? 0) + 1);
+    expect(
+      batch.slots.every((slot) => readers.get(Math.floor(slot / BLOCK_SIZE)) === 1),
+      "a block that several sequences read is written to",
+    );
     for (const [index, table] of batch.blockTables.entries()) {
       const last = batch.sequences.lastIndexOf(index);
       expect(last >= 0, "a sequence without tokens");
@@ -113,6 +145,22 @@ export class ScriptedRunner implements Runner {
       expect(table.every((id) => id >= 0 && id < this.blockCount), "a block outside the pool");
     }
   }
+}
+
+/** The row of the last token of a row's sequence. */
+function lastOf(batch: Batch, row: number): number {
+  return batch.sequences.lastIndexOf(batch.sequences[row]!);
+}
+
+/** A hidden state that depends on every token that is seen, on the place and on the token type. */
+export function hiddenState(
+  seen: readonly number[],
+  position: number,
+  tokenType: number,
+): Float32Array {
+  const row = new Float32Array(HIDDEN_SIZE);
+  hashedRow([...seen, 1000 + position, 2000 + tokenType], row);
+  return row;
 }
 
 /** The shape of a batch, counted from its rows. */

@@ -4,7 +4,7 @@ import { readModelConfig } from "../../lib/models/config.ts";
 import { expectedTensors } from "../../lib/models/expected_tensors.ts";
 import { ggufName } from "../../lib/models/gguf_checkpoint.ts";
 import { ggufBytes, type GgufEntry, type GgufPart } from "./gguf_writer.ts";
-import type { GoldenModel } from "./golden_models.ts";
+import type { GoldenEncoder, GoldenModel } from "./golden_models.ts";
 import { safetensorsBytes, type SafetensorsPart } from "./safetensors_writer.ts";
 import {
   TINY_CHAT_TEMPLATE,
@@ -14,6 +14,9 @@ import {
   tinyTokenizerJson,
   tinyTokens,
 } from "./tiny_tokenizer_files.ts";
+
+/** What is written: of a golden case all but its expected values. */
+export type TinyModel = Omit<GoldenModel | GoldenEncoder, "expect">;
 
 /** How {@linkcode writeTinyModel} writes. */
 export interface TinyModelOptions {
@@ -25,6 +28,12 @@ export interface TinyModelOptions {
   readonly ropeSpelling?: "v4" | "v5";
   /** Write tokenizer.json and tokenizer_config.json. Default true. */
   readonly tokenizer?: boolean;
+  /** What a file calls a tensor. Default: as the config calls for it. */
+  readonly rename?: (name: string) => string;
+  /** Values of tensors by name. Default: those that follow from the name. */
+  readonly values?: Readonly<Record<string, Float32Array>>;
+  /** Tensors that no config calls for. Default: none. */
+  readonly extra?: readonly TinyTensor[];
 }
 
 /** One tensor of a tiny model. */
@@ -43,7 +52,7 @@ export interface TinyTensor {
  */
 export function writeTinyModel(
   dir: string,
-  golden: GoldenModel,
+  golden: TinyModel,
   options: TinyModelOptions = {},
 ): void {
   const { dtype = "F32", shards = 1, ropeSpelling = "v4", tokenizer = true } = options;
@@ -54,8 +63,10 @@ export function writeTinyModel(
     writeJson(`${dir}/tokenizer.json`, tinyTokenizerJson());
     writeJson(`${dir}/tokenizer_config.json`, tinyTokenizerConfig());
   }
-  const parts = tinyTensors(golden).map(({ name, shape, values }): SafetensorsPart => {
-    return { name, dtype, shape, bytes: encode(values, dtype) };
+  const { rename = (name) => name, extra = [], values: given = {} } = options;
+  const tensors = [...tinyTensors(golden), ...extra];
+  const parts = tensors.map(({ name, shape, values }): SafetensorsPart => {
+    return { name: rename(name), dtype, shape, bytes: encode(given[name] ?? values, dtype) };
   });
   if (shards === 1) Deno.writeFileSync(`${dir}/model.safetensors`, safetensorsBytes(parts));
   else writeShards(dir, parts, shards);
@@ -99,7 +110,7 @@ export function tinyGgufBytes(
 
 /** The content of config.json. */
 export function tinyConfig(
-  golden: GoldenModel,
+  golden: TinyModel,
   ropeSpelling: "v4" | "v5" = "v4",
 ): Record<string, unknown> {
   const { architectures, model_type, config } = golden;
@@ -113,7 +124,7 @@ export function tinyConfig(
 }
 
 /** Every tensor of a golden case, in float32. */
-export function tinyTensors(golden: GoldenModel): TinyTensor[] {
+export function tinyTensors(golden: TinyModel): TinyTensor[] {
   const config = readModelConfig("config.json", tinyConfig(golden));
   return expectedTensors(config).map(({ name, shape }) => {
     const count = shape.reduce((product, size) => product * size, 1);
@@ -132,7 +143,7 @@ export function tinyValues(name: string, count: number): Float32Array {
   for (let i = 0; i < count; i++) {
     state = Math.imul(state, 1664525) + 1013904223 | 0;
     const t = (state >>> 24) - 128;
-    values[i] = name.endsWith("norm.weight")
+    values[i] = /(?:norm|LayerNorm)\.weight$/.test(name)
       ? 1 + (t >> 1) / 128
       : t / (name.includes("embed") ? 128 : name.endsWith("bias") ? 1024 : 512);
   }

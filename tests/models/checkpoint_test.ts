@@ -108,6 +108,7 @@ for (const name of ["llama", "qwen3"] as const) {
       using file = await openCheckpoint(`${dir}/m.gguf`);
       assertHoldsModel(file, name);
       // What only one of the two can say: the precision, and divisors in place of a formula.
+      assert(file.config.kind === "decoder" && folder.config.kind === "decoder");
       const { rope, dtype: _, ...config } = file.config;
       const { rope: expectedRope, dtype: __, ...expected } = folder.config;
       assertEquals(
@@ -130,7 +131,7 @@ Deno.test("A paired bias of a GGUF file comes back in Hugging Face order", async
     const biased = { ...golden, config: { ...config, attention_bias: true } };
     Deno.writeFileSync(`${dir}/m.gguf`, tinyGgufBytes(biased));
     using checkpoint = await openCheckpoint(`${dir}/m.gguf`);
-    assertEquals(checkpoint.config.attentionBias, true);
+    assert(checkpoint.config.kind === "decoder" && checkpoint.config.attentionBias);
     for (const module of ["q_proj", "k_proj", "v_proj", "o_proj"]) {
       const name = `model.layers.1.self_attn.${module}.bias`;
       const count = checkpoint.tensors.get(name)?.shape[0] ?? 0;

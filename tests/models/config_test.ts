@@ -1,10 +1,11 @@
 /** config.json and generation_config.json: what is read, what is assumed, what is refused. */
 
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
-import { type ModelConfig, readModelConfig } from "../../lib/models/config.ts";
+import { readModelConfig } from "../../lib/models/config.ts";
 import { expectedTensors } from "../../lib/models/expected_tensors.ts";
 import { readGenerationConfig } from "../../lib/models/generation_config.ts";
+import type { DecoderConfig } from "../../lib/models/model_config.ts";
 import { GOLDEN_MODEL_NAMES, goldenModel } from "../helpers/golden_models.ts";
 import { tinyConfig } from "../helpers/tiny_model.ts";
 
@@ -21,8 +22,10 @@ const LLAMA = {
 const QWEN2 = { ...LLAMA, architectures: ["Qwen2ForCausalLM"], model_type: "qwen2" };
 const QWEN3 = { ...LLAMA, architectures: ["Qwen3ForCausalLM"], model_type: "qwen3" };
 
-function read(json: unknown): ModelConfig {
-  return readModelConfig("folder/config.json", json);
+function read(json: unknown): DecoderConfig {
+  const config = readModelConfig("folder/config.json", json);
+  assert(config.kind === "decoder");
+  return config;
 }
 
 for (const name of GOLDEN_MODEL_NAMES) {
@@ -54,6 +57,8 @@ Deno.test("A Llama config gives every field its place", () => {
     torch_dtype: "bfloat16",
   });
   assertEquals(config, {
+    kind: "decoder",
+    head: { kind: "language" },
     architecture: "LlamaForCausalLM",
     modelType: "llama",
     vocabSize: 1000,
@@ -133,7 +138,7 @@ Deno.test("A YaRN config reaches as far as it stretches", () => {
 
 const REFUSED: readonly [field: string, json: unknown, says: string][] = [
   ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "LlamaForCausalLM, Qwen2"],
-  ["architectures", { model_type: "bert" }, "Qwen3ForCausalLM"],
+  ["architectures", { model_type: "t5" }, "Qwen3ForCausalLM"],
   ["architectures", { ...LLAMA, architectures: "LlamaForCausalLM" }, '"LlamaForCausalLM"'],
   ["num_key_value_heads", { ...LLAMA, num_key_value_heads: 3 }, "divide num_attention_heads 4"],
   ["num_key_value_heads", { ...QWEN2, num_key_value_heads: undefined }, "the default is 32"],

@@ -10,6 +10,9 @@ import type { SamplingParams } from "../../lib/sampling/params.ts";
 export const END_ID = 511;
 
 const INFO: ModelInfo = {
+  task: "generate",
+  poolingTasks: [],
+  embeddingSize: null,
   id: "fake/model",
   architecture: "FakeForCausalLM",
   vocabSize: 512,

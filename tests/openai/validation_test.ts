@@ -7,6 +7,7 @@ import {
   ContextLengthError,
   InvalidParameterError,
   QueueFullError,
+  UnsupportedTaskError,
 } from "../../lib/base/errors.ts";
 import { FakeLLM } from "./fake_llm.ts";
 import { ask, CHAT, COMPLETIONS, events, HELLO, post, refusal, send } from "./requests.ts";
@@ -273,6 +274,12 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
         "Cannot use prompt_token_ids []: none",
       ],
       [new ChatTemplateError("Roles must alternate"), 400, "BadRequestError", "must alternate"],
+      [
+        new UnsupportedTaskError("generate", "Cannot generate with this model"),
+        400,
+        "model_not_supported",
+        "Cannot generate",
+      ],
       [new QueueFullError(9, 2.5), 503, "ServiceUnavailableError", "9 requests are waiting"],
       [new ClosedError("closed"), 503, "ServiceUnavailableError", "shutting down"],
       [new Error("secret"), 500, "InternalServerError", "Internal server error"],

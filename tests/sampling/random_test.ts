@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { philox, randomSeed, uniform } from "../../lib/sampling/random.ts";
+import { offsetSeed, philox, randomSeed, uniform } from "../../lib/sampling/random.ts";
 
 Deno.test("philox gives the published test vectors", () => {
   const hex = (words: readonly number[]) => words.map((word) => word.toString(16).padStart(8, "0"));
@@ -44,4 +44,15 @@ Deno.test("randomSeed gives safe integers that differ", () => {
   const seeds = Array.from({ length: 50 }, randomSeed);
   assert(seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0));
   assertEquals(new Set(seeds).size, 50);
+});
+
+Deno.test("Seeds of several sequences are integers of their own, beyond the largest one as well", () => {
+  const { MAX_SAFE_INTEGER: max, MIN_SAFE_INTEGER: min } = Number;
+  assertEquals([0, 1, 2, 3].map((index) => offsetSeed(max - 1, index)), [
+    max - 1,
+    max,
+    min,
+    min + 1,
+  ]);
+  assertEquals([0, 1, 127].map((index) => offsetSeed(-7, index)), [-7, -6, 120]);
 });

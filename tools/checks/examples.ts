@@ -1,5 +1,5 @@
 /**
- * Runs the examples on SmolLM2 from the cache, each in a process of its own as a reader would.
+ * Runs the examples on SmolLM2 and all-MiniLM-L6-v2 from the cache, each in a process of its own as a reader would.
  *
  * Every example must be known here, end well and say something. `mount.ts` serves until it is
  * interrupted; `client.ts` talks to it meanwhile.
@@ -7,6 +7,7 @@
 
 import { join } from "node:path";
 import { cachedPath, defaultCacheDir } from "../models/fetch.ts";
+import { minilmFolder } from "../models/minilm.ts";
 import { listFiles, repositoryPath, ROOT } from "./source.ts";
 
 const RUN = ["run", "--allow-net", "--allow-read", "--allow-env", "--allow-sys"];
@@ -62,9 +63,12 @@ async function runServed(model: string): Promise<string | undefined> {
 }
 
 const model = cachedPath(defaultCacheDir());
+const encoder = minilmFolder(defaultCacheDir());
 const known: Record<string, () => Promise<string | undefined>> = {
   "examples/chat.ts": () => runToEnd("examples/chat.ts", [model, "Why is the sky blue?"]),
   "examples/stream.ts": () => runToEnd("examples/stream.ts", [model]),
+  "examples/embed.ts": () => runToEnd("examples/embed.ts", [encoder]),
+  "examples/rerank.ts": () => runToEnd("examples/rerank.ts", [encoder]),
   "examples/mount.ts with examples/client.ts": () => runServed(model),
 };
 

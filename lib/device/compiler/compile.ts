@@ -38,6 +38,7 @@ export function wireKey(graph: Graph, bucket: Bucket): string {
 
 /** Offsets of the step's inputs from the start of the arena, and the bytes they take. */
 function placeInputs(
+  graph: Graph,
   bucket: Bucket,
   outputCount: number,
 ): { inputs: WireInputs; sizeBytes: number } {
@@ -48,6 +49,8 @@ function placeInputs(
     sizeBytes = alignUp(sizeBytes + count * 4);
     return offset;
   };
+  const takeIf = (isRead: boolean) => isRead ? take(bucket.tokenCount) : null;
+  const some = (reads: (op: Op) => boolean) => graph.ops.some(reads);
   return {
     inputs: {
       tokenIds: take(bucket.tokenCount),
@@ -56,6 +59,9 @@ function placeInputs(
       sequences: take(bucket.tokenCount),
       outputRows: take(outputCount),
       summaryNeeds: take(outputCount),
+      hiddenRows: takeIf(graph.hidden !== null),
+      tokenTypes: takeIf(some((op) => op.op === "embed" && op.ids === "tokenTypes")),
+      lastPositions: takeIf(some((op) => op.op === "attention" && op.sees === "all")),
       blockTables: take(bucket.batchSize * blockTableStride),
       blockTableStride,
     },
@@ -67,9 +73,15 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
   const rowsOf = (id: number) => (graph.values[id] as ValueShape).rows;
   switch (op.op) {
     case "embed":
-      return { op: "embed", rows: "tokens", weight: target.matrix(op.weight), out: at(op.out) };
+      return {
+        op: "embed",
+        rows: "tokens",
+        ids: op.ids,
+        weight: target.matrix(op.weight),
+        out: at(op.out),
+      };
     case "takeRows":
-      return { op: "takeRows", rows: "outputs", x: at(op.x), out: at(op.out) };
+      return { op: "takeRows", rows: rowsOf(op.out), x: at(op.x), out: at(op.out) };
     case "rmsNorm": {
       const out = at(op.out);
       return {
@@ -83,6 +95,15 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         out,
       };
     }
+    case "layerNorm":
+      return {
+        op: "layerNorm",
+        rows: rowsOf(op.x),
+        x: at(op.x),
+        weight: target.address(op.weight),
+        bias: target.address(op.bias),
+        epsilon: op.epsilon,
+      };
     case "matmul": {
       const weight = target.matrix(op.weight);
       return {
@@ -100,6 +121,8 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
       return { op: "add", rows: rowsOf(op.x), x: at(op.x), y: at(op.y) };
     case "siluMultiply":
       return { op: "siluMultiply", rows: rowsOf(op.gate), gate: at(op.gate), up: at(op.up) };
+    case "gelu":
+      return { op: "gelu", rows: rowsOf(op.x), x: at(op.x) };
     case "rope": {
       const table = graph.weights.get(op.table);
       return {
@@ -127,6 +150,7 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         heads: op.heads,
         scale: op.scale,
         window: op.window,
+        sees: op.sees,
         cache: target.kvLayer(op.layer),
         out: at(op.out),
       };
@@ -150,11 +174,13 @@ function withBarriers(program: readonly PhasedOp[], commandOf: (op: Op) => Comma
 
 /** Compiles a graph for one bucket. */
 export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wire {
-  const outputCount = bucket.kind === "decode"
+  const outputCount = graph.output === null
+    ? 0
+    : bucket.kind === "decode"
     ? bucket.batchSize
     : Math.min(bucket.tokenCount, target.maxOutputRows);
   const program = partition(graph);
-  const { inputs, sizeBytes } = placeInputs(bucket, outputCount);
+  const { inputs, sizeBytes } = placeInputs(graph, bucket, outputCount);
   const { placements, arenaBytes } = place(graph, program, {
     tokenCount: bucket.tokenCount,
     outputCount,
@@ -167,6 +193,8 @@ export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wi
     const { width } = graph.values[id] as ValueShape;
     return { address: arena + offset, stride, width, copyBytes };
   };
+  const inArena = (offset: number | null) => offset === null ? null : arena + offset;
+  const orNull = (id: number | null) => id === null ? null : at(id);
   return {
     key: wireKey(graph, bucket),
     bucket,
@@ -178,11 +206,15 @@ export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wi
       sequences: arena + inputs.sequences,
       outputRows: arena + inputs.outputRows,
       summaryNeeds: arena + inputs.summaryNeeds,
+      hiddenRows: inArena(inputs.hiddenRows),
+      tokenTypes: inArena(inputs.tokenTypes),
+      lastPositions: inArena(inputs.lastPositions),
       blockTables: arena + inputs.blockTables,
       blockTableStride: inputs.blockTableStride,
     },
     commands: withBarriers(program, (op) => emit(op, graph, target, at)),
-    output: at(graph.output),
-    summary: graph.summary === null ? null : at(graph.summary),
+    output: orNull(graph.output),
+    hidden: orNull(graph.hidden),
+    summary: orNull(graph.summary),
   };
 }

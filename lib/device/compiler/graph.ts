@@ -1,7 +1,7 @@
 /** What upper floors say: a model's step as a list of operations on activations, weights and KV layers. */
 
 import { summaryPartWords } from "../kernel_table.ts";
-import type { MatmulOp, Op, RowDomain, ValueId } from "./ops.ts";
+import type { EmbedIds, MatmulOp, Op, RowDomain, ValueId } from "./ops.ts";
 
 /** A weight a graph reads: a matrix [n, k], a vector [length] or a table [rows, width] of float32. */
 export type WeightShape =
@@ -19,7 +19,7 @@ export interface KvShape {
 
 /** One activation of a graph. */
 export interface ValueShape {
-  /** Whether there is a row for each token or for each output. */
+  /** What there is a row for: each token, each output or each hidden state that is wanted. */
   readonly rows: RowDomain;
   /** Floats in a row. */
   readonly width: number;
@@ -37,8 +37,10 @@ export interface Graph {
   readonly weights: ReadonlyMap<string, WeightShape>;
   /** The KV layers, in order. */
   readonly kvLayers: readonly KvShape[];
-  /** The value whose rows come back: [outputs, width]. */
-  readonly output: ValueId;
+  /** The value whose rows come back as outputs: [outputs, width]; null where there is none. */
+  readonly output: ValueId | null;
+  /** The value whose rows come back as hidden states: [hidden, width]; null where there is none. */
+  readonly hidden: ValueId | null;
   /** The partial summaries of the output's rows; null where there are none. */
   readonly summary: ValueId | null;
 }
@@ -85,23 +87,22 @@ export class GraphBuilder {
     return this.#kvLayers.push(shape) - 1;
   }
 
-  /** The embedding rows of the step's tokens: [tokens, k]. */
-  embed(weight: string): Value {
+  /** The rows of a weight that the step's token ids, or others of its integers, choose: [tokens, k]. */
+  embed(weight: string, ids: EmbedIds = "tokenIds"): Value {
     const shape = this.#matrix(weight);
     const out = this.#value("tokens", shape.k);
-    this.#ops.push({ op: "embed", weight, out: out.id });
+    this.#ops.push({ op: "embed", weight, ids, out: out.id });
     return out;
   }
 
   /** The rows whose logits are wanted: [outputs, width]. */
   takeOutputRows(x: Value): Value {
-    this.#expect(
-      x.rows === "tokens",
-      `takeOutputRows of value ${x.id}: its rows are outputs already`,
-    );
-    const out = this.#value("outputs", x.width);
-    this.#ops.push({ op: "takeRows", x: x.id, out: out.id });
-    return out;
+    return this.#takeRows(x, "outputs");
+  }
+
+  /** The rows whose hidden states are wanted: [hidden, width]. */
+  takeHiddenRows(x: Value): Value {
+    return this.#takeRows(x, "hidden");
   }
 
   /** Root-mean-square norm over whole rows, as a new value. */
@@ -117,6 +118,14 @@ export class GraphBuilder {
     this.#expect(x.width % heads === 0, `headNorm: ${heads} heads do not divide width ${x.width}`);
     this.#vectorOf(weight, x.width / heads);
     this.#ops.push({ op: "rmsNorm", x: x.id, weight, epsilon, groups: heads, out: x.id });
+  }
+
+  /** Layer norm of every row, in place. The width is a multiple of 8. */
+  layerNorm(x: Value, weight: string, bias: string, epsilon: number): void {
+    this.#expect(x.width % 8 === 0, `layerNorm: width ${x.width} is not a multiple of 8`);
+    this.#vectorOf(weight, x.width);
+    this.#vectorOf(bias, x.width);
+    this.#ops.push({ op: "layerNorm", x: x.id, weight, bias, epsilon });
   }
 
   /** x · weightᵀ: [rows, n]. */
@@ -149,6 +158,11 @@ export class GraphBuilder {
     this.#ops.push({ op: "siluMultiply", gate: gate.id, up: up.id });
   }
 
+  /** x = x · Φ(x), in place: the exact GELU. */
+  gelu(x: Value): void {
+    this.#ops.push({ op: "gelu", x: x.id });
+  }
+
   /** Rotates `heads` heads of every row by the row's position, in place. */
   rope(x: Value, heads: number, table: string): void {
     const shape = this.#weights.get(table);
@@ -173,32 +187,67 @@ export class GraphBuilder {
     this.#ops.push({ op: "writeKv", k: k.id, v: v.id, layer });
   }
 
-  /** Causal attention of q over everything stored for the row's sequence, as a new value. */
-  attention(layer: number, q: Value, options: { scale: number; window: number }): Value {
+  /**
+   * Attention of q over what is stored for the row's sequence, as a new value: causal, or with
+   * `sees: "all"` over every key up to the last one that the step stores. A window is for causal
+   * attention only.
+   */
+  attention(
+    layer: number,
+    q: Value,
+    { scale, window = 0, sees = "past" }: {
+      scale: number;
+      window?: number;
+      sees?: "past" | "all";
+    },
+  ): Value {
     const { headDim, kvHeads } = this.#layer(layer);
     const heads = q.width / headDim;
     this.#expect(
       Number.isInteger(heads / kvHeads),
       `attention: width ${q.width} is not a multiple of ${kvHeads} KV heads of ${headDim}`,
     );
+    this.#expect(sees === "past" || window === 0, "attention: a query that sees all has no window");
     const out = this.#value(q.rows, q.width);
-    this.#ops.push({ op: "attention", q: q.id, layer, heads, ...options, out: out.id });
+    this.#ops.push({ op: "attention", q: q.id, layer, heads, scale, window, sees, out: out.id });
     return out;
   }
 
-  /** The finished graph; `output` is what comes back, with summaries of its rows if they are asked for. */
-  finish(output: Value, options: { summarize?: boolean } = {}): Graph {
-    this.#expect(output.rows === "outputs", "The graph's output must have a row for each output");
-    const summary = options.summarize === true ? this.#summarizeRows(output).id : null;
+  /**
+   * The finished graph. `output` is what comes back for outputs, with summaries of its rows if they
+   * are asked for, and `hidden` what comes back for hidden states; null: nothing.
+   */
+  finish(
+    output: Value | null,
+    { summarize = false, hidden = null }: { summarize?: boolean; hidden?: Value | null } = {},
+  ): Graph {
+    this.#expect(output !== null || hidden !== null, "A graph must give something back");
+    this.#expect(
+      output === null || output.rows === "outputs",
+      "The graph's output must have a row for each output",
+    );
+    this.#expect(
+      hidden === null || hidden.rows === "hidden",
+      "The graph's hidden states must have a row for each one that is wanted",
+    );
+    const summary = summarize && output !== null ? this.#summarizeRows(output).id : null;
     return {
       name: this.#name,
       ops: this.#ops,
       values: this.#values,
       weights: this.#weights,
       kvLayers: this.#kvLayers,
-      output: output.id,
+      output: output?.id ?? null,
+      hidden: hidden?.id ?? null,
       summary,
     };
+  }
+
+  #takeRows(x: Value, rows: "outputs" | "hidden"): Value {
+    this.#expect(x.rows === "tokens", `Rows of value ${x.id} are taken: they were taken already`);
+    const out = this.#value(rows, x.width);
+    this.#ops.push({ op: "takeRows", x: x.id, out: out.id });
+    return out;
   }
 
   #summarizeRows(x: Value): Value {

@@ -3,20 +3,28 @@
 /** Number of a value in its graph: activations [rows, width] in float32. */
 export type ValueId = number;
 
-/** Whether a value has a row for each token of the step, or one for each row whose logits are wanted. */
-export type RowDomain = "tokens" | "outputs";
+/**
+ * Whether a value has a row for each token of the step, one for each row whose logits are wanted,
+ * or one for each row whose hidden state is wanted.
+ */
+export type RowDomain = "tokens" | "outputs" | "hidden";
 
-/** out = weight rows of the step's token ids. */
+/** The integers of a step by which rows of a weight are chosen, one a token. */
+export type EmbedIds = "tokenIds" | "positions" | "tokenTypes";
+
+/** out = weight rows of the step's token ids, positions or token types. */
 export interface EmbedOp {
   /** The operation's name. */
   readonly op: "embed";
   /** The weight that is read. */
   readonly weight: string;
+  /** What chooses its rows. */
+  readonly ids: EmbedIds;
   /** What is written. */
   readonly out: ValueId;
 }
 
-/** out = the rows of x that the step wants logits for. */
+/** out = the rows of x that the step wants logits for, or hidden states. */
 export interface TakeRowsOp {
   /** The operation's name. */
   readonly op: "takeRows";
@@ -40,6 +48,20 @@ export interface RmsNormOp {
   readonly groups: number;
   /** What is written. */
   readonly out: ValueId;
+}
+
+/** x = (x − mean(x)) / sqrt(variance(x) + epsilon) · weight + bias, in place. */
+export interface LayerNormOp {
+  /** The operation's name. */
+  readonly op: "layerNorm";
+  /** What is read, and changed where the operation works in place. */
+  readonly x: ValueId;
+  /** The factors. */
+  readonly weight: string;
+  /** The vector that is added. */
+  readonly bias: string;
+  /** Added to the variance. */
+  readonly epsilon: number;
 }
 
 /** out = x · weightᵀ. */
@@ -86,6 +108,14 @@ export interface SiluMultiplyOp {
   readonly up: ValueId;
 }
 
+/** x = x · Φ(x), Φ the distribution function of the normal distribution, in place. */
+export interface GeluOp {
+  /** The operation's name. */
+  readonly op: "gelu";
+  /** What is read, and changed where the operation works in place. */
+  readonly x: ValueId;
+}
+
 /** Rotates x by position, in place. */
 export interface RopeOp {
   /** The operation's name. */
@@ -124,6 +154,8 @@ export interface AttentionOp {
   readonly scale: number;
   /** Keys a query sees, itself included; 0: all. */
   readonly window: number;
+  /** Which keys of its sequence a query sees: those up to its own, or all of them. */
+  readonly sees: "past" | "all";
   /** What is written. */
   readonly out: ValueId;
 }
@@ -143,10 +175,12 @@ export type Op =
   | EmbedOp
   | TakeRowsOp
   | RmsNormOp
+  | LayerNormOp
   | MatmulOp
   | AddBiasOp
   | AddOp
   | SiluMultiplyOp
+  | GeluOp
   | RopeOp
   | WriteKvOp
   | AttentionOp
@@ -190,6 +224,9 @@ export function opShape(op: Op): OpShape {
       const read = split === "private" ? "all" : "rows";
       return { split, reads: [access(op.x, read)], writes: [access(op.out, split)] };
     }
+    case "layerNorm":
+      // In place: the row is the residual stream too, which all elements share.
+      return { split: "rows", reads: [], writes: [access(op.x, "rows")] };
     case "matmul":
       return {
         split: "columns",
@@ -210,6 +247,8 @@ export function opShape(op: Op): OpShape {
         reads: [access(op.up, "columns")],
         writes: [access(op.gate, "columns")],
       };
+    case "gelu":
+      return { split: "columns", reads: [], writes: [access(op.x, "columns")] };
     case "rope":
       return { split: "rows", reads: [], writes: [access(op.x, "rows")] };
     case "writeKv":

@@ -59,7 +59,7 @@ function lifetimes(graph: Graph, program: readonly PhasedOp[]): Life[] {
       if (split === "private") life.isPrivate = true;
     }
   }
-  for (const id of [graph.output, graph.summary]) {
+  for (const id of [graph.output, graph.hidden, graph.summary]) {
     const life = id === null ? undefined : lives[id];
     if (life !== undefined) life.last = Infinity; // read by the host when the step is over
   }
@@ -78,7 +78,8 @@ export function place(
   let arenaBytes = base;
   const placements = graph.values.map((value, id): Placement => {
     const life = lives[id] as Life;
-    const rows = value.rows === "tokens" ? options.tokenCount : options.outputCount;
+    // A hidden state may be wanted of every token.
+    const rows = value.rows === "outputs" ? options.outputCount : options.tokenCount;
     const stride = rowStride(value.width);
     const copyBytes = rows * stride * 4;
     const sizeBytes = life.isPrivate ? copyBytes * options.peCount : copyBytes;

@@ -3,7 +3,7 @@
 import type { ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
 import type { KvCacheLayer, PanelWeight } from "../kernel_table.ts";
-import type { RowDomain } from "./ops.ts";
+import type { EmbedIds, RowDomain } from "./ops.ts";
 
 /**
  * An activation operand. `address` is where processing element 0 finds it, `copyBytes` how much
@@ -22,14 +22,19 @@ export interface Operand {
 
 /** Which rows a command works on. */
 export interface OnRows {
-  /** Whether there is a row for each token or for each output. */
+  /** What there is a row for: each token, each output or each hidden state that is wanted. */
   readonly rows: RowDomain;
 }
 
 /** One instruction. Row counts are not in it: they come with each step. */
 export type Command =
   | { readonly op: "barrier" }
-  | (OnRows & { readonly op: "embed"; readonly weight: PanelWeight; readonly out: Operand })
+  | (OnRows & {
+    readonly op: "embed";
+    readonly ids: EmbedIds;
+    readonly weight: PanelWeight;
+    readonly out: Operand;
+  })
   | (OnRows & { readonly op: "takeRows"; readonly x: Operand; readonly out: Operand })
   | (OnRows & {
     readonly op: "rmsNorm";
@@ -41,6 +46,13 @@ export type Command =
     readonly out: Operand;
   })
   | (OnRows & {
+    readonly op: "layerNorm";
+    readonly x: Operand;
+    readonly weight: number;
+    readonly bias: number;
+    readonly epsilon: number;
+  })
+  | (OnRows & {
     readonly op: "matmul";
     readonly x: Operand;
     readonly weight: PanelWeight;
@@ -50,6 +62,7 @@ export type Command =
   | (OnRows & { readonly op: "addBias"; readonly x: Operand; readonly bias: number })
   | (OnRows & { readonly op: "add"; readonly x: Operand; readonly y: Operand })
   | (OnRows & { readonly op: "siluMultiply"; readonly gate: Operand; readonly up: Operand })
+  | (OnRows & { readonly op: "gelu"; readonly x: Operand })
   | (OnRows & {
     readonly op: "rope";
     readonly x: Operand;
@@ -69,6 +82,7 @@ export type Command =
     readonly heads: number;
     readonly scale: number;
     readonly window: number;
+    readonly sees: "past" | "all";
     readonly cache: KvCacheLayer;
     readonly out: Operand;
   })
@@ -88,6 +102,12 @@ export interface WireInputs {
   readonly outputRows: number;
   /** What is wanted of each output row's summary. */
   readonly summaryNeeds: number;
+  /** Rows whose hidden state is wanted, ascending. null, here and below: the program reads none. */
+  readonly hiddenRows: number | null;
+  /** Token type of each row's token. */
+  readonly tokenTypes: number | null;
+  /** Position of the last token of each row's sequence. */
+  readonly lastPositions: number | null;
   /** Block ids, sequence by sequence. */
   readonly blockTables: number;
   /** Block ids a sequence has room for. */
@@ -106,8 +126,10 @@ export interface Wire {
   readonly inputs: WireInputs;
   /** The instructions, in order. */
   readonly commands: readonly Command[];
-  /** Where the rows come out. */
-  readonly output: Operand;
+  /** Where the outputs come out, if there are any. */
+  readonly output: Operand | null;
+  /** Where the hidden states come out, if there are any. */
+  readonly hidden: Operand | null;
   /** Where the processing elements' partial summaries of the rows come out, if there are any. */
   readonly summary: Operand | null;
 }
@@ -124,12 +146,17 @@ function commandText(command: Command): string {
     case "barrier":
       return "barrier";
     case "embed":
-      return `embed ${operand(command.out)} <- ${matrix(command.weight)}`;
+      return `embed ${operand(command.out)} <- ${matrix(command.weight)}${
+        command.ids === "tokenIds" ? "" : ` ${command.ids}`
+      }`;
     case "takeRows":
       return `takeRows ${operand(command.out)} <- ${operand(command.x)}`;
     case "rmsNorm":
       return `rmsNorm ${operand(command.out)} <- ${operand(command.x)} ${hex(command.weight)} ` +
         `groups=${command.groups} epsilon=${command.epsilon}${command.isPrivate ? " private" : ""}`;
+    case "layerNorm":
+      return `layerNorm ${operand(command.x)} ${hex(command.weight)} ${hex(command.bias)} ` +
+        `epsilon=${command.epsilon}`;
     case "matmul":
       return `matmul ${operand(command.out)} <- ${operand(command.x)} ${matrix(command.weight)}${
         command.activations === "f32" ? "" : ` ${command.activations}`
@@ -140,6 +167,8 @@ function commandText(command: Command): string {
       return `add ${operand(command.x)} += ${operand(command.y)}`;
     case "siluMultiply":
       return `siluMultiply ${operand(command.gate)} *= ${operand(command.up)}`;
+    case "gelu":
+      return `gelu ${operand(command.x)}`;
     case "rope":
       return `rope ${operand(command.x)} heads=${command.heads} rotary=${command.rotaryDim} ${
         hex(command.table)
@@ -148,7 +177,9 @@ function commandText(command: Command): string {
       return `writeKv ${cache(command.cache)} <- ${operand(command.k)} ${operand(command.v)}`;
     case "attention":
       return `attention ${operand(command.out)} <- ${operand(command.q)} ${cache(command.cache)} ` +
-        `heads=${command.heads} window=${command.window}`;
+        `heads=${command.heads} window=${command.window}${
+          command.sees === "past" ? "" : ` sees=${command.sees}`
+        }`;
     case "summarizeRows":
       return `summarizeRows ${operand(command.out)} <- ${operand(command.x)}`;
     default:

@@ -20,11 +20,16 @@ export interface AttentionViews {
   readonly blockTableStride: number;
 }
 
-/** Unit u = row · kvHeads + kvHead: the query heads of one row that share one KV head. */
+/**
+ * Unit u = block · kvHeads + kvHead: the query heads of a block of rows that share one KV head.
+ * There are `rowCount` rows, which the last block may not fill.
+ */
 export interface AttentionUnits {
   readonly unitStart: number;
   readonly unitEnd: number;
   readonly unitStep: number;
+  readonly rowsPerUnit: number;
+  readonly rowCount: number;
 }
 
 /**
@@ -39,30 +44,42 @@ export function attention(
   units: AttentionUnits,
   options: { readonly heads: number; readonly scale: number; readonly window: number },
 ): void {
+  const { kvHeads } = views.cache;
+  const { rowsPerUnit, rowCount } = units;
+  const softmax = new OnlineSoftmax(views.cache.headDim);
+  for (let unit = units.unitStart; unit < units.unitEnd; unit += units.unitStep) {
+    const start = Math.floor(unit / kvHeads) * rowsPerUnit;
+    for (let row = start; row < Math.min(rowCount, start + rowsPerUnit); row++) {
+      attendRow(views, { row, kvHead: unit % kvHeads, softmax }, options);
+    }
+  }
+}
+
+/** The query heads of one row that share one KV head. */
+function attendRow(
+  views: AttentionViews,
+  { row, kvHead, softmax }: { row: number; kvHead: number; softmax: OnlineSoftmax },
+  options: { readonly heads: number; readonly scale: number; readonly window: number },
+): void {
   const { kvHeads, headDim } = views.cache;
   const group = options.heads / kvHeads;
-  const softmax = new OnlineSoftmax(headDim);
-  for (let unit = units.unitStart; unit < units.unitEnd; unit += units.unitStep) {
-    const row = Math.floor(unit / kvHeads);
-    const kvHead = unit % kvHeads;
-    const last = views.positions.get(row);
-    const first = options.window === 0 ? 0 : Math.max(0, last - options.window + 1);
-    const table = views.sequences.get(row) * views.blockTableStride;
-    for (let head = kvHead * group; head < (kvHead + 1) * group; head++) {
-      softmax.reset();
-      for (let tile = Math.floor(first / BLOCK_TOKENS); tile * BLOCK_TOKENS <= last; tile++) {
-        softmax.addTile(views.cache, {
-          blockId: views.blockTables.get(table + tile),
-          kvHead,
-          tokenStart: Math.max(0, first - tile * BLOCK_TOKENS),
-          tokenEnd: Math.min(BLOCK_TOKENS, last + 1 - tile * BLOCK_TOKENS),
-          q: views.q.data,
-          qAt: views.q.index(row, head * headDim),
-          scale: options.scale,
-        });
-      }
-      softmax.finish(views.out.data, views.out.index(row, head * headDim));
+  const last = views.positions.get(row);
+  const first = options.window === 0 ? 0 : Math.max(0, last - options.window + 1);
+  const table = views.sequences.get(row) * views.blockTableStride;
+  for (let head = kvHead * group; head < (kvHead + 1) * group; head++) {
+    softmax.reset();
+    for (let tile = Math.floor(first / BLOCK_TOKENS); tile * BLOCK_TOKENS <= last; tile++) {
+      softmax.addTile(views.cache, {
+        blockId: views.blockTables.get(table + tile),
+        kvHead,
+        tokenStart: Math.max(0, first - tile * BLOCK_TOKENS),
+        tokenEnd: Math.min(BLOCK_TOKENS, last + 1 - tile * BLOCK_TOKENS),
+        q: views.q.data,
+        qAt: views.q.index(row, head * headDim),
+        scale: options.scale,
+      });
     }
+    softmax.finish(views.out.data, views.out.index(row, head * headDim));
   }
 }
 

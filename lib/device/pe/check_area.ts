@@ -25,7 +25,7 @@ const ALIGNMENT = 64;
 export function checkAreaBytes({ kMax, headDimMax, headGroupMax }: KernelLimits): number {
   const weights = CHECK_PANELS * panelBytes("f32", kMax) + 4 * kMax;
   const rows = 4 * kMax * 6 + CHECK_ROWS_MAX * 4 * (4 + CHECK_PANELS * PANEL_COLUMNS);
-  const attention = headDimMax * (1024 + 32 * headGroupMax);
+  const attention = headDimMax * (1024 + 160 * headGroupMax);
   return Math.ceil((weights + rows + attention) / ALIGNMENT) * ALIGNMENT + 16_384;
 }
 

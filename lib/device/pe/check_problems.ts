@@ -5,12 +5,14 @@
 
 import { CHUNK_COLUMNS, SUMMARY_NEED } from "../../base/row_summary.ts";
 import {
+  ATTENTION_ROWS,
   type AttentionArgs,
   type EmbedArgs,
   type KernelTable,
   KV_BLOCK_SIZE,
   type KvCacheLayer,
   type KvDtype,
+  type LayerNormArgs,
   type MatmulArgs,
   type RmsNormArgs,
   type RopeArgs,
@@ -136,6 +138,18 @@ export function rmsNormProblem(area: CheckArea, { width, epsilon }: RmsNormArgs)
   };
 }
 
+export function layerNormProblem(area: CheckArea, { width, epsilon }: LayerNormArgs): Problem {
+  const x = area.floats(2 * width);
+  const weight = area.floats(width);
+  const bias = area.floats(width);
+  const shape = { xStride: width, width, rowStart: 0, rowEnd: 2 };
+  return {
+    run: (kernels) => kernels.layerNorm({ x, weight, bias, epsilon, ...shape }),
+    outputs: [{ address: x, count: 2 * width }],
+    accuracy: "bits",
+  };
+}
+
 const ELEMENTS = { rowCount: 2, columnStart: 0, columnEnd: ODD_WIDTH } as const;
 
 export function addBiasProblem(area: CheckArea): Problem {
@@ -169,6 +183,16 @@ export function siluMultiplyProblem(area: CheckArea): Problem {
       kernels.siluMultiply({ gate, gateStride: stride, up, upStride: stride, ...ELEMENTS }),
     outputs: [{ address: gate, count: 2 * stride }],
     accuracy: CLOSE,
+  };
+}
+
+export function geluProblem(area: CheckArea): Problem {
+  const xStride = ODD_WIDTH + 3;
+  const x = area.floats(2 * xStride);
+  return {
+    run: (kernels) => kernels.gelu({ x, xStride, ...ELEMENTS }),
+    outputs: [{ address: x, count: 2 * xStride }],
+    accuracy: "bits",
   };
 }
 
@@ -218,18 +242,25 @@ export function writeKvProblem(area: CheckArea, args: WriteKvArgs): Problem {
   };
 }
 
-/** One row that sees 37 keys in three blocks out of order. */
+/**
+ * Rows that see 37 keys in three blocks out of order: one, or so many that each size of a pass
+ * over rows occurs.
+ */
 export function attentionProblem(area: CheckArea, args: AttentionArgs): Problem {
   const { dtype, headDim, kvHeads } = args.cache;
+  const isOfBlocks = args.rowBlocks !== undefined;
+  const sequenceOfRow = isOfBlocks ? [0, 0, 0, 0, 1, 1, 1, 0, 1, 1] : [0];
+  const rowCount = sequenceOfRow.length;
+  const blockCount = isOfBlocks ? Math.ceil(rowCount / ATTENTION_ROWS) : rowCount;
   const heads = KV_HEADS * args.heads / kvHeads;
   const { cache, words } = emptyPool(area, dtype, headDim);
   area.fillKv(cache, words);
   const stride = heads * headDim;
-  const q = area.floats(stride);
-  const out = area.output(stride);
-  const positions = area.integers([36]);
-  const sequences = area.integers([0]);
-  const blockTables = area.integers([2, 0, 1]);
+  const q = area.floats(rowCount * stride);
+  const out = area.output(rowCount * stride);
+  const positions = area.integers(sequenceOfRow.map(() => 36));
+  const sequences = area.integers(sequenceOfRow);
+  const blockTables = area.integers([2, 0, 1, 1, 2, 0]);
   return {
     run: (kernels) =>
       kernels.attention({
@@ -246,10 +277,11 @@ export function attentionProblem(area: CheckArea, args: AttentionArgs): Problem 
         blockTables,
         blockTableStride: KV_BLOCKS,
         unitStart: 0,
-        unitEnd: KV_HEADS,
+        unitEnd: blockCount * KV_HEADS,
         unitStep: 1,
+        rowBlocks: isOfBlocks ? { rowCount } : undefined,
       }),
-    outputs: [{ address: out, count: stride }],
+    outputs: [{ address: out, count: rowCount * stride }],
     // Exponentials are approximated in more than one way.
     accuracy: { absolute: 4e-6, relative: 4e-6 },
   };

@@ -18,8 +18,10 @@ import type {
   AddBiasArgs,
   AttentionArgs,
   EmbedArgs,
+  GeluArgs,
   KernelTable,
   KvDtype,
+  LayerNormArgs,
   MatmulArgs,
   RmsNormArgs,
   RopeArgs,
@@ -34,6 +36,8 @@ import {
   addProblem,
   attentionProblem,
   embedProblem,
+  geluProblem,
+  layerNormProblem,
   matmulProblem,
   type Problem,
   rmsNormProblem,
@@ -100,9 +104,11 @@ export class CheckedKernels implements KernelTable {
   >();
   readonly #takeRows: Family;
   readonly #rmsNorm: Family;
+  readonly #layerNorm: Family;
   readonly #addBias: Family;
   readonly #add: Family;
   readonly #siluMultiply: Family;
+  readonly #gelu: Family;
   readonly #rope: Family;
   readonly #summarizeRows: Family;
   #last: KernelTable;
@@ -113,9 +119,11 @@ export class CheckedKernels implements KernelTable {
     this.#last = options.fast;
     this.#takeRows = this.#family("takeRows");
     this.#rmsNorm = this.#family("rmsNorm");
+    this.#layerNorm = this.#family("layerNorm");
     this.#addBias = this.#family("addBias");
     this.#add = this.#family("add");
     this.#siluMultiply = this.#family("siluMultiply");
+    this.#gelu = this.#family("gelu");
     this.#rope = this.#family("rope");
     this.#summarizeRows = this.#family("summarizeRows");
   }
@@ -154,6 +162,10 @@ export class CheckedKernels implements KernelTable {
     this.#table(this.#rmsNorm, args.width, rmsNormProblem, args).rmsNorm(args);
   }
 
+  layerNorm(args: LayerNormArgs): void {
+    this.#table(this.#layerNorm, args.width, layerNormProblem, args).layerNorm(args);
+  }
+
   matmul(args: MatmulArgs): void {
     if (args.rowCount <= CHECK_ROWS_MAX) {
       this.#matmul(args);
@@ -181,6 +193,10 @@ export class CheckedKernels implements KernelTable {
     this.#table(this.#siluMultiply, ANY_SHAPE, siluMultiplyProblem, args).siluMultiply(args);
   }
 
+  gelu(args: GeluArgs): void {
+    this.#table(this.#gelu, ANY_SHAPE, geluProblem, args).gelu(args);
+  }
+
   rope(args: RopeArgs): void {
     this.#table(this.#rope, args.rotaryDim, ropeProblem, args).rope(args);
   }
@@ -192,7 +208,9 @@ export class CheckedKernels implements KernelTable {
 
   attention(args: AttentionArgs): void {
     const { dtype, headDim, kvHeads } = args.cache;
-    const shape = headDim * 1024 + args.heads / kvHeads;
+    // Rows that see the same keys have a kernel of their own.
+    const isOfBlocks = args.rowBlocks !== undefined;
+    const shape = (headDim * 1024 + args.heads / kvHeads) * 2 + (isOfBlocks ? 1 : 0);
     this.#table(this.#ofKvDtype(dtype).attention, shape, attentionProblem, args).attention(args);
   }
 

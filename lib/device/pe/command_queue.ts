@@ -27,14 +27,14 @@ export const FAULT = { none: 0, crash: 1, stall: 2, exit: 3 } as const;
 /** One command as the elements receive it. */
 export interface PostedCommand {
   readonly kind: number;
-  readonly arguments: readonly [number, number, number];
+  readonly arguments: readonly [number, number, number, number];
 }
 
 // Cells of the shared Int32Array. Cells that different threads poll lie 64 bytes apart.
 const SEQUENCE = 0;
 const KIND = 1;
-const ARGUMENTS = 2; // and two more
-const COMMAND_SLEEPERS = 5;
+const ARGUMENTS = 2; // and three more
+const COMMAND_SLEEPERS = 6;
 const DONE = 16;
 const ARRIVED = 32;
 const FAILED = 33; // 0, or 1 + index of the element that failed first
@@ -182,7 +182,10 @@ export class CommandQueue {
   current(): PostedCommand {
     const cells = this.#cells;
     const argument = (i: number) => Atomics.load(cells, ARGUMENTS + i);
-    return { kind: Atomics.load(cells, KIND), arguments: [argument(0), argument(1), argument(2)] };
+    return {
+      kind: Atomics.load(cells, KIND),
+      arguments: [argument(0), argument(1), argument(2), argument(3)],
+    };
   }
 
   /** How this element is asked to go wrong now. */

@@ -6,8 +6,11 @@ import type { Command, Operand, Wire } from "../compiler/wire.ts";
 import {
   type AddArgs,
   type AddBiasArgs,
+  ATTENTION_ROWS,
   type EmbedArgs,
+  type GeluArgs,
   type KernelTable,
+  type LayerNormArgs,
   type MatmulArgs,
   type RmsNormArgs,
   type RopeArgs,
@@ -30,6 +33,7 @@ export interface PeIdentity {
 export interface StepCounts {
   readonly tokens: number;
   readonly outputs: number;
+  readonly hidden: number;
 }
 
 /** The same data, while it is ours to write. */
@@ -56,6 +60,13 @@ function kernelName(backend: string, command: Work): string {
   return "weight" in command && typeof command.weight === "object"
     ? `${name}.${command.weight.format}`
     : name;
+}
+
+/** Where one of a step's inputs goes that the wire is sure to have. */
+function inputAddress(wire: Wire, name: keyof Wire["inputs"]): number {
+  const address = wire.inputs[name];
+  invariant(address !== null, `The wire ${wire.key} has no ${name}`);
+  return address;
 }
 
 /** What one processing element runs. */
@@ -102,7 +113,7 @@ export class Executor {
         continue;
       }
       const { rows, run, totals } = step;
-      const rowCount = rows === "tokens" ? counts.tokens : counts.outputs;
+      const rowCount = counts[rows];
       if (rowCount === 0) continue;
       run(rowCount);
       const start = now;
@@ -164,7 +175,7 @@ export class Executor {
       case "embed":
         return this.#overRows({
           weight: command.weight,
-          ids: wire.inputs.tokenIds,
+          ids: inputAddress(wire, command.ids),
           out: this.#at(command.out),
           outStride: command.out.stride,
           ...NO_ROWS,
@@ -173,7 +184,7 @@ export class Executor {
         return this.#overRows({
           x: this.#at(command.x),
           xStride: command.x.stride,
-          indices: wire.inputs.outputRows,
+          indices: inputAddress(wire, command.rows === "hidden" ? "hiddenRows" : "outputRows"),
           width: command.x.width,
           out: this.#at(command.out),
           outStride: command.out.stride,
@@ -181,6 +192,16 @@ export class Executor {
         }, (args: TakeRowsArgs) => kernels.takeRows(args));
       case "rmsNorm":
         return this.#bindRmsNorm(command);
+      case "layerNorm":
+        return this.#overRows({
+          x: this.#at(command.x),
+          xStride: command.x.stride,
+          weight: command.weight,
+          bias: command.bias,
+          epsilon: command.epsilon,
+          width: command.x.width,
+          ...NO_ROWS,
+        }, (args: LayerNormArgs) => kernels.layerNorm(args));
       case "matmul":
         return this.#overAll({
           x: this.#at(command.x),
@@ -218,6 +239,13 @@ export class Executor {
           rowCount: 0,
           ...this.#columns(command.gate.width),
         }, (args: SiluMultiplyArgs) => kernels.siluMultiply(args));
+      case "gelu":
+        return this.#overAll({
+          x: this.#at(command.x),
+          xStride: command.x.stride,
+          rowCount: 0,
+          ...this.#columns(command.x.width),
+        }, (args: GeluArgs) => kernels.gelu(args));
       case "rope":
         return this.#overRows({
           x: this.#at(command.x),
@@ -279,7 +307,8 @@ export class Executor {
       scale: command.scale,
       window: command.window,
       cache: command.cache,
-      positions: wire.inputs.positions,
+      // A row sees the keys up to the position that is given here.
+      positions: inputAddress(wire, command.sees === "all" ? "lastPositions" : "positions"),
       sequences: wire.inputs.sequences,
       blockTables: wire.inputs.blockTables,
       blockTableStride: wire.inputs.blockTableStride,
@@ -287,9 +316,18 @@ export class Executor {
       unitEnd: 0,
       unitStep: this.#pe.count,
     };
+    if (command.sees === "past") {
+      return (rowCount) => {
+        args.unitEnd = rowCount * kvHeads;
+        this.#kernels.attention(args);
+      };
+    }
+    const rowBlocks = { rowCount: 0 };
+    const argsOfBlocks = { ...args, rowBlocks };
     return (rowCount) => {
-      args.unitEnd = rowCount * kvHeads;
-      this.#kernels.attention(args);
+      rowBlocks.rowCount = rowCount;
+      argsOfBlocks.unitEnd = Math.ceil(rowCount / ATTENTION_ROWS) * kvHeads;
+      this.#kernels.attention(argsOfBlocks);
     };
   }
 

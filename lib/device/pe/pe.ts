@@ -182,7 +182,8 @@ export class ThreadedPes implements PeGroup {
   }
 
   async run(wireNumber: number, counts: StepCounts): Promise<void> {
-    await this.#command(() => this.#post(COMMAND.run, wireNumber, counts.tokens, counts.outputs));
+    const { tokens, outputs, hidden } = counts;
+    await this.#command(() => this.#post(COMMAND.run, wireNumber, tokens, outputs, hidden));
   }
 
   async pack(job: PackJob): Promise<number | undefined> {
@@ -256,10 +257,10 @@ export class ThreadedPes implements PeGroup {
     }
   }
 
-  async #post(kind: number, first = 0, second = 0, third = 0): Promise<void> {
+  async #post(kind: number, first = 0, second = 0, third = 0, fourth = 0): Promise<void> {
     const { stallTimeoutMs } = this.#options;
     const queue = this.#queue;
-    const sequence = queue.post({ kind, arguments: [first, second, third] });
+    const sequence = queue.post({ kind, arguments: [first, second, third, fourth] });
     let progress = queue.progress();
     let progressMs = performance.now();
     while (!await queue.waitDone(sequence, Math.min(WATCH_MS, stallTimeoutMs))) {

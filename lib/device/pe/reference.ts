@@ -4,6 +4,7 @@ import { invariant } from "../../base/invariant.ts";
 import { isQuantized, panelBytes } from "../block_formats.ts";
 import { SUMMARY_NEED } from "../../base/row_summary.ts";
 import {
+  ATTENTION_ROWS,
   type KernelTable,
   type PanelWeight,
   type RowRange,
@@ -11,7 +12,9 @@ import {
 } from "../kernel_table.ts";
 import { attention } from "../kernels/attention.ts";
 import { add, addBias, siluMultiply } from "../kernels/elementwise.ts";
+import { gelu } from "../kernels/gelu.ts";
 import { integerMatmul } from "../kernels/integer_matmul.ts";
+import { layerNorm } from "../kernels/layer_norm.ts";
 import { matmul, type Panels } from "../kernels/matmul.ts";
 import { countToEnd, intVector, type Matrix, matrix, vector } from "../kernels/ndarray.ts";
 import { summarizeRow } from "../kernels/summarize_rows.ts";
@@ -72,6 +75,12 @@ export function createReferenceKernels(
       }
     },
 
+    layerNorm(args) {
+      const weight = vector(memory.buffer, args.weight, args.width);
+      const bias = vector(memory.buffer, args.bias, args.width);
+      layerNorm(rowsOf(args.x, args.xStride, args.width, args), weight, bias, args.epsilon);
+    },
+
     matmul(args) {
       const rows = { rowStart: 0, rowEnd: args.rowCount };
       const out = rowsOf(args.out, args.outStride, Math.ceil(args.weight.n / 8) * 8, rows);
@@ -108,6 +117,12 @@ export function createReferenceKernels(
       siluMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
     },
 
+    gelu(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      gelu(rowsOf(args.x, args.xStride, width, rows, args.columnStart));
+    },
+
     rope(args) {
       const x = rowsOf(args.x, args.xStride, args.heads * args.headDim, args);
       const angles = table(args.table, args.rotaryDim, args.rotaryDim);
@@ -123,7 +138,10 @@ export function createReferenceKernels(
 
     attention(args) {
       const { kvHeads, headDim } = args.cache;
-      const rows = { rowStart: 0, rowEnd: Math.ceil(args.unitEnd / kvHeads) };
+      const { rowBlocks } = args;
+      const rowCount = rowBlocks?.rowCount ?? Math.ceil(args.unitEnd / kvHeads);
+      const rowsPerUnit = rowBlocks === undefined ? 1 : ATTENTION_ROWS;
+      const rows = { rowStart: 0, rowEnd: rowCount };
       const width = args.heads * headDim;
       const tables = args.blockTables;
       attention(
@@ -136,7 +154,7 @@ export function createReferenceKernels(
           blockTables: intVector(memory.buffer, tables, countToEnd(memory.buffer, tables, F32)),
           blockTableStride: args.blockTableStride,
         },
-        args,
+        { ...args, rowCount, rowsPerUnit },
         args,
       );
     },

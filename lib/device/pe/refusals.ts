@@ -11,9 +11,11 @@ export type KernelFamily =
   | `${"writeKv" | "attention"}.${KvDtype}`
   | "takeRows"
   | "rmsNorm"
+  | "layerNorm"
   | "addBias"
   | "add"
   | "siluMultiply"
+  | "gelu"
   | "rope"
   | "summarizeRows";
 
@@ -43,9 +45,11 @@ const FAMILIES: Readonly<Record<KernelFamily, true>> = {
   "attention.bf16": true,
   "takeRows": true,
   "rmsNorm": true,
+  "layerNorm": true,
   "addBias": true,
   "add": true,
   "siluMultiply": true,
+  "gelu": true,
   "rope": true,
   "summarizeRows": true,
 };

@@ -33,10 +33,12 @@ export function spoilKernels(
     embed: spoiled("embed", (a) => kernels.embed(a), (a) => a.out, (a) => a.weight.format),
     takeRows: spoiled("takeRows", (a) => kernels.takeRows(a), (a) => a.out),
     rmsNorm: spoiled("rmsNorm", (a) => kernels.rmsNorm(a), (a) => a.out),
+    layerNorm: spoiled("layerNorm", (a) => kernels.layerNorm(a), (a) => a.x),
     matmul: spoiled("matmul", (a) => kernels.matmul(a), (a) => a.out, (a) => a.weight.format),
     addBias: spoiled("addBias", (a) => kernels.addBias(a), (a) => a.x),
     add: spoiled("add", (a) => kernels.add(a), (a) => a.x),
     siluMultiply: spoiled("siluMultiply", (a) => kernels.siluMultiply(a), (a) => a.gate),
+    gelu: spoiled("gelu", (a) => kernels.gelu(a), (a) => a.x),
     rope: spoiled("rope", (a) => kernels.rope(a), (a) => a.x),
     writeKv: spoiled(
       "writeKv",

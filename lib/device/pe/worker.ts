@@ -54,12 +54,16 @@ function serve(start: WorkerStart): void {
   let seen = queue.ready();
   while (true) {
     seen = queue.next(seen);
-    const { kind, arguments: [first, second, third] } = queue.current();
+    const { kind, arguments: [first, second, third, fourth] } = queue.current();
     if (kind === COMMAND.run && goWrong(queue, peIndex)) return;
     try {
       switch (kind) {
         case COMMAND.run:
-          executor.run(first, { tokens: second, outputs: third }, () => queue.barrier());
+          executor.run(
+            first,
+            { tokens: second, outputs: third, hidden: fourth },
+            () => queue.barrier(),
+          );
           break;
         case COMMAND.loadWire:
           executor.load(

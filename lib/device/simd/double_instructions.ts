@@ -14,9 +14,13 @@ export const f64x2: {
   add(a: Vector, b: Vector): Vector;
   sub(a: Vector, b: Vector): Vector;
   mul(a: Vector, b: Vector): Vector;
+  div(a: Vector, b: Vector): Vector;
+  abs(a: Vector): Vector;
   ge(a: Vector, b: Vector): Vector;
   /** The two low float lanes as doubles. */
   promoteLow(a: Vector): Vector;
+  /** Two doubles as the two low float lanes; the others are zero. */
+  demote(a: Vector): Vector;
   /** Two equal lanes. */
   const(value: number): Vector;
   /** Stores the first lane. */
@@ -25,8 +29,11 @@ export const f64x2: {
   add: binary(0xf0),
   sub: binary(0xf1),
   mul: binary(0xf2),
+  div: binary(0xf3),
+  abs: (a) => expression("v128", [a.code, simd(0xec)]),
   ge: binary(0x4c),
   promoteLow: (a) => expression("v128", [a.code, simd(0x5f)]),
+  demote: (a) => expression("v128", [a.code, simd(0x5e)]),
   const: (value) => {
     const bytes = [...new Uint8Array(Float64Array.of(value).buffer)];
     return expression("v128", [simd(0x0c), [...bytes, ...bytes]]);

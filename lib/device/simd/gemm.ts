@@ -3,22 +3,24 @@
  *
  * A tile makes four passes, one for each class of k (mod 4), and adds its partial sums to the
  * output in that order: the same additions in the same order as the GEMV, so the same bits. For
- * each panel the classes are the outer loop and the tiles the inner one, which keeps a quarter of
- * the panel in the first-level cache.
+ * some panels at a time the classes are the outer loop, then panels, and tiles the inner one, which
+ * keeps a quarter of a panel in the first-level cache.
  *
- * Float32 panels are read as they are, and bfloat16 ones for a few rows; the others are expanded once
- * a panel.
+ * Panels of blocks are expanded once a panel; the others are read as they are, float16 with the
+ * exponents of its numbers 112 too small: activations come multiplied by 2^112.
  */
 
 import {
   type Body,
   call,
+  callFor,
   doWhile,
   type Expr,
   type FunctionRef,
   increment,
   type Local,
   ModuleBuilder,
+  result,
   set,
   setI32,
   when,
@@ -26,13 +28,15 @@ import {
 import { PANEL_COLUMNS, panelBytes, type WeightFormat } from "../block_formats.ts";
 import { createEightLoader } from "./eight_loader.ts";
 import { CLASS_COUNT, defineExpand, EXPANDED_ROW_BYTES, expandedBytes } from "./expand.ts";
+import { defineHalfSearch, HALF_FACTOR } from "./half_expander.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
 import { packedRowWidth, packedTileBytes } from "./pack.ts";
 
 /**
  * (packed, panel, out, outStrideBytes, panelCount, largeTiles, smallTiles, expanded): first the
- * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for one panel.
+ * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for one panel. The
+ * result is 1 if the outputs may be wrong: there is an infinity or NaN among float16 weights.
  */
 export type Gemm = (
   packed: number,
@@ -43,22 +47,19 @@ export type Gemm = (
   largeTiles: number,
   smallTiles: number,
   expanded: number,
-) => void;
+) => number;
+
+/** What activations for the tiles of a format have to be multiplied with before. */
+export function activationFactor(format: WeightFormat): number {
+  return format === "f16" ? HALF_FACTOR : 1;
+}
 
 /** What a GEMM is compiled for besides format and k. */
 export interface GemmTiles {
   readonly smallRows: number;
   /** smallRows, or one row more. */
   readonly largeRows: number;
-  /** Whether panels that could be read as they are get expanded all the same: see EXPAND_ROWS_MIN. */
-  readonly expandsAll?: boolean;
 }
-
-/**
- * From so many rows on, expanding a bfloat16 panel once costs less than expanding its weights in
- * registers for every tile, which takes vector instructions that the multiply-adds would use.
- */
-export const EXPAND_ROWS_MIN = 32;
 
 /** Compiles the GEMM of one format and k for tiles of smallRows and, below five, one row more. */
 export function compileGemm(
@@ -72,21 +73,23 @@ export function compileGemm(
   return module.link(memory).get(gemm);
 }
 
+type DirectType = "f32" | "bf16" | "f16";
+
 /** Which panels the tiles read as they are, and which they read expanded to float32. */
-function directType(format: WeightFormat, expandsAll: boolean): "f32" | "bf16" | undefined {
-  if (format === "f32") return "f32";
-  return format === "bf16" && !expandsAll ? "bf16" : undefined;
+function directType(format: WeightFormat): DirectType | undefined {
+  return format === "f32" || format === "bf16" || format === "f16" ? format : undefined;
 }
 
 /** Where the weights of one class are: in a panel every fourth k, expanded one after another. */
 function classDistances(
-  direct: "f32" | "bf16" | undefined,
+  direct: DirectType | undefined,
   k: number,
 ): { readonly classBytes: number; readonly stepBytes: number } {
   switch (direct) {
     case "f32":
       return { classBytes: 32, stepBytes: CLASS_COUNT * 32 };
     case "bf16":
+    case "f16":
       return { classBytes: 16, stepBytes: CLASS_COUNT * 16 };
     case undefined:
       return { classBytes: expandedBytes(k / CLASS_COUNT), stepBytes: EXPANDED_ROW_BYTES };
@@ -97,14 +100,15 @@ function defineGemm(
   module: ModuleBuilder,
   format: WeightFormat,
   k: number,
-  { smallRows, largeRows, expandsAll = false }: GemmTiles,
+  { smallRows, largeRows }: GemmTiles,
 ): FunctionRef {
-  const direct = directType(format, expandsAll);
+  const direct = directType(format);
   const expand = direct === undefined ? defineExpand(module, format, k) : undefined;
+  const search = format === "f16" ? defineHalfSearch(module) : undefined;
   const small = defineTiles(module, direct, k, smallRows);
   const large = largeRows === smallRows ? undefined : defineTiles(module, direct, k, largeRows);
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
-  return module.define("gemm", params, "none", (
+  return module.define("gemm", params, "i32", (
     scope,
     packed,
     panel,
@@ -115,28 +119,53 @@ function defineGemm(
     smallTiles,
     expanded,
   ) => {
-    const weights = scope.local("i32");
-    const next = scope.local("i32");
     const smallPacked = scope.local("i32");
-    const smallOut = scope.local("i32");
+    const smallRowsAt = scope.local("i32");
+    const group = scope.local("i32");
+    const left = scope.local("i32");
+    const panelsEnd = scope.local("i32");
+    const isWrong = scope.local("i32");
+    const weights = scope.local("i32");
+    const outAt = scope.local("i32");
+    const groupMax = direct === undefined ? 1 : groupPanels(panelBytes(format, k));
     const { classBytes } = classDistances(direct, k);
-    const smallClassBytes = packedTileBytes(smallRows, k) / CLASS_COUNT;
-    const largeClassBytes = packedTileBytes(largeRows, k) / CLASS_COUNT;
+    const classOf = (tiles: Expr<"i32">, rows: number, c: number) =>
+      i32.add(tiles, c * (packedTileBytes(rows, k) / CLASS_COUNT));
     const runClass = (c: number): Body => {
-      const at = i32.add(weights, c * classBytes);
       const first = c === 0 ? 1 : 0;
-      // A quarter of the next panel for each class; there is room for what comes of it where panels
-      // that are read as they are do not get expanded.
-      const ahead = [i32.add(next, c * (panelBytes(format, k) / CLASS_COUNT)), expanded] as const;
-      const largeAt = i32.add(packed, c * largeClassBytes);
-      const smallAt = i32.add(smallPacked, c * smallClassBytes);
+      const smallOut = i32.add(outAt, smallRowsAt);
       return [
-        large === undefined ? [] : when(largeTiles, [
-          call(large, largeAt, at, out, outStride, largeTiles, first, ...ahead),
-        ]),
-        when(smallTiles, [
-          call(small, smallAt, at, smallOut, outStride, smallTiles, first, ...ahead),
-        ]),
+        setI32(weights, i32.add(direct === undefined ? expanded : panel, c * classBytes)),
+        setI32(outAt, out),
+        setI32(left, group),
+        doWhile(
+          left,
+          large === undefined ? [] : when(largeTiles, [
+            call(
+              large,
+              classOf(packed, largeRows, c),
+              weights,
+              outAt,
+              outStride,
+              largeTiles,
+              first,
+            ),
+          ]),
+          when(smallTiles, [
+            call(
+              small,
+              classOf(smallPacked, smallRows, c),
+              weights,
+              smallOut,
+              outStride,
+              smallTiles,
+              first,
+            ),
+          ]),
+          increment(weights, panelBytes(format, k)),
+          increment(outAt, 4 * PANEL_COLUMNS),
+          increment(left, -1),
+        ),
       ];
     };
     return [
@@ -144,50 +173,54 @@ function defineGemm(
         smallPacked,
         i32.add(packed, i32.mul(largeTiles, packedTileBytes(largeRows, k))),
       ),
-      setI32(smallOut, i32.add(out, i32.mul(i32.mul(largeTiles, largeRows), outStride))),
+      setI32(smallRowsAt, i32.mul(i32.mul(largeTiles, largeRows), outStride)),
       doWhile(
         panelCount,
-        // The last panel has none after it that must be there.
-        setI32(next, panel),
-        when(i32.gtS(panelCount, 1), [increment(next, panelBytes(format, k))]),
-        expand === undefined
-          ? setI32(weights, panel)
-          : [call(expand, panel, expanded), setI32(weights, expanded)],
+        setI32(group, panelCount),
+        when(i32.gtS(group, groupMax), [setI32(group, groupMax)]),
+        expand === undefined ? [] : call(expand, panel, expanded),
+        setI32(panelsEnd, i32.add(panel, i32.mul(group, panelBytes(format, k)))),
+        search === undefined
+          ? []
+          : setI32(isWrong, i32.or(isWrong, callFor(search, panel, panelsEnd))),
         Array.from({ length: CLASS_COUNT }, (_, c) => runClass(c)),
-        increment(panel, panelBytes(format, k)),
-        increment(out, 4 * PANEL_COLUMNS),
-        increment(smallOut, 4 * PANEL_COLUMNS),
-        increment(panelCount, -1),
+        setI32(panel, panelsEnd),
+        increment(out, i32.mul(group, 4 * PANEL_COLUMNS)),
+        increment(panelCount, i32.sub(0, group)),
       ),
+      result(isWrong),
     ];
   });
 }
 
+/**
+ * Panels that a class goes through before the next one. The first class reads them from memory, as
+ * one stream: each start of a stream is a wait for memory. The others find them in a second-level
+ * cache of a mebibyte, next to the packed activations.
+ */
+function groupPanels(panelBytes: number): number {
+  return Math.max(1, Math.floor(GROUP_BYTES / panelBytes));
+}
+
+const GROUP_BYTES = 192 * 1024;
+
 /** k of one class that an iteration of a tile's loop covers. */
 const UNROLL = 4;
 
-/** (packed, weights, out, outStride, tileCount, first, ahead, sink) */
-type TilesRef = FunctionRef<
-  readonly ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"],
-  "none"
->;
+/** (packed, weights, out, outStride, tileCount, first) */
+type TilesRef = FunctionRef<readonly ["i32", "i32", "i32", "i32", "i32", "i32"], "none">;
 
 /**
  * One class of k for a run of tiles. `packed` and `weights` point at the class; the sums replace the
  * output if `first`, else are added to it.
- *
- * A panel that is read as it is comes from memory while its first class is worked on, and waiting
- * for it would idle the multipliers for as long. So the first tile of each class reads a word of
- * every line of the panel after it, from `ahead` on, which has it in the cache when its turn comes;
- * `sink` gets a word that depends on them all, or V8 would leave out the reads.
  */
 function defineTiles(
   module: ModuleBuilder,
-  direct: "f32" | "bf16" | undefined,
+  direct: DirectType | undefined,
   k: number,
   rows: number,
 ): TilesRef {
-  const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
+  const params = ["i32", "i32", "i32", "i32", "i32", "i32"] as const;
   return module.define(`tiles${rows}`, params, "none", (
     scope,
     packed,
@@ -196,8 +229,6 @@ function defineTiles(
     outStride,
     tileCount,
     first,
-    ahead,
-    sink,
   ) => {
     const loader = createEightLoader(direct ?? "f32", scope);
     const { stepBytes } = classDistances(direct, k);
@@ -210,11 +241,6 @@ function defineTiles(
     const weightsAt = scope.local("i32");
     const weightsEnd = scope.local("i32");
     const packedStep = 4 * packedRowWidth(rows);
-    const readAhead = direct === undefined ? undefined : {
-      word: scope.local("i32"),
-      /** Bytes of the next panel for each turn of the loop; 0 after the first tile. */
-      step: scope.local("i32"),
-    };
 
     const multiplyRow = (row: number, value: Expr<"v128">): Body => {
       const [a, b] = [sums[2 * row] as Local<"v128">, sums[2 * row + 1] as Local<"v128">];
@@ -238,10 +264,6 @@ function defineTiles(
       setI32(weightsEnd, i32.add(weights, (classK - rest) * stepBytes)),
       doWhile(
         i32.ne(weightsAt, weightsEnd),
-        readAhead === undefined ? [] : [
-          setI32(readAhead.word, i32.or(readAhead.word, i32.load(ahead))),
-          increment(ahead, readAhead.step),
-        ],
         steps(UNROLL),
         increment(weightsAt, UNROLL * stepBytes),
         increment(packedAt, UNROLL * packedStep),
@@ -256,7 +278,6 @@ function defineTiles(
       ]);
     return [
       loader.setup,
-      readAhead === undefined ? [] : setI32(readAhead.step, UNROLL * stepBytes / CLASS_COUNT),
       doWhile(
         tileCount,
         sums.map((sum) => set(sum, v128.zero)),
@@ -270,13 +291,8 @@ function defineTiles(
           storeRows((sum, offset) => f32x4.add(v128.load(out, offset), sum)),
         ),
         increment(packed, packedTileBytes(rows, k)),
-        // Back to the last line that was read: one more may be outside the memory.
-        readAhead === undefined
-          ? []
-          : [increment(ahead, i32.sub(0, readAhead.step)), setI32(readAhead.step, 0)],
         increment(tileCount, -1),
       ),
-      readAhead === undefined ? [] : i32.store(sink, readAhead.word),
     ];
   });
 }

@@ -20,6 +20,7 @@ import {
   increment,
   type Local,
   ModuleBuilder,
+  result,
   set,
   setI32,
   when,
@@ -76,7 +77,7 @@ function defineGemmWide(
   const pair = define(PANELS);
   const single = define(1);
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
-  return module.define("gemmWide", params, "none", (
+  return module.define("gemmWide", params, "i32", (
     scope,
     packed,
     panel,
@@ -124,6 +125,7 @@ function defineGemmWide(
         ),
       ]),
       when(i32.and(panelCount, 1), [call(expand, panel, expanded), multiply(single)]),
+      result(i32.const(0)),
     ];
   });
 }

@@ -14,7 +14,7 @@ import {
   setI32,
   when,
 } from "./assembler.ts";
-import { PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
+import { isQuantized, PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
 import { createDecoder, createSumDecoder, mayDoubt, type PanelDecoder } from "./panel_decoder.ts";
@@ -55,7 +55,7 @@ export function compileGemv(
 
 /** Where expansion takes many vector operations, loads are what is left over. */
 function preferredLoad(format: WeightFormat): ActivationLoad {
-  return format === "f32" || format === "bf16" ? "shuffle" : "splat";
+  return isQuantized(format) ? "splat" : "shuffle";
 }
 
 /** k of a turn of the loop, where k is a multiple of it. */
@@ -92,15 +92,21 @@ function defineGemv(
     const xAt = scope.local("i32");
     const xEnd = scope.local("i32");
 
+    const { factor = 1 } = decoder;
+    const factors = scope.local("v128");
+    const scaled = (value: Expr<"v128">) => factor === 1 ? value : f32x4.mul(value, factors);
+    // An activation that the factor makes infinite leaves no sum finite.
+    const notFinite = factor === 1 ? 0 : hasNotFinite(sums[0]!, sums[1]!);
+
     // Which four are in `four` where the code being emitted stands.
     let loaded = -1;
     const loadActivation = (i: number): Body => {
-      if (activations === "splat") return [set(activation, v128.load32Splat(xAt, 4 * i))];
+      if (activations === "splat") return [set(activation, scaled(v128.load32Splat(xAt, 4 * i)))];
       const fourStart = i - i % 4;
       const isLoaded = fourStart === loaded;
       loaded = fourStart;
       return [
-        isLoaded ? [] : [set(four, v128.load(xAt, 4 * fourStart))],
+        isLoaded ? [] : [set(four, scaled(v128.load(xAt, 4 * fourStart)))],
         set(activation, splatLane(four, i % 4)),
       ];
     };
@@ -118,6 +124,7 @@ function defineGemv(
 
     return [
       decoder.setup,
+      set(factors, v128.constF32(factor)),
       doWhile(
         panelCount,
         sums.map((sum) => set(sum, v128.zero)),
@@ -131,11 +138,15 @@ function defineGemv(
           increment(weight, decoder.stepBytes),
           increment(xAt, 4 * decoder.stepK),
         ),
-        v128.store(out, addClasses(sums, 0)),
-        v128.store(out, addClasses(sums, 1), 16),
-        decoder.doubt === undefined || exact === undefined ? [] : when(decoder.doubt.found, [
-          call(exact, i32.sub(weight, panelSize), x, out, 1),
+        [0, 1].map((half) => [
+          set(sums[half] as Local<"v128">, addClasses(sums, half)),
+          v128.store(out, sums[half] as Local<"v128">, 16 * half),
         ]),
+        decoder.doubt === undefined || exact === undefined
+          ? []
+          : when(i32.or(decoder.doubt.found, notFinite), [
+            call(exact, i32.sub(weight, panelSize), x, out, 1),
+          ]),
         increment(out, 4 * PANEL_COLUMNS),
         increment(panelCount, -1),
       ),
@@ -144,7 +155,7 @@ function defineGemv(
 }
 
 /** ((s0 + s1) + s2) + s3 of one half of the columns. */
-function addClasses(sums: readonly Local<"v128">[], half: 0 | 1): Expr<"v128"> {
+function addClasses(sums: readonly Local<"v128">[], half: number): Expr<"v128"> {
   const [s0, s1, s2, s3] = [0, 1, 2, 3].map((c) => sums[2 * c + half] as Local<"v128">) as [
     Local<"v128">,
     Local<"v128">,
@@ -152,4 +163,11 @@ function addClasses(sums: readonly Local<"v128">[], half: 0 | 1): Expr<"v128"> {
     Local<"v128">,
   ];
   return f32x4.add(f32x4.add(f32x4.add(s0, s1), s2), s3);
+}
+
+/** 1 if there is an infinity or NaN in two vectors. */
+function hasNotFinite(a: Expr<"v128">, b: Expr<"v128">): Expr<"i32"> {
+  // x − x is NaN for those, and 0 for all others.
+  const difference = f32x4.add(f32x4.sub(a, a), f32x4.sub(b, b));
+  return v128.anyTrue(f32x4.ne(difference, difference));
 }

@@ -1,13 +1,77 @@
 /** Code that turns float16 into float32. */
 
-import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
-import { f32x4, i16x8, i32x4, v128 } from "./instructions.ts";
+import {
+  type Body,
+  doWhile,
+  type Expr,
+  type FunctionRef,
+  type FunctionScope,
+  increment,
+  type Local,
+  type ModuleBuilder,
+  result,
+  set,
+  setI32,
+  when,
+} from "./assembler.ts";
+import { f32x4, i16x8, i32, i32x4, v128 } from "./instructions.ts";
 
 /** Where sign and magnitude of a float16 at the top of a lane are after a shift right by 3. */
 export const HALF_BITS = 0x8fffe000;
 
 /** The biases of the exponents differ by 127 − 15. */
 export const HALF_FACTOR: number = 2 ** 112;
+
+/**
+ * 1 if gathered halves, which were joined by "or", may include an infinity or NaN: all bits of an
+ * exponent are set then. Numbers of 2 and more among small ones look alike.
+ */
+export function mayHaveNotFinite(gathered: Expr<"v128">): Expr<"i32"> {
+  return hasNotFinite(i16x8.add(gathered, gathered));
+}
+
+/** 1 if there is an infinity or NaN among eight halves that were doubled, and so lost their sign. */
+function hasNotFinite(doubled: Expr<"v128">): Expr<"i32"> {
+  // 0xf800 is infinity doubled.
+  return v128.anyTrue(i16x8.gtU(doubled, v128.constI32(0xf7fff7ff)));
+}
+
+/** Bytes of a turn of the search: what eight k of a panel take. */
+const SEARCH_STEP = 128;
+
+/**
+ * Defines search(start, end): 1 if a half from start to end is infinite or NaN. A quick look says
+ * no most of the time, and a second one is for when it does not.
+ */
+export function defineHalfSearch(
+  module: ModuleBuilder,
+): FunctionRef<readonly ["i32", "i32"], "i32"> {
+  return module.define("search", ["i32", "i32"], "i32", (scope, start, end) => {
+    const at = scope.local("i32");
+    const halves = scope.local("v128");
+    const gathered = scope.local("v128");
+    const largest = scope.local("v128");
+    const forAll = (visit: Body): Body => [
+      setI32(at, start),
+      doWhile(
+        i32.ne(at, end),
+        Array.from({ length: SEARCH_STEP / 16 }, (_, i) => [
+          set(halves, v128.load(at, 16 * i)),
+          visit,
+        ]),
+        increment(at, SEARCH_STEP),
+      ),
+    ];
+    return [
+      forAll([set(gathered, v128.or(gathered, halves))]),
+      when(
+        mayHaveNotFinite(gathered),
+        forAll([set(largest, i16x8.maxU(largest, i16x8.add(halves, halves)))]),
+      ),
+      result(hasNotFinite(largest)),
+    ];
+  });
+}
 
 /** Emits the expansion of the scales of eight columns. */
 export interface ScaleExpander {
@@ -45,8 +109,7 @@ export class FiniteHalfExpander implements ScaleExpander {
       set(this.#factor, v128.constF32(HALF_FACTOR)),
     ];
     this.reset = [set(this.#largest, v128.zero)];
-    // 0xf800 is infinity doubled.
-    this.found = v128.anyTrue(i16x8.gtU(this.#largest, v128.constI32(0xf7fff7ff)));
+    this.found = hasNotFinite(this.#largest);
   }
 
   expandScales(

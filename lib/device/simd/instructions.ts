@@ -228,7 +228,7 @@ export const i32x4:
 
 /** Four float lanes; comparisons give all ones or zero. */
 export const f32x4:
-  & Group<"add" | "sub" | "mul" | "div" | "pmin" | "pmax" | "lt" | "eq", Binary<"v128">>
+  & Group<"add" | "sub" | "mul" | "div" | "pmin" | "pmax" | "lt" | "eq" | "ne", Binary<"v128">>
   & Group<"sqrt" | "neg" | "nearest" | "convertI32x4S", Unary<"v128">>
   & {
     splat(a: Expr<"f32">): Vector;
@@ -244,6 +244,7 @@ export const f32x4:
     pmax: vectorBinary(0xeb),
     lt: vectorBinary(0x43),
     eq: vectorBinary(0x41),
+    ne: vectorBinary(0x42),
     sqrt: vectorUnary(0xe3),
     neg: vectorUnary(0xe1),
     nearest: vectorUnary(0x6a),

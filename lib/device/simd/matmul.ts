@@ -1,8 +1,8 @@
 /** The matmul of the kernel table: which kernel for how many rows, and how rows are cut into tiles. */
 
-import { panelBytes, type WeightFormat } from "../block_formats.ts";
+import { isQuantized, panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
-import { compileGemm, EXPAND_ROWS_MIN, type Gemm } from "./gemm.ts";
+import { activationFactor, compileGemm, type Gemm } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
 import { IntegerMatmul, integerMatmulScratchBytes, isIntegerMatmul } from "./integer_matmul.ts";
@@ -24,8 +24,12 @@ const TILE_ROWS_PADDING = 2;
 /** Panels of that size stay in the cache while one row after another is multiplied with them. */
 const CACHED_PANEL_BYTES = 256 * 1024;
 
-/** So few rows are multiplied one after another: a tile of two has too few sums side by side. */
-const GEMV_ROWS_MAX = 2;
+/**
+ * So few rows are multiplied one after another: their tile has too few sums side by side. Blocks
+ * are expanded anew for each row, which soon costs more.
+ */
+const GEMV_ROWS_MAX = 3;
+const GEMV_BLOCK_ROWS_MAX = 2;
 
 /** From so many rows on the wide tiles, if they are the faster ones here, have at least four rows. */
 const WIDE_ROWS_MIN = 16;
@@ -53,16 +57,13 @@ export function matmulScratchBytes(limits: KernelLimits): number {
   );
 }
 
-/** Where a panel's weights become float32: before its tiles, or inside them if the format allows. */
-type ExpansionName = "first" | "in registers";
-
 /** Multiplies with kernels that are compiled when a format and k are first seen. */
 export class Matmul {
   readonly #scratch: { readonly address: number; readonly sizeBytes: number };
   readonly #gemv: KernelCache<[WeightFormat, number], Gemv>;
-  readonly #gemm: KernelCache<[WeightFormat, number, number, ExpansionName], Gemm>;
+  readonly #gemm: KernelCache<[WeightFormat, number, number], Gemm>;
   readonly #gemmWide: KernelCache<[WeightFormat, number, number], Gemm>;
-  readonly #pack: KernelCache<[number, number], Pack>;
+  readonly #pack: KernelCache<[number, number, number], Pack>;
   readonly #integers: IntegerMatmul;
   readonly #memory: WebAssembly.Memory;
   readonly #now: (() => number) | undefined;
@@ -80,16 +81,18 @@ export class Matmul {
     this.#scratch = scratch;
     this.#integers = new IntegerMatmul(memory, scratch, compiled, options);
     this.#gemv = new KernelCache(compiled, (format, k) => compileGemv(memory, format, k));
-    this.#gemm = new KernelCache(compiled, (format, k, smallRows, expansion) => {
+    this.#gemm = new KernelCache(compiled, (format, k, smallRows) => {
       const largeRows = Math.min(smallRows + 1, TILE_ROWS_MAX);
-      const expandsAll = expansion === "first";
-      return compileGemm(memory, format, k, { smallRows, largeRows, expandsAll });
+      return compileGemm(memory, format, k, { smallRows, largeRows });
     });
     this.#gemmWide = new KernelCache(compiled, (format, k, smallRows) => {
       const largeRows = Math.min(smallRows + 1, WIDE_TILE_ROWS_MAX);
       return compileGemmWide(memory, format, k, { smallRows, largeRows });
     });
-    this.#pack = new KernelCache(compiled, (rows, k) => compilePack(memory, rows, k));
+    this.#pack = new KernelCache(
+      compiled,
+      (rows, k, factor) => compilePack(memory, rows, k, factor),
+    );
   }
 
   run(args: MatmulArgs): void {
@@ -106,7 +109,7 @@ export class Matmul {
       this.#gemv.get(weight.format, weight.k)(panel, args.x, out, panelCount);
       return;
     }
-    if (rowCount <= GEMV_ROWS_MAX) {
+    if (rowCount <= (isQuantized(weight.format) ? GEMV_BLOCK_ROWS_MAX : GEMV_ROWS_MAX)) {
       this.#multiplyRows(args, { panel, panelCount, out });
       return;
     }
@@ -155,26 +158,29 @@ export class Matmul {
     const wide = rowCount >= WIDE_ROWS_MIN && this.#gemmForManyRows() === "wide";
     const rowsMax = wide ? WIDE_TILE_ROWS_MAX : TILE_ROWS_MAX;
     const { smallRows, large, small } = planTiles(rowCount, rowsMax);
-    const expansion = rowCount >= EXPAND_ROWS_MIN ? "first" : "in registers";
     const gemm = wide
       ? this.#gemmWide.get(format, k, smallRows)
-      : this.#gemm.get(format, k, smallRows, expansion);
+      : this.#gemm.get(format, k, smallRows);
+    const factor = wide ? 1 : activationFactor(format);
     const expanded = this.#scratch.address;
     const packed = expanded + wideExpandedBytes(k);
     const xStride = 4 * args.xStride;
     const x = args.x + block.rowStart * xStride;
     const smallX = x + large * (smallRows + 1) * xStride;
     const smallPacked = packed + large * packedTileBytes(smallRows + 1, k);
-    if (large > 0) this.#pack.get(smallRows + 1, k)(x, xStride, packed, large);
-    this.#pack.get(smallRows, k)(smallX, xStride, smallPacked, small);
+    const { panel, panelCount } = block;
     const outStride = 4 * args.outStride;
     const out = block.out + block.rowStart * outStride;
-    gemm(packed, block.panel, out, outStride, block.panelCount, large, small, expanded);
+    let isWrong = this.#pack.get(smallRows, k, factor)(smallX, xStride, smallPacked, small);
+    if (large > 0) isWrong |= this.#pack.get(smallRows + 1, k, factor)(x, xStride, packed, large);
+    isWrong ||= gemm(packed, panel, out, outStride, panelCount, large, small, expanded);
+    // There are infinities or NaN of float16, or activations that the factor makes infinite.
+    if (isWrong !== 0) this.#multiplyRows({ ...args, x, rowCount }, { panel, panelCount, out });
   }
 
   /**
    * Timed once, when many rows first turn up. What decides is how V8 compiles either kind of tile,
-   * and that is the same for every format and k: weights are expanded before they come to a tile.
+   * and that is much the same for every format and k.
    */
   #gemmForManyRows(): GemmName {
     this.#chosen ??= chooseFastest([this.#racer("narrow"), this.#racer("wide")], this.#now);

@@ -7,11 +7,12 @@ import {
   increment,
   type Local,
   ModuleBuilder,
+  result,
   set,
   setI32,
 } from "./assembler.ts";
 import { CLASS_COUNT } from "./expand.ts";
-import { i32, v128 } from "./instructions.ts";
+import { f32x4, i32, v128 } from "./instructions.ts";
 import { transpose } from "./lanes.ts";
 
 /** Most rows of a tile: ten accumulators, and what else a tile needs is five more vectors. */
@@ -27,20 +28,28 @@ export function packedTileBytes(rows: number, k: number): number {
   return 4 * k * packedRowWidth(rows);
 }
 
-/** (x, xStrideBytes, target, tileCount): rows of x into consecutive tiles. */
-export type Pack = (x: number, xStrideBytes: number, target: number, tileCount: number) => void;
+/**
+ * (x, xStrideBytes, target, tileCount): rows of x, times the factor, into consecutive tiles. The
+ * result is 1 if there is a factor and a product is infinite or NaN.
+ */
+export type Pack = (x: number, xStrideBytes: number, target: number, tileCount: number) => number;
 
 /** Compiles the packing of tiles of `rows` rows. */
-export function compilePack(memory: WebAssembly.Memory, rows: number, k: number): Pack {
+export function compilePack(
+  memory: WebAssembly.Memory,
+  rows: number,
+  k: number,
+  factor: number = 1,
+): Pack {
   const module = new ModuleBuilder();
-  const pack = definePack(module, rows, k);
+  const pack = definePack(module, rows, k, factor);
   return module.link(memory).get(pack);
 }
 
-function definePack(module: ModuleBuilder, rows: number, k: number): FunctionRef {
+function definePack(module: ModuleBuilder, rows: number, k: number, factor: number): FunctionRef {
   const width = packedRowWidth(rows);
   const classBytes = packedTileBytes(rows, k) / CLASS_COUNT;
-  return module.define("pack", ["i32", "i32", "i32", "i32"], "none", (
+  return module.define("pack", ["i32", "i32", "i32", "i32"], "i32", (
     scope,
     x,
     xStride,
@@ -55,15 +64,24 @@ function definePack(module: ModuleBuilder, rows: number, k: number): FunctionRef
     const targetEnd = scope.local("i32");
     // A tile of fewer than four rows repeats its first one in the lanes that no one reads.
     const row = (i: number): Local<"i32"> => rowAt[i < rows ? i : 0] as Local<"i32">;
-    const loadFour: Body = vectors.map((vector, i) => set(vector, v128.load(row(i))));
+    const factors = scope.local("v128");
+    const notFinite = scope.local("v128");
+    const load = (vector: Local<"v128">, at: Local<"i32">): Body =>
+      factor === 1 ? [set(vector, v128.load(at))] : [
+        set(vector, f32x4.mul(v128.load(at), factors)),
+        // x − x is NaN for infinities and NaN, and 0 for all others.
+        set(notFinite, f32x4.add(notFinite, f32x4.sub(vector, vector))),
+      ];
+    const loadFour: Body = vectors.map((vector, i) => load(vector, row(i)));
     const storeFour: Body = vectors.map((vector, c) =>
       v128.store(targetAt, vector, c * classBytes)
     );
     const moveExtra: Body = rowAt.slice(4).map((at, i) => [
-      set(extra, v128.load(at)),
+      load(extra, at),
       [0, 1, 2, 3].map((c) => v128.store32Lane(targetAt, extra, c, c * classBytes + 16 + 4 * i)),
     ]);
     return [
+      set(factors, v128.constF32(factor)),
       doWhile(
         tileCount,
         rowAt.map((at, i) =>
@@ -84,6 +102,7 @@ function definePack(module: ModuleBuilder, rows: number, k: number): FunctionRef
         increment(target, packedTileBytes(rows, k)),
         increment(tileCount, -1),
       ),
+      result(v128.anyTrue(f32x4.ne(notFinite, notFinite))),
     ];
   });
 }

@@ -9,7 +9,7 @@
 
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { QUANT_BLOCK, type WeightFormat } from "../block_formats.ts";
-import { HALF_BITS, HALF_FACTOR, HalfExpander } from "./half_expander.ts";
+import { HALF_BITS, HALF_FACTOR, HalfExpander, mayHaveNotFinite } from "./half_expander.ts";
 import { f32x4, i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
 
 /** Eight weights of one k. */
@@ -38,6 +38,8 @@ export interface PanelDecoder {
   weights(step: Expr<"i32">, i: number): EightWeights;
   /** Of a decoder that can be wrong about rare values: see {@linkcode createFastDecoder}. */
   readonly doubt?: Doubt;
+  /** The power of two that values come divided by; 1 if it is left out. */
+  readonly factor?: number;
 }
 
 /** How a decoder tells that it was wrong. */
@@ -89,14 +91,22 @@ export function createFastDecoder(
 
 /**
  * A fast decoder for sums that start at +0: it may also give +0 for a weight of −0, which such a
- * sum cannot tell apart, and NaN for an infinite weight under an infinite scale.
+ * sum cannot tell apart, and NaN for an infinite weight under an infinite scale. Where it has a
+ * factor, it is for the activations to make up for it.
  */
 export function createSumDecoder(
   format: WeightFormat,
   scope: FunctionScope,
   stepK: number = STEP_K,
 ): PanelDecoder {
-  return format === "q4_0" ? decodeQ4Sum(scope) : createFastDecoder(format, scope, stepK);
+  switch (format) {
+    case "q4_0":
+      return decodeQ4Sum(scope);
+    case "f16":
+      return decodeSmallF16(scope, stepK);
+    default:
+      return createFastDecoder(format, scope, stepK);
+  }
 }
 
 /** Whether the fast decoder of a format may raise a {@linkcode Doubt}. */
@@ -203,6 +213,42 @@ function decodeFiniteF16(scope: FunctionScope, stepK: number): PanelDecoder {
       // 0xf800 is infinity doubled.
       found: v128.anyTrue(i16x8.gtU(largest, v128.constI32(0xf7fff7ff))),
     },
+  };
+}
+
+/**
+ * Leaves out the multiplication too: with the exponent's bits where they belong, but the bias of a
+ * half, a number is 2^−112 of what it should be, subnormals included.
+ *
+ * Upper halves are moved by a shift, lower ones by a multiplication of integers, because either
+ * alone would keep some vector units waiting for the others. To notice infinities and NaN, bits of
+ * exponents are gathered: all of them are set then, and seldom otherwise.
+ */
+function decodeSmallF16(scope: FunctionScope, stepK: number): PanelDecoder {
+  const bits = scope.local("v128");
+  const toPlace = scope.local("v128");
+  const both = scope.local("v128");
+  const seen = scope.local("v128");
+  return {
+    stepK,
+    stepBytes: stepK * 16,
+    order: ascending(stepK),
+    setup: [
+      set(bits, v128.constI32(HALF_BITS)),
+      // Lower halves times 2^13, upper ones times 0.
+      set(toPlace, v128.constI32(1 << 13)),
+    ],
+    begin: () => NOTHING,
+    weights: (step, i) => ({
+      prepare: [set(both, v128.load(step, 16 * i)), set(seen, v128.or(seen, both))],
+      low: v128.and(i32x4.dotI16x8S(both, toPlace), bits),
+      high: v128.and(i32x4.shrS(both, 3), bits),
+    }),
+    doubt: {
+      reset: [set(seen, v128.zero)],
+      found: mayHaveNotFinite(seen),
+    },
+    factor: HALF_FACTOR,
   };
 }
 

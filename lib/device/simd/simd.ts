@@ -6,9 +6,11 @@ import type {
   AddBiasArgs,
   AttentionArgs,
   EmbedArgs,
+  GeluArgs,
   KernelLimits,
   KernelTable,
   KvDtype,
+  LayerNormArgs,
   MatmulArgs,
   RmsNormArgs,
   RopeArgs,
@@ -18,7 +20,6 @@ import type {
   WriteKvArgs,
 } from "../kernel_table.ts";
 import { type AttentionKernel, compileAttention } from "./attention.ts";
-import { attentionScratchBytes } from "./attention_pass.ts";
 import { compileElementwise, type ElementwiseKernels } from "./elementwise.ts";
 import {
   compileEmbed,
@@ -27,11 +28,18 @@ import {
   embedScratchBytes,
   type TakeRows,
 } from "./gather.ts";
+import { compileGelu, type Gelu } from "./gelu.ts";
 import { CompileCount, KernelCache } from "./kernel_cache.ts";
 import { compileWriteKv, type WriteKv } from "./kv.ts";
+import { compileLayerNorm, type LayerNorm } from "./layer_norm.ts";
 import { Matmul, type MatmulOptions, matmulScratchBytes } from "./matmul.ts";
 import { compileRmsNorm, type RmsNorm } from "./norms.ts";
 import { compileRope, type Rope } from "./rope.ts";
+import {
+  compileRowAttention,
+  type RowAttentionKernel,
+  rowAttentionScratchBytes,
+} from "./row_attention.ts";
 import { compileSummarizeRows, type SummarizeRows } from "./summarize_rows.ts";
 import { invariant } from "../../base/invariant.ts";
 import { CHUNK_COLUMNS } from "../../base/row_summary.ts";
@@ -47,7 +55,7 @@ export function simdScratchBytes(limits: KernelLimits): number {
   return Math.max(
     matmulScratchBytes(limits),
     embedScratchBytes(limits.kMax),
-    attentionScratchBytes(limits.headDimMax),
+    rowAttentionScratchBytes(limits.headDimMax),
   );
 }
 
@@ -74,9 +82,13 @@ class SimdKernels implements KernelTable {
   readonly #summarizeRows: SummarizeRows;
   readonly #embed: KernelCache<[WeightFormat, number], Embed>;
   readonly #rmsNorm: KernelCache<[number], RmsNorm>;
+  readonly #layerNorm: KernelCache<[number], LayerNorm>;
+  /** Only encoders need it, so it is compiled when it is first called. */
+  readonly #gelu: KernelCache<[], Gelu>;
   readonly #rope: KernelCache<[number], Rope>;
   readonly #writeKv: KernelCache<[KvDtype, number], WriteKv>;
   readonly #attention: KernelCache<[KvDtype, number, number], AttentionKernel>;
+  readonly #rowAttention: KernelCache<[KvDtype, number, number], RowAttentionKernel>;
 
   constructor(memory: WebAssembly.Memory, scratch: SimdScratch, options: MatmulOptions) {
     this.#scratch = scratch;
@@ -85,6 +97,8 @@ class SimdKernels implements KernelTable {
     this.#takeRows = compileTakeRows(memory);
     this.#summarizeRows = compileSummarizeRows(memory);
     this.#rmsNorm = new KernelCache(this.#compiled, (width) => compileRmsNorm(memory, width));
+    this.#layerNorm = new KernelCache(this.#compiled, (width) => compileLayerNorm(memory, width));
+    this.#gelu = new KernelCache(this.#compiled, () => compileGelu(memory));
     this.#rope = new KernelCache(this.#compiled, (rotaryDim) => compileRope(memory, rotaryDim));
     this.#writeKv = new KernelCache(
       this.#compiled,
@@ -95,8 +109,12 @@ class SimdKernels implements KernelTable {
       return compileEmbed(memory, format, k);
     });
     this.#attention = new KernelCache(this.#compiled, (dtype, headDim, group) => {
-      this.#requireScratch(attentionScratchBytes(headDim), `heads of ${headDim} floats`);
+      this.#requireScratch(rowAttentionScratchBytes(headDim), `heads of ${headDim} floats`);
       return compileAttention(memory, { dtype, headDim, group });
+    });
+    this.#rowAttention = new KernelCache(this.#compiled, (dtype, headDim, group) => {
+      this.#requireScratch(rowAttentionScratchBytes(headDim), `heads of ${headDim} floats`);
+      return compileRowAttention(memory, { dtype, headDim, group });
     });
   }
 
@@ -145,6 +163,19 @@ class SimdKernels implements KernelTable {
     );
   }
 
+  layerNorm(args: LayerNormArgs): void {
+    const { x, xStride, weight, bias, epsilon, width, rowStart, rowEnd } = args;
+    if (rowStart >= rowEnd) return;
+    this.#layerNorm.get(width)(
+      x + 4 * rowStart * xStride,
+      4 * xStride,
+      weight,
+      bias,
+      epsilon,
+      rowEnd - rowStart,
+    );
+  }
+
   matmul(args: MatmulArgs): void {
     this.#matmul.run(args);
   }
@@ -186,6 +217,11 @@ class SimdKernels implements KernelTable {
     );
   }
 
+  gelu({ x, xStride, rowCount, columnStart, columnEnd }: GeluArgs): void {
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    this.#gelu.get()(x + 4 * columnStart, 4 * xStride, rowCount, columnEnd - columnStart);
+  }
+
   rope(args: RopeArgs): void {
     const { x, xStride, heads, headDim, rotaryDim, positions, table, rowStart, rowEnd } = args;
     if (rowStart >= rowEnd || heads <= 0) return;
@@ -218,7 +254,9 @@ class SimdKernels implements KernelTable {
   attention(args: AttentionArgs): void {
     if (args.unitStart >= args.unitEnd) return;
     const { dtype, kvHeads, headDim, keys, values } = args.cache;
-    this.#attention.get(dtype, headDim, args.heads / kvHeads)(
+    const { rowBlocks } = args;
+    const kernels = rowBlocks === undefined ? this.#attention : this.#rowAttention;
+    kernels.get(dtype, headDim, args.heads / kvHeads)(
       args.q,
       4 * args.qStride,
       args.out,
@@ -230,7 +268,7 @@ class SimdKernels implements KernelTable {
       args.sequences,
       args.blockTables,
       4 * args.blockTableStride,
-      args.window,
+      rowBlocks === undefined ? args.window : rowBlocks.rowCount,
       args.unitStart,
       args.unitEnd,
       args.unitStep,

@@ -9,18 +9,18 @@ import {
   type MatmulOptions,
   type Value,
 } from "../../device/compiler/graph.ts";
-import type { ModelConfig } from "../config.ts";
+import type { DecoderConfig } from "../model_config.ts";
 
 /** The name under which the rotary table is uploaded. */
 export const ROPE_TABLE = "rope";
 
 /** Builds weights' and layers' parts of a decoder's graph, one method a block. */
 class Decoder {
-  readonly #config: ModelConfig;
+  readonly #config: DecoderConfig;
   readonly #builder: GraphBuilder;
   readonly #rope: string;
 
-  constructor(config: ModelConfig, positionCount: number) {
+  constructor(config: DecoderConfig, positionCount: number) {
     this.#config = config;
     this.#builder = new GraphBuilder(config.architecture);
     this.#rope = this.#builder.table(ROPE_TABLE, positionCount, config.rope.rotaryDim);
@@ -34,11 +34,20 @@ class Decoder {
       this.#attention(hidden, layer);
       this.#mlp(hidden, `model.layers.${layer}`);
     }
+    // A step that wants no hidden states, or no logits, computes none: there are no rows then.
+    const states = this.#builder.takeHiddenRows(hidden);
+    this.#headNorm(states, "model.norm.weight", 1);
+    if (this.#config.head.kind !== "language") {
+      return this.#builder.finish(null, { hidden: states });
+    }
     const last = this.#norm(this.#builder.takeOutputRows(hidden), "model.norm.weight");
     const head = tieWordEmbeddings
       ? embedding
       : this.#builder.matrix("lm_head.weight", vocabSize, hiddenSize);
-    return this.#builder.finish(this.#builder.matmul(last, head), { summarize: true });
+    return this.#builder.finish(this.#builder.matmul(last, head), {
+      summarize: true,
+      hidden: states,
+    });
   }
 
   #attention(hidden: Value, layer: number): void {
@@ -101,12 +110,12 @@ class Decoder {
   }
 
   #headNorm(x: Value, name: string, heads: number): void {
-    const weight = this.#builder.vector(name, this.#config.headDim);
+    const weight = this.#builder.vector(name, x.width / heads);
     this.#builder.headNorm(x, weight, this.#config.rmsNormEpsilon, heads);
   }
 }
 
-/** The graph of one decoder step: token ids → logits of the rows that are wanted. */
-export function decoderGraph(config: ModelConfig, positionCount: number): Graph {
+/** The graph of one decoder step: token ids → the logits and the hidden states that are wanted. */
+export function decoderGraph(config: DecoderConfig, positionCount: number): Graph {
   return new Decoder(config, positionCount).build();
 }

@@ -1,0 +1,127 @@
+/** `embed`, `encode` and `classify`: each prompt by itself, from its text to what the heads make of it. */
+
+import { InvalidParameterError } from "./base/errors.ts";
+import type {
+  ClassificationRequestOutput,
+  EmbeddingRequestOutput,
+  PoolingRequestOutput,
+} from "./outputs.ts";
+import { PoolingParams, type PoolingTask } from "./pooling/params.ts";
+import { planFor, type PoolingPlan, type Vectors } from "./pooling_plan.ts";
+import {
+  encodePoolingPrompt,
+  paramsOfEach,
+  type PoolingContext,
+  type PoolingItem,
+  type PoolingOptions,
+  runAlone,
+  runPooling,
+  runTogether,
+} from "./pooling_requests.ts";
+import type { Prompt } from "./prompts.ts";
+
+/** Options of `embed`. */
+export interface EmbedOptions extends PoolingOptions {
+  /**
+   * A prompt of the model's own, by its name in config_sentence_transformers.json, that is put
+   * before every text: "query". Default: none, also where that file names a default.
+   */
+  readonly promptName?: string;
+}
+
+/** Options of `encode`. */
+export interface EncodeOptions extends EmbedOptions {
+  /** What to make. Default: the params' task, else the model's. */
+  readonly task?: PoolingTask;
+}
+
+type Params = PoolingParams | readonly PoolingParams[] | undefined;
+
+/** Embeds one prompt, or each of several. */
+export async function embed(
+  context: PoolingContext,
+  input: Prompt | readonly Prompt[],
+  params: Params,
+  options: EmbedOptions,
+): Promise<EmbeddingRequestOutput | EmbeddingRequestOutput[]> {
+  const toOutput = ({ outputs, ...rest }: PoolingRequestOutput): EmbeddingRequestOutput => {
+    const embedding = outputs.data as Float32Array;
+    return { ...rest, outputs: { embedding, hiddenSize: embedding.length } };
+  };
+  const outputs = await encode(context, input, params, { ...options, task: "embed" });
+  return Array.isArray(outputs) ? outputs.map(toOutput) : toOutput(outputs as PoolingRequestOutput);
+}
+
+/** Classifies one prompt, or each of several. */
+export async function classify(
+  context: PoolingContext,
+  input: Prompt | readonly Prompt[],
+  params: Params,
+  options: PoolingOptions,
+): Promise<ClassificationRequestOutput | ClassificationRequestOutput[]> {
+  const labels = context.pooling.classifier?.labels ?? [];
+  const toOutput = ({ outputs, ...rest }: PoolingRequestOutput): ClassificationRequestOutput => {
+    const probs = outputs.data as Float32Array;
+    const best = probs.indexOf(Math.max(...probs));
+    const label = labels[best] ?? null;
+    return { ...rest, outputs: { probs, numClasses: probs.length, label } };
+  };
+  const outputs = await encode(context, input, params, { ...options, task: "classify" });
+  return Array.isArray(outputs) ? outputs.map(toOutput) : toOutput(outputs as PoolingRequestOutput);
+}
+
+/** Pools one prompt, or each of several, as the task says. */
+export async function encode(
+  context: PoolingContext,
+  input: Prompt | readonly Prompt[],
+  params: Params,
+  options: EncodeOptions,
+): Promise<PoolingRequestOutput | PoolingRequestOutput[]> {
+  const { task, promptName } = options;
+  const isList = Array.isArray(input);
+  const prompts = isList ? input as readonly Prompt[] : [input as Prompt];
+  if (!isList && Array.isArray(params)) {
+    throw new TypeError("One prompt takes one PoolingParams, not an array");
+  }
+  const each = paramsOfEach(params, prompts.length, new PoolingParams());
+  const plans = each.map((one) => planFor(context, task ?? one.task, one));
+  const named = promptName === undefined ? "" : namedPrompt(context, promptName);
+  const run = async (index: number, item: PoolingItem): Promise<PoolingRequestOutput> => {
+    const { rows, finish } = plans[index] as PoolingPlan<Vectors>;
+    const promptTokenIds = encodePoolingPrompt(
+      withPrompt(named, prompts[index] as Prompt),
+      context,
+      each[index] as PoolingParams,
+      options.addSpecialTokens ?? true,
+    );
+    const pooled = await runPooling(context.engine, { promptTokenIds, rows }, item);
+    return {
+      requestId: item.requestId,
+      outputs: { data: finish(pooled.rows) },
+      promptTokenIds,
+      finished: true,
+      cachedTokens: pooled.cachedTokens,
+    };
+  };
+  return isList
+    ? await runTogether(prompts.length, options, context.maxInFlight, run)
+    : await runAlone(options, (item) => run(0, item));
+}
+
+function withPrompt(named: string, prompt: Prompt): Prompt {
+  if (named === "") return prompt;
+  if (typeof prompt === "string") return named + prompt;
+  const isText = typeof prompt === "object" && prompt !== null && "prompt" in prompt;
+  return isText ? { prompt: named + prompt.prompt } : prompt;
+}
+
+function namedPrompt({ id, pooling }: PoolingContext, name: string): string {
+  const text = pooling.prompts.get(name);
+  if (text !== undefined) return text;
+  const names = [...pooling.prompts.keys()].map((known) => `"${known}"`).join(", ");
+  throw new InvalidParameterError(
+    "promptName",
+    name,
+    `Cannot use promptName "${name}": the prompts of "${id}" are ${names || "none"}`,
+  );
+}

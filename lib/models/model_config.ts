@@ -1,0 +1,118 @@
+/** What a model is: its shape and settings, whichever file they came from. */
+
+import type { NumberRule } from "./fields.ts";
+import type { RopeConfig } from "./rope.ts";
+
+/** The decoders that can be run. */
+export type DecoderArchitecture =
+  | "LlamaForCausalLM"
+  | "Qwen2ForCausalLM"
+  | "Qwen3ForCausalLM"
+  | "Qwen3Model"
+  | "Qwen3ForSequenceClassification";
+
+/** The encoders that can be run. */
+export type EncoderArchitecture = "BertModel" | "BertForMaskedLM" | "BertForSequenceClassification";
+
+/** The architectures that can be run. */
+export type Architecture = DecoderArchitecture | EncoderArchitecture;
+
+/**
+ * What stands on the hidden states: a product with the vocabulary, a classifier, or nothing. Only
+ * the first is computed on the device and makes a model generate.
+ */
+export type HeadConfig =
+  | { readonly kind: "language" }
+  | { readonly kind: "none" }
+  | { readonly kind: "classifier"; readonly labelCount: number };
+
+/** What every model has. */
+interface AnyModelConfig {
+  readonly modelType: string;
+  readonly head: HeadConfig;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly layerCount: number;
+  readonly headCount: number;
+  /** Divides headCount. */
+  readonly kvHeadCount: number;
+  /** A multiple of 8; headCount · headDim need not be hiddenSize. */
+  readonly headDim: number;
+  readonly maxPositionEmbeddings: number;
+  /** The longest context that the positions are meant for: maxPositionEmbeddings, stretched. */
+  readonly contextLength: number;
+  readonly tieWordEmbeddings: boolean;
+  readonly bosTokenId: number | undefined;
+  /** What the config itself says ends an answer. May be empty. */
+  readonly endTokenIds: readonly number[];
+  /** The precision the config states, if it does; each tensor says its own. */
+  readonly dtype: string | undefined;
+}
+
+/** A decoder: each token sees those before it. Plain data. */
+export interface DecoderConfig extends AnyModelConfig {
+  readonly kind: "decoder";
+  readonly architecture: DecoderArchitecture;
+  /** Rounded to float32, as every framework uses it. */
+  readonly rmsNormEpsilon: number;
+  /** Query, key and value projections have a bias. */
+  readonly attentionBias: boolean;
+  /** The attention's output projection has a bias. */
+  readonly attentionOutputBias: boolean;
+  readonly mlpBias: boolean;
+  /** Queries and keys pass a norm, head by head, before they rotate. */
+  readonly qkNorm: boolean;
+  /** One a layer: how many keys a query sees, itself included. 0: all of them. */
+  readonly windows: readonly number[];
+  readonly rope: RopeConfig;
+}
+
+/** An encoder: each token sees all tokens of its sequence. Plain data. */
+export interface EncoderConfig extends AnyModelConfig {
+  readonly kind: "encoder";
+  readonly architecture: EncoderArchitecture;
+  /** Rounded to float32, as every framework uses it. */
+  readonly layerNormEpsilon: number;
+  /** How many token types (segments) have an embedding. */
+  readonly tokenTypeCount: number;
+}
+
+/** Any model. */
+export type ModelConfig = DecoderConfig | EncoderConfig;
+
+interface SizeRule extends NumberRule {
+  readonly min: number;
+  readonly max: number;
+}
+
+type SizedField =
+  | "vocabSize"
+  | "hiddenSize"
+  | "intermediateSize"
+  | "layerCount"
+  | "headCount"
+  | "headDim"
+  | "positions"
+  | "tokenTypes"
+  | "labels"
+  | "epsilon";
+
+/**
+ * Sizes past which a config is taken for damaged. Each is several times the largest in use; eights
+ * are what the device's panels and lanes come in.
+ */
+export const SIZE_RULES: Readonly<Record<SizedField, SizeRule>> = {
+  vocabSize: { min: 1, max: 2 ** 22 },
+  hiddenSize: { min: 8, max: 2 ** 16, multipleOf: 8 },
+  intermediateSize: { min: 8, max: 2 ** 19, multipleOf: 8 },
+  layerCount: { min: 1, max: 1024 },
+  headCount: { min: 1, max: 2048 },
+  headDim: { min: 8, max: 1024, multipleOf: 8 },
+  /** Up to here a position is exact in float32. */
+  positions: { min: 1, max: 2 ** 24 },
+  tokenTypes: { min: 1, max: 1024 },
+  labels: { min: 1, max: 2 ** 16 },
+  /** An epsilon of 0 would divide by zero on a row of zeros. */
+  epsilon: { min: 0, max: 1, aboveMin: true },
+};

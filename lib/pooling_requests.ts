@@ -1,0 +1,201 @@
+/** Pooling prompts on their way: text → tokens that fit, tokens → rows, many of them together. */
+
+import { ContextLengthError, InvalidParameterError, UnsupportedTaskError } from "./base/errors.ts";
+import type { EnginePoolingRequest, PoolingOutput } from "./engine/pooling_request.ts";
+import type { PoolingParams, PoolingTask } from "./pooling/params.ts";
+import type { PoolingModel } from "./pooling_model.ts";
+import { type Prompt, tokenizeText } from "./prompts.ts";
+import type { ChatTemplate } from "./text/chat_template.ts";
+import type { Tokenizer } from "./text/tokenizer.ts";
+
+/** What pooling needs of an engine. */
+export interface PoolingEngine {
+  submitPooling(request: EnginePoolingRequest): Promise<PoolingOutput>;
+  abort(id: string): void;
+}
+
+/** What pooling needs of a loaded model. */
+export interface PoolingContext {
+  /** The model, as it was named. */
+  readonly id: string;
+  readonly engine: PoolingEngine;
+  readonly tokenizer: Tokenizer;
+  readonly pooling: PoolingModel;
+  /** A template for pairs from its source; without a source the one that was given at loading, if any. */
+  scoreTemplate(source: string | undefined): ChatTemplate | undefined;
+  /** Requests that one call has in the engine at most; the others wait here, where waiting is free. */
+  readonly maxInFlight: number;
+}
+
+/** What every pooling call takes besides its parameters. */
+export interface PoolingOptions {
+  /** Ends the call, which rejects with the signal's reason; nothing of it stays in the engine. */
+  readonly signal?: AbortSignal;
+  /** Shown in outputs; of several, each has `-0`, `-1` … behind it. Default: a random UUID. */
+  readonly requestId?: string;
+  /** Lower runs earlier. Default 0. */
+  readonly priority?: number;
+  /** Let the tokenizer add its special tokens to a text. Default true. */
+  readonly addSpecialTokens?: boolean;
+}
+
+/** One item of a call. */
+export interface PoolingItem {
+  readonly requestId: string;
+  readonly priority: number;
+  readonly signal: AbortSignal;
+}
+
+/** Refuses what the model is not for. */
+export function checkTask({ id, pooling }: PoolingContext, task: PoolingTask): void {
+  if (pooling.tasks.includes(task)) return;
+  const verb = task === "embed" || task === "score" || task === "classify"
+    ? task
+    : `compute "${task}"`;
+  const reason = pooling.tasks.length > 0
+    ? `the model is for ${pooling.tasks.join(", ")}`
+    : task === "embed" || task === "token_embed"
+    ? 'it is a generative model; load it with the option task "embed" to pool its hidden states'
+    : 'it is a generative model; if it answers "yes" and "no" as a reranker, load it with the ' +
+      'option task "score"';
+  throw new UnsupportedTaskError(task, `Cannot ${verb} with "${id}": ${reason}`);
+}
+
+/** One text or list of ids → the ids that are run. */
+export function encodePoolingPrompt(
+  prompt: Prompt,
+  { tokenizer, pooling }: PoolingContext,
+  params: PoolingParams,
+  addSpecialTokens: boolean,
+): readonly number[] {
+  const limit = tokenLimit(params, pooling.maxLength);
+  const ids = promptIds(prompt, tokenizer, pooling, addSpecialTokens);
+  if (limit !== undefined && ids.length > limit) return ids.slice(-limit);
+  checkLength(ids.length, pooling.maxLength);
+  return ids;
+}
+
+function promptIds(
+  prompt: Prompt,
+  tokenizer: Tokenizer,
+  { embedding, lowerCases }: PoolingModel,
+  addSpecialTokens: boolean,
+): readonly number[] {
+  if (typeof prompt === "object" && prompt !== null && "promptTokenIds" in prompt) {
+    const ids = prompt.promptTokenIds;
+    if (Array.isArray(ids) && ids.every(Number.isInteger)) return ids;
+    throw new TypeError("promptTokenIds must be an array of integers");
+  }
+  const text = typeof prompt === "string" ? prompt : prompt?.prompt;
+  if (typeof text !== "string") {
+    throw new TypeError(
+      "A prompt must be a string, { prompt: string } or { promptTokenIds: number[] }",
+    );
+  }
+  const ids = tokenizeText(lowerCases ? text.toLowerCase() : text, tokenizer, addSpecialTokens);
+  const end = addSpecialTokens ? embedding?.endTokenId : undefined;
+  return end === undefined || ids.at(-1) === end ? ids : [...ids, end];
+}
+
+/** How many tokens are kept; undefined: no truncation is asked for. */
+export function tokenLimit(params: PoolingParams, maxLength: number): number | undefined {
+  const { truncatePromptTokens: wanted = 0 } = params;
+  if (wanted > maxLength) {
+    throw new InvalidParameterError(
+      "truncatePromptTokens",
+      wanted,
+      `Cannot use truncatePromptTokens ${wanted}: the model takes at most ${maxLength} tokens, ` +
+        "please request a smaller truncation size",
+    );
+  }
+  return wanted === 0 ? undefined : wanted === -1 ? maxLength : wanted;
+}
+
+/** Refuses a prompt that is too long for the model. */
+export function checkLength(tokenCount: number, maxLength: number): void {
+  if (tokenCount <= maxLength) return;
+  throw new ContextLengthError(
+    tokenCount,
+    maxLength,
+    `Cannot run a prompt of ${tokenCount} tokens: the model takes at most ${maxLength}; ` +
+      "shorten it, or give truncatePromptTokens",
+  );
+}
+
+/** Runs one request. When the signal fires, it is taken out of the engine. */
+export async function runPooling(
+  engine: PoolingEngine,
+  request: Omit<EnginePoolingRequest, "id" | "priority">,
+  { requestId: id, priority, signal }: PoolingItem,
+): Promise<PoolingOutput> {
+  signal.throwIfAborted();
+  const onAbort = () => engine.abort(id);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await engine.submitPooling({ ...request, id, priority });
+  } catch (error) {
+    signal.throwIfAborted(); // its reason says more than that the request was aborted
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/**
+ * Runs `count` items together, at most `maxInFlight` at once, and gives the results in their
+ * order. The first failure ends the others; none of them is left when this returns.
+ */
+export async function runTogether<Result>(
+  count: number,
+  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
+  maxInFlight: number,
+  run: (index: number, item: PoolingItem) => Promise<Result>,
+): Promise<Result[]> {
+  signal?.throwIfAborted();
+  const failed = new AbortController();
+  const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  const results = new Array<Result>(count);
+  let next = 0;
+  const work = async () => {
+    while (next < count) {
+      either.throwIfAborted();
+      const index = next++;
+      const item = { requestId: `${requestId}-${index}`, priority, signal: either };
+      results[index] = await run(index, item);
+    }
+  };
+  const workers = Array.from({ length: Math.min(count, maxInFlight) }, async () => {
+    try {
+      await work();
+    } catch (error) {
+      failed.abort(error);
+      throw error;
+    }
+  });
+  const settled = await Promise.allSettled(workers);
+  const isFailed = settled.some(({ status }) => status === "rejected");
+  if (isFailed) either.throwIfAborted();
+  return results;
+}
+
+/** Runs one item that is not one of several: it has the call's own id. */
+export async function runAlone<Result>(
+  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
+  run: (item: PoolingItem) => Promise<Result>,
+): Promise<Result> {
+  signal?.throwIfAborted();
+  return await run({ requestId, priority, signal: signal ?? new AbortController().signal });
+}
+
+/** One for all, or one each. */
+export function paramsOfEach(
+  params: PoolingParams | readonly PoolingParams[] | undefined,
+  count: number,
+  none: PoolingParams,
+): readonly PoolingParams[] {
+  if (!Array.isArray(params)) {
+    return Array<PoolingParams>(count).fill(params as PoolingParams ?? none);
+  }
+  if (params.length === count) return params;
+  throw new TypeError(`${count} prompts take one PoolingParams or ${count}, not ${params.length}`);
+}

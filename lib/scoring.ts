@@ -1,0 +1,129 @@
+/** `score` and `rerank`: two texts at a time. */
+
+import { embed } from "./embedding.ts";
+import type { EmbeddingRequestOutput, RerankOutput, ScoringRequestOutput } from "./outputs.ts";
+import { PoolingParams } from "./pooling/params.ts";
+import { dot } from "./pooling/pooler.ts";
+import type { ClassifierHead } from "./pooling_model.ts";
+import { classifierPlan } from "./pooling_plan.ts";
+import {
+  checkLength,
+  checkTask,
+  type PoolingContext,
+  type PoolingOptions,
+  runPooling,
+  runTogether,
+} from "./pooling_requests.ts";
+import {
+  checkCount,
+  checkCounts,
+  cutText,
+  pairEncoder,
+  type PairOptions,
+  pairUp,
+  type TextPair,
+} from "./text_pairs.ts";
+
+/** Options of `score`. */
+export interface ScoreOptions extends Omit<PoolingOptions, "addSpecialTokens">, PairOptions {}
+
+/** Options of `rerank`. */
+export interface RerankOptions extends ScoreOptions {
+  /** How many documents are returned; 0: all. Default 0. */
+  readonly topN?: number;
+  /** As for `score`. */
+  readonly params?: PoolingParams;
+}
+
+/** Scores pairs: one and one, one and each of several, or several and several one by one. */
+export async function score(
+  context: PoolingContext,
+  first: string | readonly string[],
+  second: string | readonly string[],
+  params: PoolingParams = new PoolingParams(),
+  options: ScoreOptions = {},
+): Promise<ScoringRequestOutput[]> {
+  const pairs = pairUp(first, second);
+  checkCounts(options);
+  const { classifier, embedding } = context.pooling;
+  if (classifier === undefined && embedding !== undefined) {
+    return await cosines(context, pairs, params, options);
+  }
+  checkTask(context, "score");
+  const { rows, finish } = classifierPlan(classifier as ClassifierHead, params);
+  const encode = pairEncoder(context, params, options);
+  return await runTogether(pairs.length, options, context.maxInFlight, async (index, item) => {
+    const pair = await encode(pairs[index] as TextPair);
+    checkLength(pair.promptTokenIds.length, context.pooling.maxLength);
+    const pooled = await runPooling(context.engine, { ...pair, rows }, item);
+    return {
+      requestId: item.requestId,
+      outputs: { score: finish(pooled.rows)[0] as number },
+      promptTokenIds: pair.promptTokenIds,
+      finished: true,
+      cachedTokens: pooled.cachedTokens,
+    };
+  });
+}
+
+/** Scores a query with every document, and sorts: the best first, equal ones as they came. */
+export async function rerank(
+  context: PoolingContext,
+  query: string,
+  documents: readonly string[],
+  options: RerankOptions,
+): Promise<RerankOutput[]> {
+  const { topN = 0, params, ...rest } = options;
+  checkCount("topN", topN);
+  if (typeof query !== "string" || !Array.isArray(documents)) {
+    throw new TypeError("rerank takes a query, which is a string, and an array of documents");
+  }
+  if (documents.length === 0) return [];
+  const scored = await score(context, query, documents, params, rest);
+  return scored
+    .map(({ requestId, outputs, promptTokenIds, cachedTokens }, index): RerankOutput => {
+      const document = documents[index] as string;
+      const relevanceScore = outputs.score;
+      return { index, document, relevanceScore, requestId, promptTokenIds, cachedTokens };
+    })
+    .sort((a, b) => b.relevanceScore - a.relevanceScore)
+    .slice(0, topN === 0 ? undefined : topN);
+}
+
+/** Each text is embedded by itself; a text that comes again and again only once. */
+async function cosines(
+  context: PoolingContext,
+  pairs: readonly TextPair[],
+  params: PoolingParams,
+  options: ScoreOptions,
+): Promise<ScoringRequestOutput[]> {
+  const { requestId = crypto.randomUUID() } = options;
+  const { tokenizer } = context;
+  const cut = pairs.flatMap(({ first, second }) => [
+    cutText(tokenizer, first, options.maxTokensPerQuery),
+    cutText(tokenizer, second, options.maxTokensPerDoc),
+  ]);
+  const texts = [...new Set(cut)];
+  const outputs = await embed(
+    context,
+    texts,
+    params.clone({ normalize: true }),
+    { ...options, requestId },
+  ) as EmbeddingRequestOutput[];
+  const byText = new Map(texts.map((text, i) => [text, outputs[i] as EmbeddingRequestOutput]));
+  const pad = tokenizer.padToken === undefined ? undefined : tokenizer.tokenId(tokenizer.padToken);
+  return pairs.map((_, i): ScoringRequestOutput => {
+    const [a, b] = [byText.get(cut[2 * i] as string), byText.get(cut[2 * i + 1] as string)] as [
+      EmbeddingRequestOutput,
+      EmbeddingRequestOutput,
+    ];
+    const between = pad === undefined ? [] : [pad];
+    return {
+      requestId: `${requestId}-${i}`,
+      outputs: { score: dot(a.outputs.embedding, b.outputs.embedding) },
+      promptTokenIds: [...a.promptTokenIds, ...between, ...b.promptTokenIds],
+      finished: true,
+      cachedTokens: a.cachedTokens + b.cachedTokens,
+    };
+  });
+}

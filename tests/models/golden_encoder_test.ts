@@ -1,0 +1,194 @@
+/** The tiny golden encoder through loading, device and engine: hidden states of the reference. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { CheckpointError, ContextLengthError } from "../../lib/base/errors.ts";
+import type { Engine } from "../../lib/engine/engine.ts";
+import { readModelConfig } from "../../lib/models/config.ts";
+import { expectedTensors } from "../../lib/models/expected_tensors.ts";
+import { openCheckpoint } from "../../lib/models/checkpoint.ts";
+import type { LLMOptions } from "../../mod.ts";
+import { goldenEncoder } from "../helpers/golden_models.ts";
+import { withModel } from "../helpers/loaded_model.ts";
+import {
+  tinyConfig,
+  type TinyModelOptions,
+  type TinyTensor,
+  tinyTensors,
+  writeTinyModel,
+} from "../helpers/tiny_model.ts";
+
+const golden = goldenEncoder();
+const { config, expect } = golden;
+const length = expect.mask.filter((mask) => mask === 1).length;
+const prompt = {
+  promptTokenIds: expect.ids.slice(0, length),
+  tokenTypeIds: expect.types.slice(0, length),
+};
+
+async function inFolder(
+  options: TinyModelOptions,
+  use: (dir: string) => Promise<void>,
+  model = golden as Parameters<typeof writeTinyModel>[1],
+): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    writeTinyModel(dir, model, options);
+    await use(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+function assertStarts(row: Float32Array | undefined, expected: readonly number[]): void {
+  assertEquals(row?.length, config.hidden_size);
+  for (const [i, number] of expected.entries()) {
+    const tolerance = Math.max(2e-5, 1e-5 * Math.abs(number));
+    const actual = row?.[i] ?? NaN;
+    assert(Math.abs(actual - number) <= tolerance, `number ${i}: ${actual}, not ${number}`);
+  }
+}
+
+async function checkStates(engine: Engine): Promise<void> {
+  const ask = (rows: "first" | "last" | "mean" | "all") =>
+    engine.submitPooling({ id: rows, ...prompt, rows });
+  const [first, last, mean, all] = await Promise.all([
+    ask("first"),
+    ask("last"),
+    ask("mean"),
+    ask("all"),
+  ]);
+  assertStarts(first.rows[0], expect.cls8);
+  assertStarts(last.rows[0], expect.last_real8);
+  assertStarts(mean.rows[0], expect.mean8);
+  assertEquals(all.rows.length, length);
+  assertEquals([all.rows[0], all.rows[length - 1]], [first.rows[0], last.rows[0]]);
+}
+
+async function check(dir: string, options: LLMOptions = {}): Promise<void> {
+  await withModel(dir, options, async ({ engine, model }) => {
+    assert(model.isEncoder && !model.isGenerative);
+    await checkStates(engine);
+    const kernels = (await model.device.trace()).map((entry) => entry.kernel);
+    assert(kernels.every((name) => name.startsWith("simd.")), kernels.join(" "));
+  });
+}
+
+Deno.test("The config of bert calls for as many tensors and parameters as were counted", () => {
+  const tensors = expectedTensors(readModelConfig("config.json", tinyConfig(golden)));
+  const sizes = tensors.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
+  assertEquals(tensors.length, expect.tensors);
+  assertEquals(sizes.reduce((sum, size) => sum + size, 0), expect.params);
+});
+
+for (const dtype of ["F32", "F16", "BF16"] as const) {
+  Deno.test(`Golden model bert as ${dtype} gives the reference's hidden states`, async () => {
+    await inFolder({ dtype }, (dir) => check(dir));
+  });
+}
+
+Deno.test("Repacked as float32, bfloat16 or float16 the golden encoder keeps its hidden states", async () => {
+  await inFolder({ dtype: "BF16", shards: 2 }, async (dir) => {
+    for (const dtype of ["float32", "bfloat16", "float16"] as const) await check(dir, { dtype });
+  });
+});
+
+Deno.test("On the plain kernels the golden encoder gives the reference's hidden states", async () => {
+  await inFolder(
+    {},
+    (dir) =>
+      withModel(dir, { kernels: "reference", threads: 0 }, ({ engine }) => checkStates(engine)),
+  );
+});
+
+Deno.test("An encoder's names may have a prefix and old spellings, and other heads beside it", async () => {
+  const extra: TinyTensor[] = ["pooler.dense.bias", "embeddings.position_ids", "cls.bias"].map(
+    (name) => ({ name, shape: [1], values: Float32Array.of(0) }),
+  );
+  const rename = (name: string) =>
+    `bert.${name}`
+      .replace(/LayerNorm\.weight$/, "LayerNorm.gamma")
+      .replace(/LayerNorm\.bias$/, "LayerNorm.beta");
+  await inFolder({ rename, extra }, (dir) => check(dir));
+});
+
+Deno.test("A tensor inside an encoder that its config has no use for is refused", async () => {
+  const name = "encoder.layer.0.attention.self.distance_embedding.weight";
+  const extra: TinyTensor[] = [{ name, shape: [1], values: Float32Array.of(0) }];
+  await inFolder({ extra }, async (dir) => {
+    await assertRejects(() => openCheckpoint(dir), CheckpointError, `Cannot use tensor "${name}"`);
+  });
+});
+
+Deno.test("An encoder's settings that cannot be run are refused by name", () => {
+  const refused: readonly (readonly [Record<string, unknown>, string])[] = [
+    [
+      { position_embedding_type: "relative_key" },
+      'position_embedding_type "relative_key" of "config.json": it must be "absolute"',
+    ],
+    [{ hidden_act: "relu" }, 'hidden_act "relu" of "config.json": it must be "gelu"'],
+    [{ is_decoder: true }, "is_decoder true"],
+    [{ num_attention_heads: 5 }, "it makes heads of hidden_size 32 / 5 = 6.4"],
+    [{ type_vocab_size: 0 }, "type_vocab_size 0"],
+    [{ layer_norm_eps: 0 }, "layer_norm_eps 0"],
+    [{ quantization_config: {} }, "quantized safetensors cannot be read"],
+  ];
+  for (const [change, text] of refused) {
+    const json = { ...tinyConfig(golden), ...change };
+    const error = catchError(() => readModelConfig("config.json", json));
+    assert(error instanceof CheckpointError && error.message.includes(text), error?.message);
+  }
+});
+
+Deno.test("A step of an encoder takes its longest prompt, and a longer one is refused by its length", async () => {
+  const ids = Array.from({ length: 40 }, (_, i) => i);
+  const last = async (dir: string, options: LLMOptions, length: number) =>
+    await withModel(dir, options, async ({ engine, model }) => {
+      const promptTokenIds = ids.slice(0, length);
+      const { rows } = await engine.submitPooling({ id: "a", promptTokenIds, rows: "last" });
+      return { row: rows[0], limit: model.maxPromptLength };
+    });
+  await inFolder({}, async (dir) => {
+    const { row, limit } = await last(dir, {}, 40);
+    assertEquals(limit, 40);
+    assertEquals((await last(dir, { maxTokensPerStep: 8, maxBatchSize: 3 }, 40)).row, row);
+    const short: readonly LLMOptions[] = [
+      { maxModelLength: 24 },
+      { tokenwiseBuckets: [8, 24], maxBatchSize: 2 },
+    ];
+    for (const options of short) {
+      assertEquals((await last(dir, options, 24)).limit, 24);
+      await assertRejects(
+        () => last(dir, options, 25),
+        ContextLengthError,
+        "Cannot run a prompt of 25 tokens as the model takes at most 24",
+      );
+    }
+  });
+});
+
+Deno.test("A classifying encoder brings its head to the host as float32", async () => {
+  const model = {
+    ...golden,
+    architectures: ["BertForSequenceClassification"],
+    config: { ...config, id2label: { "0": "bad", "1": "fair", "2": "good" } },
+  };
+  const heads = tinyTensors(model).slice(-4);
+  const names = ["pooler.dense.weight", "pooler.dense.bias", "classifier.weight"];
+  assertEquals(heads.map(({ name }) => name), [...names, "classifier.bias"]);
+  const rename = (name: string) => name.startsWith("classifier.") ? name : `bert.${name}`;
+  await inFolder({ dtype: "BF16", rename }, async (dir) => {
+    await withModel(dir, {}, async ({ engine, model }) => {
+      for (const { name, values } of heads) assertEquals(model.tensorF32(name), values);
+      await checkStates(engine);
+    });
+  }, model);
+});
+
+function catchError(run: () => unknown): Error | undefined {
+  try {
+    run();
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
