@@ -19,6 +19,19 @@ const SEEDED = new SamplingParams({
   ignoreEos: true,
 });
 
+/** A draw from all tokens, some of whose logits are changed. */
+const PENALIZED = new SamplingParams({
+  temperature: 0.8,
+  repetitionPenalty: 1.1,
+  frequencyPenalty: 0.3,
+  presencePenalty: 0.2,
+  logitBias: { 253: 2, 28: -100 },
+  seed: 99,
+  maxTokens: 24,
+  logprobs: 3,
+  ignoreEos: true,
+});
+
 /** Everything of an output that must not move, numbers to the last bit. */
 function bits({ promptTokenIds, outputs }: RequestOutput): string {
   return JSON.stringify({
@@ -33,7 +46,7 @@ function bits({ promptTokenIds, outputs }: RequestOutput): string {
   });
 }
 
-/** The two requests under test, alone or among eight others of mixed length. */
+/** The three requests under test, alone or among eight others of mixed length. */
 async function ask(llm: LLM, crowd: boolean): Promise<string[]> {
   const others = crowd
     ? Array.from({ length: 8 }, (_, i) =>
@@ -48,7 +61,7 @@ async function ask(llm: LLM, crowd: boolean): Promise<string[]> {
         }),
       ))
     : [];
-  const asked = [llm.generate(PROMPT, GREEDY), llm.generate(PROMPT, SEEDED)];
+  const asked = [GREEDY, SEEDED, PENALIZED].map((params) => llm.generate(PROMPT, params));
   const answers = (await Promise.all(asked)).map(bits);
   await Promise.all(others);
   return answers;

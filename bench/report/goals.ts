@@ -89,6 +89,7 @@ export const GOALS: readonly Goal[] = [
     ["decode b1 bf16, context 512, over the read loop", limits(0.68, 0.85)],
     ["decode b1 int8, over the read loop", limits(0.52, 0.75)],
   ]),
+  ...costs("engine", "ms", [["dearest sampling parameter over greedy, batch 16", limits(2, 1.5)]]),
   ...ratios("peers", [
     ["decode b1 over llama.cpp, bf16", limits(1, 1.15)],
     ["decode b1 over llama.cpp, Q8_0", limits(1, 1.15)],

@@ -110,7 +110,7 @@ export type { WireStats } from "./compiler/wire_cache.ts";
 export type { AttentionBucket, Bucket, BucketKind, BucketTables } from "./bucket.ts";
 export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_table.ts";
 export type { TraceEntry } from "./trace.ts";
-export type { RowSummary } from "../base/row_summary.ts";
+export type { RowSummary, RowSums } from "../base/row_summary.ts";
 export type { ActivationType } from "./activations.ts";
 export type { QuantizedFormat, WeightFormat } from "./block_formats.ts";
 export type { KernelFamily };

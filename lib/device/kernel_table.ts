@@ -239,23 +239,28 @@ export interface AttentionArgs {
 
 /**
  * Where the parts of a partial summary lie, in 32-bit words from its start: how many pairs it has,
- * whether NaN was met (1 or 0), the logits and the ids of the pairs, and four words for each chunk
- * of the row, of which only the element's own are written: the sum as float64, then the maximum.
+ * whether NaN was met (1 or 0), the logits and the ids of the pairs, and for each chunk of the row
+ * its sum at the scale 1 and that at another scale: four words each, the sum as float64, then the
+ * maximum. Only the element's own chunks are written, and only sums that are asked for.
  */
 export const SUMMARY_PART: Readonly<
-  Record<"topCount" | "hasNaN" | "topLogits" | "topIds" | "chunks" | "chunkWords", number>
+  Record<
+    "topCount" | "hasNaN" | "topLogits" | "topIds" | "unitSums" | "scaledSums" | "chunkWords",
+    number
+  >
 > = {
   topCount: 0,
   hasNaN: 1,
   topLogits: 4,
   topIds: 4 + SUMMARY_TOP_COUNT,
-  chunks: 4 + 2 * SUMMARY_TOP_COUNT,
-  chunkWords: 4,
+  unitSums: 4 + 2 * SUMMARY_TOP_COUNT,
+  scaledSums: 8 + 2 * SUMMARY_TOP_COUNT,
+  chunkWords: 8,
 };
 
 /** Words of a partial summary of a row of `width` logits. */
 export function summaryPartWords(width: number): number {
-  return SUMMARY_PART.chunks + SUMMARY_PART.chunkWords * Math.ceil(width / CHUNK_COLUMNS);
+  return SUMMARY_PART.unitSums + SUMMARY_PART.chunkWords * Math.ceil(width / CHUNK_COLUMNS);
 }
 
 /** The first chunk of an element's share; that of the element after it is where the share ends. */
@@ -266,7 +271,7 @@ export function summaryChunkStart(peIndex: number, peCount: number, chunkCount: 
 /**
  * Partial summaries (`base/row_summary.ts`) of rows [0, rowCount) over the chunks
  * [chunkStart, chunkEnd) of their columns, one each {@linkcode SUMMARY_PART}, `outStride` words
- * apart. needs: int32 {@linkcode SUMMARY_NEED} of each row; where it is
+ * apart. needs: int32 `SummaryNeed` of each row; where it is
  * `nothing`, nothing is written. Rows can be read up to a multiple of four floats.
  */
 export interface SummarizeRowsArgs {

@@ -3,11 +3,13 @@
 import { invariant } from "../base/invariant.ts";
 import {
   CHUNK_COLUMNS,
-  type ChunkSum,
-  joinChunks,
+  joinSums,
   type RowSummary,
+  type RowSums,
+  scalesOf,
   SUMMARY_NEED,
   SUMMARY_TOP_COUNT,
+  type SummaryNeed,
 } from "../base/row_summary.ts";
 import type { Operand } from "./compiler/wire.ts";
 import { SUMMARY_PART, summaryChunkStart, summaryPartWords } from "./kernel_table.ts";
@@ -21,7 +23,7 @@ export interface JoinOptions {
   /** Processing elements that each hold a part. */
   readonly peCount: number;
   /** The row's `SUMMARY_NEED`. */
-  readonly need: number | undefined;
+  readonly need: SummaryNeed | undefined;
 }
 
 /**
@@ -52,12 +54,17 @@ export function joinSummary(
   }
   invariant(list !== undefined, "A summary has no parts");
   const isCopy = peCount > 1;
+  const { isUnit, scale } = scalesOf(need);
+  const sumsAt = (kind: "unitSums" | "scaledSums", scale: number) =>
+    readSums(buffer, addresses, { kind, width, scale });
+  const unit = isUnit ? sumsAt("unitSums", 1) : undefined;
   return {
     width,
     topIds: isCopy ? list.topIds : list.topIds.slice(),
     topLogits: isCopy ? list.topLogits : list.topLogits.slice(),
     hasNaN,
-    logSumExp: need === SUMMARY_NEED.logprobs ? joinSums(buffer, addresses, width) : undefined,
+    logSumExp: unit && joinSums(unit),
+    sums: scale === undefined ? undefined : scale === 1 ? unit : sumsAt("scaledSums", scale),
   };
 }
 
@@ -81,16 +88,23 @@ function merge(first: List, second: List): List {
 }
 
 /** Chunk c of n is in the part of the element whose share of the chunks it is in. */
-function joinSums(buffer: ArrayBufferLike, addresses: readonly number[], width: number): number {
-  const chunkCount = Math.ceil(width / CHUNK_COLUMNS);
-  const chunks: ChunkSum[] = [];
+function readSums(
+  buffer: ArrayBufferLike,
+  addresses: readonly number[],
+  options: { kind: "unitSums" | "scaledSums"; width: number; scale: number },
+): RowSums {
+  const chunkCount = Math.ceil(options.width / CHUNK_COLUMNS);
+  const maxima = new Float64Array(chunkCount);
+  const sums = new Float64Array(chunkCount);
+  let chunk = 0;
   for (const [pe, address] of addresses.entries()) {
     const end = summaryChunkStart(pe + 1, addresses.length, chunkCount);
     const view = new DataView(buffer, address);
-    for (let chunk = chunks.length; chunk < end; chunk++) {
-      const at = 4 * (SUMMARY_PART.chunks + chunk * SUMMARY_PART.chunkWords);
-      chunks.push({ sum: view.getFloat64(at, true), max: view.getFloat32(at + 8, true) });
+    for (; chunk < end; chunk++) {
+      const at = 4 * (SUMMARY_PART[options.kind] + chunk * SUMMARY_PART.chunkWords);
+      sums[chunk] = view.getFloat64(at, true);
+      maxima[chunk] = view.getFloat32(at + 8, true);
     }
   }
-  return joinChunks(chunks);
+  return { scale: options.scale, maxima, sums };
 }

@@ -18,9 +18,11 @@ import { invariant } from "../base/invariant.ts";
 import type { StepShape } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
 import { type TokenLogprob, tokenLogprobs } from "../sampling/logprobs.ts";
+import { checkForcedOutput } from "../sampling/forced.ts";
+import { type Sample, sample } from "../sampling/sampler.ts";
+import { SamplerScratch } from "../sampling/scratch.ts";
+import { checkTokenIds } from "../sampling/vocabulary.ts";
 import type { SummarizedRow } from "../sampling/continuations.ts";
-import { largestLogit, type Sample, sample } from "../sampling/sampler.ts";
-import { sampleSummary } from "../sampling/summary.ts";
 import { pack } from "./batch.ts";
 import { Breather } from "./event_loop.ts";
 import { KvCache } from "./kv_cache.ts";
@@ -99,6 +101,7 @@ export class Engine {
   readonly #kv: KvCache;
   readonly #scheduler: Scheduler;
   readonly #breather = new Breather();
+  readonly #scratch = new SamplerScratch();
   /** Unfinished requests by id. */
   readonly #requests = new Map<string, AnyRequest>();
   /** What enters with the next step. */
@@ -141,7 +144,8 @@ export class Engine {
    * of a beam search when it is over; leaving the channel aborts it.
    *
    * @throws {TypeError} The model gives no logits.
-   * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request id.
+   * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request
+   *   id, a forced output that other parameters forbid.
    * @throws {ContextLengthError} Prompt and output can never fit.
    * @throws {QueueFullError} Too many requests wait already.
    * @throws {ClosedError} The engine was closed.
@@ -151,6 +155,8 @@ export class Engine {
       throw new TypeError("Cannot generate tokens: the model has no language head");
     }
     this.#checkPrompt(request);
+    checkTokenIds(request.params, this.#runner.vocabSize);
+    checkForcedOutput(request.params, this.#options.endTokenIds);
     const maxTokens = this.#outputRoom(request);
     this.#checkQueue();
     const channel = new Channel<TokenEvent>(() => this.#abort(born));
@@ -313,7 +319,6 @@ export class Engine {
           : this.#search(turn, { group, request, known }));
       }
       const row = rows.row(index);
-      largestLogit(row);
       request.promptLogprobs.push(
         tokenLogprobs(row, request.tokenIds[position + 1]!, request.params.promptLogprobs ?? 0),
       );
@@ -345,7 +350,7 @@ export class Engine {
    */
   async #choose(turn: Turn, { group, request, known }: LastRow): Promise<void> {
     const isFirst = request.index === 0 && request.outputCount === 0;
-    const chosen = choose(known, request);
+    const chosen = choose(known, request, this.#scratch);
     this.#commit(turn);
     const others = isFirst ? group.branchOut() : [];
     for (const other of others) this.#scheduler.fork(request, other);
@@ -353,7 +358,7 @@ export class Engine {
     for (const other of others) {
       if (this.#breather.isDue) await this.#breather.pause();
       if (this.#groupOf(other) !== group) return;
-      this.#emit(group, other, choose(known, other));
+      this.#emit(group, other, choose(known, other, this.#scratch));
     }
   }
 
@@ -540,6 +545,10 @@ interface LastRow {
 }
 
 /** Draws from what is known of a row, or from the row. */
-function choose(known: SummarizedRow, { sampling }: Request): Sample {
-  return (known.summary && sampleSummary(known.summary, sampling)) ?? sample(known.row, sampling);
+function choose(
+  known: SummarizedRow,
+  { sampling }: Request,
+  scratch: SamplerScratch,
+): Sample {
+  return sample(known.row, sampling, { summary: known.summary, scratch });
 }

@@ -180,6 +180,10 @@ export class Request {
       return { reason: "stop", stopReason: null };
     }
     if (this.#stopTokenIds.has(tokenId)) return { reason: "stop", stopReason: tokenId };
+    // All is said: the model would not be asked for more, and no end token is made up.
+    if (this.outputCount === this.params.forcedTokenIds?.length) {
+      return { reason: "stop", stopReason: null };
+    }
     if (this.outputCount >= this.#limits.maxTokens) return { reason: "length", stopReason: null };
     return undefined;
   }

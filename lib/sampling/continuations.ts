@@ -12,8 +12,8 @@ import {
 } from "../base/row_summary.ts";
 import type { BeamRules, Continuation, LogprobReport } from "./beam.ts";
 import { rowLogprobs } from "./logprobs.ts";
-import { adjustRow, largestLogit, type SamplingState } from "./sampler.ts";
-import { summaryNeed } from "./summary.ts";
+import { largestLogit } from "./known_row.ts";
+import { adjustRow, type SamplingState } from "./sampler.ts";
 import { kthLargest } from "./top_values.ts";
 
 /** A row of logits, and what is known of it without reading it. */
@@ -31,7 +31,7 @@ export interface Extension extends Pick<BeamRules, "width" | "endTokenIds"> {
 
 /** What a search needs of a row's summary: log-probabilities, unless the whole row is read anyway. */
 export function beamSummaryNeed(state: SamplingState): SummaryNeed {
-  return summaryNeed(state) === SUMMARY_NEED.nothing ? SUMMARY_NEED.nothing : SUMMARY_NEED.logprobs;
+  return state.params.repetitionPenalty === 1 ? SUMMARY_NEED.logprobs : SUMMARY_NEED.nothing;
 }
 
 /**

@@ -184,12 +184,7 @@ function checkFieldNames(options: object): void {
 const FIELDS_OF_LATER_RELEASES: readonly string[] = [
   "n",
   "bestOf",
-  "presencePenalty",
-  "frequencyPenalty",
-  "logitBias",
-  "allowedTokenIds",
   "badWords",
-  "logitsProcessors",
   "stop",
   "includeStopStrInOutput",
   "forcedOutput",

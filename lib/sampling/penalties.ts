@@ -1,18 +1,27 @@
-/** Changes to a copied row of logits before a token is chosen: bans and penalties. */
+/** The penalties on tokens that were there before, one logit at a time. */
 
-/** Makes the tokens impossible. Ids beyond the row are ignored: they cannot be chosen anyway. */
-export function banTokens(row: Float32Array, tokenIds: Iterable<number>): void {
-  for (const id of tokenIds) if (id < row.length) row[id] = -Infinity;
-}
+import type { ResolvedSamplingParams } from "./resolved_params.ts";
 
-/** Moves the logit of every seen token down (penalty above 1) or up (below 1), each token once. */
-export function penalizeRepetition(
-  row: Float32Array,
-  seenTokenIds: ReadonlySet<number>,
-  penalty: number,
-): void {
-  for (const id of seenTokenIds) {
-    const value = row[id];
-    if (value !== undefined) row[id] = value > 0 ? value / penalty : value * penalty;
+/**
+ * The logit of a token that was seen after the penalties, each rounded to float32 as in a row: on
+ * repetition, on frequency, on presence.
+ *
+ * A token has its repetition penalty once, however often it is in prompt and output; those on
+ * frequency and presence do not look at the prompt.
+ *
+ * @param outputCount How often the output has the token.
+ */
+export function penalize(
+  logit: number,
+  outputCount: number,
+  params: ResolvedSamplingParams,
+): number {
+  const { repetitionPenalty, frequencyPenalty, presencePenalty } = params;
+  let value = logit;
+  if (repetitionPenalty !== 1) {
+    value = Math.fround(value > 0 ? value / repetitionPenalty : value * repetitionPenalty);
   }
+  if (outputCount === 0) return value;
+  value = Math.fround(value - frequencyPenalty * outputCount);
+  return Math.fround(value - presencePenalty);
 }

@@ -1,27 +1,44 @@
 /**
  * From a row of logits to a token:
  *
- * 1. refuse a row that is not numbers
- * 2. log-probabilities, if asked: of the row as the device gave it   logprobs.ts
- * 3. min tokens: ban end and stop tokens while the output is short    penalties.ts
- * 4. repetition penalty over prompt and output                        penalties.ts
- * 5. greedy? take the largest, of equals the lowest id, and stop
- * 6. temperature, min-p, top-k, top-p                                 filters.ts
- * 7. draw                                                             random.ts
+ *  1. refuse a row that is not numbers                                     known_row.ts
+ *  2. log-probabilities, if asked: of the row as the device gave it        logprobs.ts
+ *  3. allowed tokens only                                                  adjust.ts
+ *  4. bans: bad words; end and stop tokens while the output is short       bans.ts
+ *  5. bias                                                                 adjust.ts
+ *  6. logits processors                                                    adjust.ts
+ *  7. penalties: on repetition, then on frequency, then on presence        penalties.ts
+ *  8. greedy? take the largest, of equals the lowest id, and stop          candidates.ts
+ *  9. temperature, min-p, top-k, top-p                                     filters.ts
+ * 10. draw                                                                 mass.ts, here
  *
- * Where the row's largest values are enough, `summary.ts` gives the same answer without the row.
- * The row belongs to the device and is never written to: steps 3 and 4 work on a copy, which is
- * made only where one of them has something to do. Everything is a function of the row and the
- * state; nothing depends on other requests.
+ * The row belongs to the device and is never written to. Everything is a function of the row and
+ * the state; nothing depends on other requests.
+ *
+ * What keeps it cheap is that hardly any step looks at a whole row. The elements that computed a
+ * row also found its largest logits and, where the mass of all tokens counts, summed its
+ * exponentials by chunks of 1024 columns. Steps 3 to 7 are a short list of changed logits. The
+ * largest of the changed row is then the first of the largest that is not in the list, or in the
+ * list. A filter that keeps few tokens finds them among the largest, another one in a single pass
+ * that collects what may stay. A draw from all tokens chooses a chunk by its mass and then reads
+ * that chunk. Without a summary the same numbers come from the row, bit for bit: no choice depends
+ * on which way was taken.
  */
 
-import { InvalidLogitsError } from "../base/errors.ts";
-import { invariant } from "../base/invariant.ts";
-import { type Cut, cutRow } from "./filters.ts";
-import { type TokenLogprob, tokenLogprobs } from "./logprobs.ts";
-import type { ResolvedSamplingParams } from "./resolved_params.ts";
-import { banTokens, penalizeRepetition } from "./penalties.ts";
+import { InvalidLogitsError, InvalidParameterError } from "../base/errors.ts";
+import type { RowSummary } from "../base/row_summary.ts";
+import { adjust, bansInUse, materialize } from "./adjust.ts";
+import { type Choice, collect, largest } from "./candidates.ts";
+import { type Filtered, filterRow, filters } from "./filters.ts";
+import { forcedToken } from "./forced.ts";
+import { KnownRow } from "./known_row.ts";
+import { knownLogprobs, type TokenLogprob } from "./logprobs.ts";
+import { drawFromMass, measureMass, weigh, type WeightScale } from "./mass.ts";
 import { uniform } from "./random.ts";
+import { SamplerScratch } from "./scratch.ts";
+import { SamplingState } from "./state.ts";
+
+export { SamplingState };
 
 /** A chosen token. */
 export interface Sample {
@@ -30,124 +47,115 @@ export interface Sample {
   readonly logprobs: TokenLogprob[] | null;
 }
 
-/** What the choice of a request's next token depends on, besides the logits. */
-export class SamplingState {
-  readonly params: ResolvedSamplingParams;
-  readonly seed: number;
-  /** Tokens that end the output: impossible before `minTokens`. */
-  readonly endTokenIds: readonly number[];
-  /** Tokens chosen so far; also the number of the next draw. */
-  outputCount = 0;
-  readonly #seenTokenIds: Set<number>;
-
-  constructor(
-    params: ResolvedSamplingParams,
-    seed: number,
-    promptTokenIds: readonly number[],
-    endTokenIds: readonly number[],
-  ) {
-    this.params = params;
-    this.seed = seed;
-    this.endTokenIds = endTokenIds;
-    // Only the repetition penalty asks what was seen.
-    this.#seenTokenIds = new Set(params.repetitionPenalty === 1 ? [] : promptTokenIds);
-  }
-
-  /** Tokens of the prompt and the output; empty where no penalty asks for them. */
-  get seenTokenIds(): ReadonlySet<number> {
-    return this.#seenTokenIds;
-  }
-
-  /** Counts a chosen token in. */
-  accept(tokenId: number): void {
-    this.outputCount++;
-    if (this.params.repetitionPenalty !== 1) this.#seenTokenIds.add(tokenId);
-  }
-}
-
-/** Chooses a token. The state does not change; `state.accept` counts the choice in. */
-export function sample(row: Float32Array, state: SamplingState): Sample {
-  const { params } = state;
-  const rowMax = largestLogit(row);
-  const logits = adjustRow(row, state);
-  const max = logits === row ? rowMax : largestLogit(logits);
-  const tokenId = params.temperature === 0
-    ? logits.indexOf(max)
-    : drawIndex(logits, { max, cut: cutRow(logits, max, params), state });
-  const logprobs = params.logprobs === null ? null : tokenLogprobs(row, tokenId, params.logprobs);
-  return { tokenId, logprobs };
+/** What makes a choice quicker and does not change it. */
+export interface SampleHelp {
+  /** What the device found out about the row. */
+  readonly summary?: RowSummary | undefined;
+  /** Memory to work in. */
+  readonly scratch?: SamplerScratch;
 }
 
 /**
- * The largest value of a row.
+ * Chooses a token. The state does not change; `state.accept` counts the choice in.
  *
  * @throws {InvalidLogitsError} The row holds NaN or +Infinity, or nothing but −Infinity.
+ * @throws {InvalidParameterError} What the request asks for leaves no token, or not the forced one;
+ *   or a logits processor returned something else than a row.
  */
-export function largestLogit(row: Float32Array): number {
-  let max = -Infinity;
-  for (let id = 0; id < row.length; id++) {
-    const value = row[id]!;
-    if (!(value < Infinity)) {
-      throw new InvalidLogitsError(`Cannot choose a token: the logit of token ${id} is ${value}`);
-    }
-    if (value > max) max = value;
-  }
-  if (max === -Infinity) {
-    throw new InvalidLogitsError("Cannot choose a token: none is possible, all are at -Infinity");
-  }
-  return max;
+export function sample(row: Float32Array, state: SamplingState, help: SampleHelp = {}): Sample {
+  const known = new KnownRow(row, help.summary);
+  known.check();
+  const adjusted = adjust(row, state);
+  const tokenId = state.params.forcedTokenIds === null
+    ? choose(
+      { base: adjusted.base === row ? known : new KnownRow(adjusted.base), adjusted },
+      state,
+      help.scratch ?? new SamplerScratch(),
+    )
+    : forcedToken(adjusted, state);
+  const { logprobs } = state.params;
+  return { tokenId, logprobs: logprobs === null ? null : knownLogprobs(known, tokenId, logprobs) };
 }
 
-/** Whether the tokens that end the output are still banned. */
-export function isTooShort({ outputCount, params }: SamplingState): boolean {
-  return outputCount < params.minTokens;
-}
-
-/** The row after bans and penalties: a copy, or the row itself where they change nothing. */
+/**
+ * The row after bans, bias, processors and penalties, as a beam search takes its log-softmax of it:
+ * the row itself where nothing changes it, otherwise a row of its own.
+ *
+ * @throws {InvalidParameterError} A processor returned something else than a row.
+ * @throws {InvalidLogitsError} The changed row holds NaN or +Infinity.
+ */
 export function adjustRow(row: Float32Array, state: SamplingState): Float32Array {
-  const { params } = state;
-  const tooShort = isTooShort(state);
-  if (!tooShort && params.repetitionPenalty === 1) return row;
-  const copy = row.slice();
-  if (tooShort) {
-    banTokens(copy, state.endTokenIds);
-    banTokens(copy, params.stopTokenIds);
-  }
-  if (params.repetitionPenalty !== 1) {
-    penalizeRepetition(copy, state.seenTokenIds, params.repetitionPenalty);
-  }
-  return copy;
+  const adjusted = adjust(row, state);
+  return adjusted.base === row && adjusted.ids.length === 0 && !adjusted.isList
+    ? row
+    : materialize(adjusted);
 }
 
-/** Draws an index: inverts the cumulative distribution, added up in the order of the indices. */
-export function drawIndex(
-  row: Float32Array,
-  { max, cut, state }: { max: number; cut: Cut; state: SamplingState },
+function choose(choice: Choice, state: SamplingState, scratch: SamplerScratch): number {
+  const { params, scale } = state;
+  const { id, logit: max } = largest(choice);
+  if (max === -Infinity) throw nothingLeft(state);
+  if (params.temperature === 0) return id;
+  if (filters(params)) {
+    const { minP, topK, topP } = params;
+    const filtered = filterRow(choice, { minP, topK, topP, max, scale }, scratch);
+    return drawFromCandidates(filtered, state, scratch);
+  }
+  if (choice.adjusted.isList) {
+    const count = collect(choice, -Infinity, scratch);
+    weigh(count, { max, scale }, scratch);
+    return drawFromCandidates(
+      { cut: { value: -Infinity, equalCount: Infinity }, count },
+      state,
+      scratch,
+    );
+  }
+  return drawFromRow(choice, { max, scale }, state, scratch);
+}
+
+function drawFromRow(
+  choice: Choice,
+  weights: WeightScale,
+  state: SamplingState,
+  scratch: SamplerScratch,
 ): number {
-  const { temperature } = state.params;
-  const cumulative = new Float64Array(row.length);
+  const mass = measureMass(choice, weights, scratch);
+  const point = uniform(state.seed, state.outputCount) * mass;
+  return drawFromMass(choice, { ...weights, point }, scratch);
+}
+
+/** Draws among the candidates that stay: inverts the cumulative distribution, in the order of ids. */
+function drawFromCandidates(
+  { cut, count }: Filtered,
+  state: SamplingState,
+  { ids, logits, weights }: SamplerScratch,
+): number {
+  const { value } = cut;
   let equalsLeft = cut.equalCount;
   let sum = 0;
-  for (let id = 0; id < row.length; id++) {
-    const value = row[id]!;
-    if (value > cut.value || (value === cut.value && equalsLeft-- > 0)) {
-      sum += Math.exp((value - max) / temperature);
-    }
-    cumulative[id] = sum;
+  for (let i = 0; i < count; i++) {
+    const logit = logits[i]!;
+    // Nobody can predict which stay: a product is quicker than a branch.
+    if (logit !== value || equalsLeft-- <= 0) weights[i]! *= +(logit > value);
+    sum += weights[i]!;
   }
-  // uniform() is below 1 by at least 2⁻⁵³, so the target is below the sum even when rounded.
-  return firstAbove(cumulative, uniform(state.seed, state.outputCount) * sum);
+  const point = uniform(state.seed, state.outputCount) * sum;
+  sum = 0;
+  let last = 0;
+  for (let i = 0; i < count; i++) {
+    sum += weights[i]!;
+    if (sum > point) return ids[i]!;
+    if (weights[i]! > 0) last = i;
+  }
+  // uniform() is below 1 by at least 2⁻⁵³: only a rounding can lead here.
+  return ids[last]!;
 }
 
-/** The first index whose value is above the target. A dropped token repeats the value before it. */
-function firstAbove(ascending: Float64Array, target: number): number {
-  let low = 0;
-  let high = ascending.length - 1;
-  invariant(ascending[high]! > target, "A draw falls behind the whole distribution");
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (ascending[middle]! > target) high = middle;
-    else low = middle + 1;
-  }
-  return low;
+function nothingLeft(state: SamplingState): Error {
+  const bans = bansInUse(state);
+  const [first] = bans;
+  const message = "Cannot choose a token: none is possible";
+  return first === undefined
+    ? new InvalidLogitsError(message)
+    : new InvalidParameterError(first, undefined, `${message} with ${bans.join(", ")}`);
 }

@@ -4,8 +4,11 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DeviceError } from "../../lib/base/errors.ts";
 import {
   CHUNK_COLUMNS,
+  drawNeed,
   logSumExp,
   type RowSummary,
+  rowSums,
+  scalesOf,
   SUMMARY_NEED,
   SUMMARY_TOP_COUNT,
 } from "../../lib/base/row_summary.ts";
@@ -86,7 +89,7 @@ function together(a: StepInputs, b: StepInputs): StepInputs {
 }
 
 async function run(device: Device, step: StepInputs): Promise<Float32Array[]> {
-  const needs = step.outputRows.map((_, i) => i % 3);
+  const needs = step.outputRows.map((_, i) => NEEDS[i % NEEDS.length]!);
   const inputs = { ...step, summaryNeeds: needs };
   const wire = device.prepare(graph, {
     kind: "append",
@@ -99,6 +102,14 @@ async function run(device: Device, step: StepInputs): Promise<Float32Array[]> {
   return Array.from({ length: rows.count }, (_, i) => rows.row(i).slice());
 }
 
+const NEEDS = [
+  SUMMARY_NEED.nothing,
+  SUMMARY_NEED.top,
+  SUMMARY_NEED.logprobs,
+  drawNeed(0.5, { logprobs: false }),
+  drawNeed(1.25, { logprobs: true }),
+];
+
 /** A summary says what reading the row would. */
 function checkSummary(row: Float32Array, summary: RowSummary | undefined, need: number): void {
   if (need === SUMMARY_NEED.nothing) {
@@ -106,12 +117,14 @@ function checkSummary(row: Float32Array, summary: RowSummary | undefined, need: 
     return;
   }
   const ids = topIds(row, Math.min(SUMMARY_TOP_COUNT, row.length));
+  const { isUnit, scale } = scalesOf(need);
   assertEquals(summary, {
     width: row.length,
     topIds: Int32Array.from(ids),
     topLogits: Float32Array.from(ids, (id) => row[id]!),
     hasNaN: false,
-    logSumExp: need === SUMMARY_NEED.logprobs ? logSumExp(row) : undefined,
+    logSumExp: isUnit ? logSumExp(row) : undefined,
+    sums: scale === undefined ? undefined : rowSums(row, scale),
   });
 }
 
@@ -167,7 +180,7 @@ Deno.test("Summaries of rows of several chunks are the same for any number of pr
       device.uploadRows(name, 0, n, new Uint8Array(values.buffer));
     }
     const inputs = { ...piece(0, 4, [0]), tokenIds: Int32Array.of(0, 1, 2, 3) };
-    const summaryNeeds = Int32Array.of(0, 1, 2, 2);
+    const summaryNeeds = Int32Array.from(NEEDS.slice(1));
     const wire = device.prepare(wide, {
       kind: "append",
       batchSize: 1,

@@ -26,6 +26,8 @@ import {
 import {
   CHUNK_COLUMNS,
   chunkSum,
+  drawNeed,
+  scalesOf,
   SUMMARY_NEED,
   SUMMARY_TOP_COUNT,
 } from "../../lib/base/row_summary.ts";
@@ -1131,7 +1133,7 @@ function attentionExtremes({ kernels, arena }: TestBed): void {
 }
 
 function summaries({ kernels, arena, random }: TestBed): void {
-  const { topCount, hasNaN, topLogits, topIds, chunks, chunkWords } = SUMMARY_PART;
+  const { topCount, hasNaN, topLogits, topIds, chunkWords } = SUMMARY_PART;
   for (const width of [1, 3, 8, 20, 71, 72, 73, 250, 1023, 1024, 1025, 1030, 2500, 5000]) {
     for (const kind of ["spread", "ties", "rising", "hollow", "wild"]) {
       arena.reset();
@@ -1149,7 +1151,10 @@ function summaries({ kernels, arena, random }: TestBed): void {
       const chunkCount = Math.ceil(width / CHUNK_COLUMNS);
       const chunkStart = random.integer(0, chunkCount);
       const chunkEnd = random.integer(chunkStart, chunkCount + 1);
-      const needs = Array.from({ length: rowCount }, () => random.integer(0, 3));
+      const needs = Array.from({ length: rowCount }, () => {
+        const scale = random.pick([0.5, Math.fround(1 / 0.7), 100]);
+        return random.pick([0, 1, 2, drawNeed(scale, { logprobs: random.integer(0, 2) === 1 })]);
+      });
       const out = arena.matrix(rowCount, summaryPartWords(width)).fill(-7);
       const args = {
         x: x.address,
@@ -1188,13 +1193,24 @@ function summaries({ kernels, arena, random }: TestBed): void {
         expected.forEach((id, i) => expectSame(out.get(row, topLogits + i), values[id]!, what));
         const nan = ids.some((id) => Number.isNaN(values[id]));
         assertEquals(view.getInt32(at(hasNaN), true), nan ? 1 : 0, what);
-        if (need !== SUMMARY_NEED.logprobs || kind === "wild") continue;
-        for (let chunk = chunkStart; chunk < chunkEnd; chunk++) {
-          const from = chunk * CHUNK_COLUMNS;
-          const { max, sum } = chunkSum(values, from, Math.min(width, from + CHUNK_COLUMNS));
-          assertEquals(view.getFloat64(at(chunks + chunk * chunkWords), true), sum, what);
-          assertEquals(out.get(row, chunks + chunk * chunkWords + 2), max, what);
-        }
+        if (kind === "wild") continue;
+        const { isUnit, scale } = scalesOf(need);
+        const expectSums = (first: number, scale: number | undefined) => {
+          for (let chunk = chunkStart; chunk < chunkEnd; chunk++) {
+            const word = first + chunk * chunkWords;
+            if (scale === undefined) {
+              assertEquals(out.get(row, word), -7, what);
+              continue;
+            }
+            const from = chunk * CHUNK_COLUMNS;
+            const to = Math.min(width, from + CHUNK_COLUMNS);
+            const { max, sum } = chunkSum(values, from, to, scale);
+            assertEquals(view.getFloat64(at(word), true), sum, what);
+            assertEquals(out.get(row, word + 2), max, what);
+          }
+        };
+        expectSums(SUMMARY_PART.unitSums, isUnit ? 1 : undefined);
+        expectSums(SUMMARY_PART.scaledSums, scale === 1 ? undefined : scale);
       }
     }
   }

@@ -251,6 +251,17 @@ Deno.test("Beam search stops by its mode: at once, when the best live one is no 
   assertEquals(modes.map((mode) => lengthOf(mode, -1)), [2, 3, 3]);
 });
 
+Deno.test("Beam search stops where the best live sequence is only as good as the worst that is finished", () => {
+  const half = { 3: 0.5, [END]: 0.5 };
+  const rowAfter = scripted(10, { "": { [END]: 0.5, 1: 0.3, 2: 0.2 }, "1": half, "2": half });
+  const onAndOn = (ids: readonly number[]) => rowAfter(ids.length < 2 ? ids : [1]);
+  const stopsAt = (earlyStopping: EarlyStopping, lengthPenalty: number) =>
+    statesOf({ ...plain, earlyStopping, lengthPenalty, maxTokens: 6, rowAfter: onAndOn })
+      .length - 1;
+  // After two tokens [1, END] is finished and [1, 3] lives, with the same sum.
+  assertEquals([stopsAt(false, 1), stopsAt(false, 0), stopsAt("never", 0)], [2, 2, 2]);
+});
+
 Deno.test("Beam search is over when no sequence can go on, with fewer hypotheses than it is wide", () => {
   const rowAfter = scripted(10, { "": { [END]: 1 } });
   assertEquals(find({ ...plain, width: 4, maxTokens: 5, rowAfter }), [

@@ -30,6 +30,7 @@ function summaryOf(row: Float32Array): RowSummary {
     topLogits: Float32Array.from(ids, (id) => row[id]!),
     hasNaN: row.some(Number.isNaN),
     logSumExp: logSumExp(row),
+    sums: undefined,
   };
 }
 

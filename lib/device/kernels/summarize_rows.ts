@@ -4,7 +4,9 @@ import {
   CHUNK_COLUMNS,
   type ChunkSum,
   chunkSum,
+  scalesOf,
   SUMMARY_TOP_COUNT,
+  type SummaryNeed,
 } from "../../base/row_summary.ts";
 import type { Matrix } from "./ndarray.ts";
 
@@ -13,8 +15,10 @@ export interface RowPart {
   /** Columns of the largest values above −Infinity, descending, of equal ones the lower first. */
   readonly ids: readonly number[];
   readonly hasNaN: boolean;
-  /** One a chunk; empty where sums were not asked for. */
-  readonly chunks: readonly ChunkSum[];
+  /** One a chunk; empty where sums at the scale 1 were not asked for. */
+  readonly unitSums: readonly ChunkSum[];
+  /** The same for another scale. */
+  readonly scaledSums: readonly ChunkSum[];
 }
 
 /** Looks at chunks [chunkStart, chunkEnd) of one row. */
@@ -24,7 +28,7 @@ export function summarizeRow(
   options: {
     readonly chunkStart: number;
     readonly chunkEnd: number;
-    readonly wantsSums: boolean;
+    readonly need: SummaryNeed;
   },
 ): RowPart {
   const width = x.shape[1]!;
@@ -39,9 +43,16 @@ export function summarizeRow(
     else if (value > -Infinity) ids.push(id);
   }
   ids.sort((a, b) => values[b]! - values[a]! || a - b);
-  const chunks: ChunkSum[] = [];
-  for (let from = start; options.wantsSums && from < end; from += CHUNK_COLUMNS) {
-    chunks.push(chunkSum(values, from, Math.min(end, from + CHUNK_COLUMNS)));
-  }
-  return { ids: ids.slice(0, SUMMARY_TOP_COUNT), hasNaN, chunks };
+  const { isUnit, scale } = scalesOf(options.need);
+  const sumsAt = (scale: number) =>
+    Array.from(
+      { length: Math.ceil((end - start) / CHUNK_COLUMNS) },
+      (_, i) => start + i * CHUNK_COLUMNS,
+    ).map((from) => chunkSum(values, from, Math.min(end, from + CHUNK_COLUMNS), scale));
+  return {
+    ids: ids.slice(0, SUMMARY_TOP_COUNT),
+    hasNaN,
+    unitSums: isUnit ? sumsAt(1) : [],
+    scaledSums: scale === undefined || scale === 1 ? [] : sumsAt(scale),
+  };
 }

@@ -3,7 +3,7 @@
  * checked on before it is used.
  */
 
-import { CHUNK_COLUMNS, SUMMARY_NEED } from "../../base/row_summary.ts";
+import { CHUNK_COLUMNS, drawNeed } from "../../base/row_summary.ts";
 import {
   ATTENTION_ROWS,
   type AttentionArgs,
@@ -291,7 +291,7 @@ export function summarizeRowsProblem(area: CheckArea): Problem {
   const width = CHUNK_COLUMNS + ODD_WIDTH;
   const xStride = width + 3;
   const x = area.floats(xStride);
-  const needs = area.integers([SUMMARY_NEED.logprobs]);
+  const needs = area.integers([drawNeed(1.5, { logprobs: true })]);
   const outStride = summaryPartWords(width);
   const out = area.zeros(outStride);
   const shape = { xStride, width, rowCount: 1, chunkStart: 0, chunkEnd: 2, outStride };

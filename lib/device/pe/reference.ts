@@ -163,13 +163,13 @@ export function createReferenceKernels(
       const rows = { rowStart: 0, rowEnd: args.rowCount };
       const needs = integers(args.needs, rows);
       const x = rowsOf(args.x, args.xStride, args.width, rows);
-      const { topCount, hasNaN, topLogits, topIds, chunks, chunkWords } = SUMMARY_PART;
+      const { topCount, hasNaN, topLogits, topIds, chunkWords } = SUMMARY_PART;
       for (let row = 0; row < args.rowCount; row++) {
         if (needs.get(row) === SUMMARY_NEED.nothing) continue;
         const view = new DataView(memory.buffer, args.out + row * args.outStride * F32);
         const part = summarizeRow(x, row, {
           ...args,
-          wantsSums: needs.get(row) === SUMMARY_NEED.logprobs,
+          need: needs.get(row),
         });
         view.setInt32(topCount * F32, part.ids.length, true);
         view.setInt32(hasNaN * F32, part.hasNaN ? 1 : 0, true);
@@ -177,11 +177,13 @@ export function createReferenceKernels(
           view.setFloat32((topLogits + i) * F32, x.get(row, id), true);
           view.setInt32((topIds + i) * F32, id, true);
         });
-        part.chunks.forEach(({ max, sum }, i) => {
-          const at = (chunks + (args.chunkStart + i) * chunkWords) * F32;
-          view.setFloat64(at, sum, true);
-          view.setFloat32(at + 8, max, true);
-        });
+        for (const kind of ["unitSums", "scaledSums"] as const) {
+          part[kind].forEach(({ max, sum }, i) => {
+            const at = (SUMMARY_PART[kind] + (args.chunkStart + i) * chunkWords) * F32;
+            view.setFloat64(at, sum, true);
+            view.setFloat32(at + 8, max, true);
+          });
+        }
       }
     },
   };

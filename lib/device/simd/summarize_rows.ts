@@ -2,10 +2,9 @@
 
 import {
   CHUNK_COLUMNS,
-  EXP_LN2,
-  EXP_ROUNDER,
-  EXP_SMALLEST,
-  EXP_TAYLOR,
+  POWER_POLYNOMIAL,
+  POWER_ROUNDER,
+  POWER_SMALLEST,
   SUMMARY_NEED,
   SUMMARY_TOP_COUNT,
 } from "../../base/row_summary.ts";
@@ -47,7 +46,8 @@ const TOP_COUNT = 4 * SUMMARY_PART.topCount;
 const HAS_NAN = 4 * SUMMARY_PART.hasNaN;
 const LOGITS = 4 * SUMMARY_PART.topLogits;
 const IDS = 4 * SUMMARY_PART.topIds;
-const CHUNKS = 4 * SUMMARY_PART.chunks;
+const UNIT_SUMS = 4 * SUMMARY_PART.unitSums;
+const SCALED_SUMS = 4 * SUMMARY_PART.scaledSums;
 const LAST = 4 * (SUMMARY_TOP_COUNT - 1);
 
 /** Columns that are compared with the smallest value of the list at once. */
@@ -60,7 +60,8 @@ export function compileSummarizeRows(memory: WebAssembly.Memory): SummarizeRows 
   const module = new ModuleBuilder();
   const insert = defineInsert(module);
   const top = defineTop(module, insert);
-  const sums = defineSums(module);
+  const sums = defineSums(module, "one");
+  const bothSums = defineSums(module, "both");
   const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
   const summarize = module.define("summarizeRows", params, "none", (
     scope,
@@ -83,7 +84,16 @@ export function compileSummarizeRows(memory: WebAssembly.Memory): SummarizeRows 
           i32.store(out, i32.const(0), HAS_NAN),
           call(top, x, columnStart, columnEnd, out),
         ]),
-        when(i32.eq(need, SUMMARY_NEED.logprobs), [call(sums, x, columnStart, columnEnd, out)]),
+        when(i32.eq(need, SUMMARY_NEED.logprobs), [
+          call(sums, x, columnStart, columnEnd, i32.add(out, UNIT_SUMS), f32.const(1)),
+        ]),
+        // `drawNeed`: its bits are the scale, and its sign asks for the scale 1 as well.
+        when(i32.gtS(need, SUMMARY_NEED.logprobs), [
+          call(sums, x, columnStart, columnEnd, i32.add(out, SCALED_SUMS), f32.load(needs)),
+        ]),
+        when(i32.ltS(need, 0), [
+          call(bothSums, x, columnStart, columnEnd, i32.add(out, UNIT_SUMS), f32.load(needs)),
+        ]),
         increment(x, xStride),
         increment(needs, 4),
         increment(out, outStride),
@@ -180,118 +190,145 @@ function defineTop(
   });
 }
 
-/** (row, columnStart, columnEnd, out): maximum and sum of each chunk, in the order of `chunkSum`. */
-function defineSums(module: ModuleBuilder): FunctionRef<Params, "none"> {
-  const params = ["i32", "i32", "i32", "i32"] as const;
-  return module.define("sums", params, "none", (scope, row, column, columnEnd, out) => {
-    const chunkEnd = scope.local("i32");
-    const xAt = scope.local("i32");
-    const xEnd = scope.local("i32");
-    const restMask = scope.local("v128");
-    const chunk = scope.local("i32");
-    const values = scope.local("v128");
-    const max = scope.local("v128");
-    const maxDouble = scope.local("v128");
-    const sums = scope.locals("v128", 2);
-    const exponential = new DoubleExponential(scope);
+/**
+ * (row, columnStart, columnEnd, out, ±scale): maximum and sum of each chunk, in the order of
+ * `chunkSum`; `out` is where chunk 0 would go. With "both", those at the scale 1 go there, and those
+ * at the other scale to their place behind it.
+ */
+function defineSums(
+  module: ModuleBuilder,
+  kind: "one" | "both",
+): FunctionRef<readonly ["i32", "i32", "i32", "i32", "f32"], "none"> {
+  const params = ["i32", "i32", "i32", "i32", "f32"] as const;
+  return module.define(
+    `${kind}Sums`,
+    params,
+    "none",
+    (scope, row, column, columnEnd, out, signed) => {
+      const chunkEnd = scope.local("i32");
+      const xAt = scope.local("i32");
+      const xEnd = scope.local("i32");
+      const restMask = scope.local("v128");
+      const chunk = scope.local("i32");
+      const values = scope.local("v128");
+      const max = scope.local("v128");
+      const maxDouble = scope.local("v128");
+      const rate = scope.local("v128");
+      const unitRate = scope.local("v128");
+      const difference = scope.local("v128");
+      const groups = (kind === "one" ? [rate] : [unitRate, rate]).map((rate) => {
+        const [low, high] = scope.locals("v128", 2) as [Local<"v128">, Local<"v128">];
+        return { rate, low, high };
+      });
+      const power = new DoublePower(scope);
 
-    /** Runs over the chunk's columns four by four; what is beyond its end reads as −Infinity. */
-    const overChunk = (each: Body): Body => [
-      setI32(xAt, i32.add(row, i32.shl(column, 2))),
-      setI32(xEnd, i32.add(xAt, i32.shl(i32.and(i32.sub(chunkEnd, column), -4), 2))),
-      whileTrue(
-        i32.ne(xAt, xEnd),
-        set(values, v128.load(xAt)),
-        each,
-        increment(xAt, 16),
-      ),
-      when(i32.and(chunkEnd, 3), [
-        set(values, v128.bitselect(v128.load(xAt), v128.constF32(-Infinity), restMask)),
-        each,
-      ]),
-    ];
-    const addExponentials = (sum: Local<"v128">, two: Expr<"v128">): Body => [
-      exponential.apply(f64x2.sub(f64x2.promoteLow(two), maxDouble)),
-      set(sum, f64x2.add(sum, exponential.result)),
-    ];
-    const [low, high] = sums as [Local<"v128">, Local<"v128">];
-    return [
-      exponential.setup,
-      setI32(chunk, i32.add(out, i32.shl(i32.divU(column, CHUNK_COLUMNS), 4))),
-      whileTrue(
-        i32.ltS(column, columnEnd),
-        setI32(chunkEnd, i32.add(column, CHUNK_COLUMNS)),
-        when(i32.gtS(chunkEnd, columnEnd), [setI32(chunkEnd, columnEnd)]),
-        set(
-          restMask,
-          i32x4.gtS(i32x4.splat(i32.and(chunkEnd, 3)), v128.constLanes([0, 1, 2, 3])),
+      /** Runs over the chunk's columns four by four; what is beyond its end reads as −Infinity. */
+      const overChunk = (each: Body): Body => [
+        setI32(xAt, i32.add(row, i32.shl(column, 2))),
+        setI32(xEnd, i32.add(xAt, i32.shl(i32.and(i32.sub(chunkEnd, column), -4), 2))),
+        whileTrue(
+          i32.ne(xAt, xEnd),
+          set(values, v128.load(xAt)),
+          each,
+          increment(xAt, 16),
         ),
-        set(max, v128.constF32(-Infinity)),
-        overChunk([set(max, f32x4.pmax(max, values))]),
-        maxLanes(max),
-        set(maxDouble, f64x2.promoteLow(max)),
-        set(low, v128.zero),
-        set(high, v128.zero),
-        overChunk([
-          addExponentials(low, values),
-          addExponentials(high, permute(values, values, [2, 3, 2, 3])),
+        when(i32.and(chunkEnd, 3), [
+          set(values, v128.bitselect(v128.load(xAt), v128.constF32(-Infinity), restMask)),
+          each,
         ]),
-        set(low, f64x2.add(low, high)),
-        set(low, f64x2.add(low, permute(low, low, [2, 3, 0, 1]))),
-        f64x2.storeFirst(chunk, low, CHUNKS),
-        v128.store32Lane(chunk, max, 0, CHUNKS + 8),
-        increment(chunk, 4 * SUMMARY_PART.chunkWords),
-        setI32(column, chunkEnd),
-      ),
-    ];
-  });
+      ];
+      const addPowers = (side: "low" | "high", two: Expr<"v128">): Body => [
+        set(difference, f64x2.sub(f64x2.promoteLow(two), maxDouble)),
+        groups.map((group) => [
+          power.apply(f64x2.mul(difference, group.rate)),
+          set(group[side], f64x2.add(group[side], power.result)),
+        ]),
+      ];
+      return [
+        power.setup,
+        set(rate, v128.and(f32x4.splat(signed), v128.constI32(0x7fffffff))),
+        set(unitRate, f64x2.const(Math.LOG2E)),
+        set(rate, f64x2.mul(f64x2.promoteLow(rate), unitRate)),
+        setI32(
+          chunk,
+          i32.add(out, i32.mul(i32.divU(column, CHUNK_COLUMNS), 4 * SUMMARY_PART.chunkWords)),
+        ),
+        whileTrue(
+          i32.ltS(column, columnEnd),
+          setI32(chunkEnd, i32.add(column, CHUNK_COLUMNS)),
+          when(i32.gtS(chunkEnd, columnEnd), [setI32(chunkEnd, columnEnd)]),
+          set(
+            restMask,
+            i32x4.gtS(i32x4.splat(i32.and(chunkEnd, 3)), v128.constLanes([0, 1, 2, 3])),
+          ),
+          set(max, v128.constF32(-Infinity)),
+          overChunk([set(max, f32x4.pmax(max, values))]),
+          maxLanes(max),
+          set(maxDouble, f64x2.promoteLow(max)),
+          groups.map(({ low, high }) => [set(low, v128.zero), set(high, v128.zero)]),
+          overChunk([
+            addPowers("low", values),
+            addPowers("high", permute(values, values, [2, 3, 2, 3])),
+          ]),
+          groups.map(({ low, high }, i) => [
+            set(low, f64x2.add(low, high)),
+            set(low, f64x2.add(low, permute(low, low, [2, 3, 0, 1]))),
+            f64x2.storeFirst(chunk, low, i * (SCALED_SUMS - UNIT_SUMS)),
+            v128.store32Lane(chunk, max, 0, i * (SCALED_SUMS - UNIT_SUMS) + 8),
+          ]),
+          increment(chunk, 4 * SUMMARY_PART.chunkWords),
+          setI32(column, chunkEnd),
+        ),
+      ];
+    },
+  );
 }
 
-/** Emits e^x of two doubles, x ≤ 0, step by step as `exponential` of `base/row_summary.ts`. */
-class DoubleExponential {
-  /** Constants into locals: once a function. */
+/** Emits 2^x of two doubles, x ≤ 0, step by step as `powerOfTwo` of `base/row_summary.ts`. */
+class DoublePower {
+  /** Constants into locals, once a function: in a loop each would be put together every time. */
   readonly setup: Body;
   /** Where the result is. */
   readonly result: Local<"v128">;
   readonly #x: Local<"v128">;
   readonly #shifted: Local<"v128">;
   readonly #rounder: Local<"v128">;
+  readonly #smallest: Local<"v128">;
+  readonly #coefficients: readonly Local<"v128">[];
 
   constructor(scope: FunctionScope) {
     this.result = scope.local("v128");
     this.#x = scope.local("v128");
     this.#shifted = scope.local("v128");
     this.#rounder = scope.local("v128");
-    this.setup = [set(this.#rounder, f64x2.const(EXP_ROUNDER))];
+    this.#smallest = scope.local("v128");
+    this.#coefficients = scope.locals("v128", POWER_POLYNOMIAL.length);
+    this.setup = [
+      set(this.#rounder, f64x2.const(POWER_ROUNDER)),
+      set(this.#smallest, f64x2.const(POWER_SMALLEST)),
+      this.#coefficients.map((local, i) => set(local, f64x2.const(POWER_POLYNOMIAL[i]!))),
+    ];
   }
 
   apply(x: Expr<"v128">): Body {
     const argument = this.#x;
     const shifted = this.#shifted;
     const power = this.result;
-    const n = f64x2.sub(shifted, this.#rounder);
-    const rest = f64x2.sub(
-      f64x2.sub(argument, f64x2.mul(n, f64x2.const(EXP_LN2.high))),
-      f64x2.mul(n, f64x2.const(EXP_LN2.low)),
-    );
-    const restLocal = this.#x;
-    const isLarge = f64x2.ge(argument, f64x2.const(EXP_SMALLEST));
     return [
       set(argument, x),
-      set(shifted, f64x2.add(f64x2.mul(argument, f64x2.const(Math.LOG2E)), this.#rounder)),
+      set(shifted, f64x2.add(argument, this.#rounder)),
       // The exponent's bits, or none of them, before the argument makes room for its rest.
-      set(power, isLarge),
-      set(restLocal, rest),
+      set(power, f64x2.ge(argument, this.#smallest)),
+      set(argument, f64x2.sub(argument, f64x2.sub(shifted, this.#rounder))),
       set(shifted, i64x2.shl(shifted, 52)),
-      this.#polynomial(restLocal, power, shifted),
+      set(power, v128.and(power, i64x2.add(this.#polynomial(argument), shifted))),
     ];
   }
 
-  #polynomial(rest: Local<"v128">, mask: Local<"v128">, exponent: Local<"v128">): Body {
-    const power = EXP_TAYLOR.slice(1).reduce(
-      (sum, coefficient) => f64x2.add(f64x2.mul(sum, rest), f64x2.const(coefficient)),
-      f64x2.const(EXP_TAYLOR[0]!),
+  #polynomial(rest: Local<"v128">): Expr<"v128"> {
+    return this.#coefficients.slice(1).reduce<Expr<"v128">>(
+      (sum, coefficient) => f64x2.add(f64x2.mul(sum, rest), coefficient),
+      this.#coefficients[0]!,
     );
-    return [set(mask, v128.and(mask, i64x2.add(power, exponent)))];
   }
 }

@@ -1,0 +1,153 @@
+/**
+ * A row of logits after bans, bias, processors and penalties, without a copy of it.
+ *
+ * Nearly all that these do is done to few tokens, so that what they make of a row is the row and a
+ * short list of logits that are different. Only a processor sees, and may change, all of them: it
+ * gets a copy, and what it leaves takes the place of the row.
+ */
+
+import { InvalidLogitsError, InvalidParameterError } from "../base/errors.ts";
+import { bannedIds, isTooShort } from "./bans.ts";
+import { penalize } from "./penalties.ts";
+import type { SamplingState } from "./state.ts";
+
+/** What became of a row. */
+export interface AdjustedRow {
+  /** The row that was given, or what processors made of it. */
+  readonly base: Float32Array;
+  /** Tokens whose logits are others than in `base`, ascending. */
+  readonly ids: readonly number[];
+  /** Their logits, each a float32. */
+  readonly logits: readonly number[];
+  /** Whether `ids` are the only tokens that are possible, and all others at −Infinity. */
+  readonly isList: boolean;
+}
+
+/**
+ * Applies, in this order: allowed tokens, bad words, `minTokens`, bias, processors, penalties.
+ *
+ * @throws {InvalidParameterError} A processor returned something else than a row.
+ * @throws {InvalidLogitsError} Bias or penalties bring a logit to +Infinity or NaN.
+ */
+export function adjust(row: Float32Array, state: SamplingState): AdjustedRow {
+  const banned = bannedIds(state);
+  if (state.params.logitsProcessors.length > 0) {
+    const base = processedRow(changeLogits(row, state, { banned, penalizes: false }), state);
+    const ids = inside(state.penalizedIds, base.length);
+    return { base, ids, logits: penalties(base, ids, state), isList: false };
+  }
+  return changeLogits(row, state, { banned, penalizes: true });
+}
+
+/** A row of its own with the changes in it. */
+export function materialize({ base, ids, logits, isList }: AdjustedRow): Float32Array {
+  const copy = isList ? new Float32Array(base.length).fill(-Infinity) : base.slice();
+  for (let i = 0; i < ids.length; i++) copy[ids[i]!] = logits[i]!;
+  return copy;
+}
+
+/** What can leave a row without possible tokens, of that which a request asks for. */
+export function bansInUse(state: SamplingState): readonly string[] {
+  const { params } = state;
+  return [
+    ...(params.allowedTokenIds === null ? [] : ["allowedTokenIds"]),
+    ...(params.badTokenSequences.length === 0 ? [] : ["badWords"]),
+    ...(isTooShort(state) ? ["minTokens"] : []),
+    ...(params.logitsProcessors.length === 0 ? [] : ["logitsProcessors"]),
+  ];
+}
+
+function changeLogits(
+  row: Float32Array,
+  state: SamplingState,
+  { banned, penalizes }: { banned: readonly number[]; penalizes: boolean },
+): AdjustedRow {
+  const { logitBias } = state.params;
+  const isList = state.allowedIds !== null;
+  const changed = state.allowedIds ??
+    union(penalizes ? state.penalizedIds : [], logitBias, banned);
+  if (changed.length === 0) return { base: row, ids: changed, logits: changed, isList };
+  const ids = inside(changed, row.length);
+  // By far the most common changes are long lists of penalties and nothing else.
+  if (changed === state.penalizedIds) {
+    return { base: row, ids, logits: penalties(row, ids, state), isList };
+  }
+  const isBanned = new Set(banned);
+  const logits = ids.map((id) => {
+    if (isBanned.has(id)) return -Infinity;
+    let value = row[id]!;
+    const bias = logitBias.get(id);
+    if (bias !== undefined) value = Math.fround(value + bias);
+    const place = penalizes ? state.penalizedPlace(id) : undefined;
+    if (place !== undefined) value = penalize(value, state.penalizedCounts[place]!, state.params);
+    return checked(value, id);
+  });
+  return { base: row, ids, logits, isList };
+}
+
+function penalties(row: Float32Array, ids: readonly number[], state: SamplingState): number[] {
+  const logits = new Array<number>(ids.length);
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
+    logits[i] = checked(penalize(row[id]!, state.penalizedCounts[i]!, state.params), id);
+  }
+  return logits;
+}
+
+/** All of the ids once, ascending. */
+function union(
+  penalized: readonly number[],
+  logitBias: ReadonlyMap<number, number>,
+  banned: readonly number[],
+): readonly number[] {
+  if (logitBias.size === 0 && banned.length === 0) return penalized;
+  return [...new Set([...penalized, ...logitBias.keys(), ...banned])].sort(ascending);
+}
+
+/** Ids beyond the row cannot be chosen anyway. */
+function inside(ids: readonly number[], length: number): readonly number[] {
+  const isInside = ids.length === 0 || ids[ids.length - 1]! < length;
+  return isInside ? ids : ids.filter((id) => id < length);
+}
+
+function ascending(a: number, b: number): number {
+  return a - b;
+}
+
+/** A penalty near 0 can bring a logit anywhere. */
+function checked(value: number, id: number): number {
+  if (value < Infinity) return value;
+  throw new InvalidLogitsError(
+    `Cannot choose a token: bias and penalties bring the logit of token ${id} to ${value}`,
+  );
+}
+
+function processedRow(adjusted: AdjustedRow, state: SamplingState): Float32Array {
+  let logits = materialize(adjusted);
+  for (const processor of state.params.logitsProcessors) {
+    // Copies: what a function of the user does to them must not reach the state.
+    const result: unknown = processor(
+      state.outputTokenIds.slice(),
+      logits,
+      state.promptTokenIds.slice(),
+    );
+    if (result === undefined) continue;
+    if (!(result instanceof Float32Array) || result.length !== logits.length) {
+      throw new InvalidParameterError(
+        "logitsProcessors",
+        processor,
+        `Cannot use what the logits processor "${processor.name}" returned: it must be nothing ` +
+          `or a Float32Array of ${logits.length} logits`,
+      );
+    }
+    logits = result;
+  }
+  let wrong = 0;
+  while (wrong < logits.length && logits[wrong]! < Infinity) wrong++;
+  if (wrong === logits.length) return logits;
+  throw new InvalidLogitsError(
+    `Cannot choose a token: the logit of token ${wrong} is ${
+      logits[wrong]
+    } after the logits processors`,
+  );
+}
