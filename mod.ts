@@ -76,6 +76,7 @@ export {
   ContextLengthError,
   DeviceError,
   DeviceMemoryError,
+  DownloadError,
   InvalidLogitsError,
   InvalidParameterError,
   ModelNotFoundError,
