@@ -83,6 +83,7 @@ export {
   ContextLengthError,
   DeviceError,
   DeviceMemoryError,
+  DownloadError,
   InvalidLogitsError,
   InvalidParameterError,
   ModelNotFoundError,

@@ -82,11 +82,13 @@ export class LLM implements AsyncDisposable {
   /**
    * Loads a model.
    *
-   * @param model A folder in Hugging Face layout, a GGUF file, or the id of a hub model that is in
-   * the local Hugging Face cache.
+   * @param model A folder in Hugging Face layout, a GGUF file, or the id of a model on the Hugging
+   * Face hub: `organization/model`, with `:Q4_0` or `/file.gguf` behind it where it has several GGUF
+   * files. What the Hugging Face cache lacks is downloaded into it.
    * @param options Every option has a default.
    * @returns The model, warmed up.
    * @throws {ModelNotFoundError} Nothing is found under that name.
+   * @throws {DownloadError} A model on the hub cannot be downloaded.
    * @throws {CheckpointError} A file of the checkpoint is missing, broken or not supported.
    * @throws {InvalidParameterError} An option is out of range.
    * @throws {DeviceMemoryError} Weights and KV pool exceed the device's memory.

@@ -91,7 +91,11 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   const report = (stage: LoadProgress["stage"]) => (done: number, total: number) =>
     options.onProgress?.({ stage, done, total });
   signal?.throwIfAborted();
-  const path = resolveModel(id, revision === undefined ? {} : { revision });
+  const path = await resolveModel(id, {
+    ...(revision !== undefined && { revision }),
+    ...(signal && { signal }),
+    onProgress: report("download"),
+  });
   // The threads load their code while this one reads the checkpoint's header and builds the
   // tokenizer.
   using startedThreads = new StartedThreads(resolved.threads);

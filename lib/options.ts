@@ -9,8 +9,8 @@ export type ModelTask = "generate" | "embed" | "score" | "classify";
 /** One report of progress while a model loads. */
 export interface LoadProgress {
   /** What is being done. */
-  readonly stage: "read" | "compile";
-  /** Bytes (read) or steps of the warm-up (compile) so far. */
+  readonly stage: "download" | "read" | "compile";
+  /** Bytes (download, read) or steps of the warm-up (compile) so far. */
   readonly done: number;
   /** The same in all. */
   readonly total: number;
@@ -70,7 +70,10 @@ export interface LLMOptions {
   readonly chatTemplate?: string;
   /** generation_config.json as the middle tier of sampling defaults. Default "auto"; "none" ignores it. */
   readonly generationConfig?: "auto" | "none";
-  /** Branch, tag or commit of a hub model in the local cache. Default "main". */
+  /**
+   * Branch, tag or commit of a hub model. Default "main"; for models of `furiosa-ai` the tag of the
+   * release, and "main" where a model has none.
+   */
   readonly revision?: string;
   /** Called while the model loads. */
   readonly onProgress?: (progress: LoadProgress) => void;

@@ -33,7 +33,7 @@ export const FLAGS: readonly Flag[] = [
     group: "Model",
     value: "NAME",
     standard: "main",
-    help: "branch, tag or commit of a hub model in the local cache",
+    help: "branch, tag or commit of a hub model",
     option: "revision",
   },
   {

@@ -15,7 +15,10 @@ export function helpText(): string {
   return [
     "Serves a model over HTTP with the OpenAI API.\n",
     "Usage: serve MODEL [flags]\n",
-    "  MODEL  a GGUF file, a folder in Hugging Face layout, or a hub id in the local cache.",
+    "  MODEL  a GGUF file, a folder in Hugging Face layout, or the id of a model on the Hugging Face",
+    "         hub, which is downloaded into its cache: organization/model, with :Q4_0 or /file.gguf",
+    "         behind it where it has several GGUF files. HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and",
+    "         HF_ENDPOINT mean what they mean elsewhere.",
     "         In a clone, `deno task serve` without MODEL serves SmolLM2-135M-Instruct from",
     "         RNGD_CACHE (default: rngd-llm in the user's cache folder), and fetches it if need be.\n",
     ...blocks.map((block) => `${block}\n`),

