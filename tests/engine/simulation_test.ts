@@ -295,13 +295,13 @@ function assertAsAlone(life: Life, world: World, where: string = describe(life))
   if (life.error !== undefined) throw new Error(where, { cause: life.error });
   const actual = bySequence(life.events);
   const expected = alone(life.request, world);
+  const { promptLogprobs } = expected[0]![0] as Told;
   for (const { index, toldCount } of assertDrops(life, where)) {
     expected[index] = expected[index]!.slice(0, toldCount);
   }
   // What is said of the prompt comes with the first event, of whichever sequence is left.
   const [prompt, ...others] = life.events.map(({ prompt }) => prompt);
-  const [first] = alone(life.request, world) as Told[][];
-  if (life.events.length > 0) assertEquals(prompt?.logprobs, first![0]!.promptLogprobs, where);
+  if (life.events.length > 0) assertEquals(prompt?.logprobs, promptLogprobs, where);
   assert(others.every((other) => other === undefined), where);
   assertEquals(
     expected.map((_, index) => (actual[index] ?? []).map(ofToken)),
