@@ -1,10 +1,11 @@
 /**
  * Several rows of activations times a weight, in tiles of up to five rows and eight columns.
  *
- * A tile makes four passes, one for each class of k (mod 4), and adds its partial sums to the
- * output in that order: the same additions in the same order as the GEMV, so the same bits. For
- * some panels at a time the classes are the outer loop, then panels, and tiles the inner one, which
- * keeps a quarter of a panel in the first-level cache.
+ * A tile makes four passes, one for each class of k (mod 4), and adds up its partial sums in that
+ * order: the same additions in the same order as the GEMV, so the same bits. For some panels at a
+ * time the classes are the outer loop, then panels, and tiles the inner one, which keeps a quarter
+ * of a panel in the first-level cache. The sums lie close together until the last class writes the
+ * output: where rows are a multiple of 4096 bytes apart they share one set of that cache.
  *
  * Panels of blocks are expanded once a panel; the others are read as they are, float16 with the
  * exponents of its numbers 112 too small: activations come multiplied by 2^112.
@@ -36,7 +37,8 @@ import { packedRowWidth, packedTileBytes } from "./pack.ts";
 /**
  * (packed, panel, out, outStrideBytes, panelCount, largeTiles, smallTiles, expanded): first the
  * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for
- * {@linkcode gemmRoomBytes}, and there are at most {@linkcode GEMM_ROWS_MAX} rows. The result is 1 if the outputs may be wrong: there is an infinity or NaN among float16 weights.
+ * {@linkcode gemmRoomBytes}, and there are at most {@linkcode GEMM_ROWS_MAX} rows. The result is 1
+ * if the outputs may be wrong: there is an infinity or NaN among float16 weights.
  */
 export type Gemm = (
   packed: number,
@@ -170,7 +172,7 @@ function defineGemm(
           ]),
           increment(weights, panelBytes(format, k)),
           increment(outAt, ROW_BYTES),
-          setI32(sumsAt, i32.add(sumsAt, panelSums)),
+          increment(sumsAt, panelSums),
           increment(left, -1),
         ),
       ];
