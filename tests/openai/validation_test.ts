@@ -405,3 +405,11 @@ Deno.test("One refused prompt refuses its whole batch before anything is streame
   await response.body?.cancel();
   assertEquals(llm.running, 0);
 });
+
+Deno.test("A text that is nearly a number is refused whatever its length", async () => {
+  const digits = "1".repeat(1_000_000);
+  for (const [field, value] of [["temperature", `${digits}x`], ["top_k", `${digits}.${digits}x`]]) {
+    const error = await refusal(CHAT, { ...HELLO, [field!]: value });
+    assertEquals([error.code, error.param], [400, `body.${field}`]);
+  }
+});
