@@ -25,6 +25,7 @@ export function wireWords(error: InvalidParameterError, name: string, maxTokens?
     case "minP":
       return `min_p must be in [0, 1], got ${value}.`;
     case "repetitionPenalty":
+      if (Number(value) > 0 && Number.isFinite(value)) break;
       return `repetition_penalty must be greater than zero, got ${value}.`;
     case "presencePenalty":
     case "frequencyPenalty":
