@@ -1,10 +1,10 @@
 /** `AsyncLLMEngine`: each request's outputs as an async iterator, for servers. */
 
 import type { LLM, Prompt } from "./llm.ts";
-import { checkRequestId, checkSamplingParams, type EngineRequestOptions } from "./llm_engine.ts";
+import { checkRequestId, type EngineRequestOptions } from "./llm_engine.ts";
 import { OutputFeed } from "./output_feed.ts";
 import type { RequestOutput } from "./outputs.ts";
-import type { SamplingParams } from "./sampling/params.ts";
+import { checkSamplingParams, type SamplingParams } from "./sampling/params.ts";
 
 /**
  * Gives each request's outputs as they are made.
@@ -78,6 +78,9 @@ export class AsyncLLMEngine {
         const output = feed.take();
         if (output !== undefined) yield output;
       }
+      feed.end();
+      const last = signal.aborted ? undefined : feed.take();
+      if (last !== undefined) yield last;
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {

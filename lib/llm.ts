@@ -32,7 +32,7 @@ import {
   type RequestOptions,
   tokenizeText,
 } from "./prompts.ts";
-import { SamplingParams } from "./sampling/params.ts";
+import { checkSamplingParams, SamplingParams } from "./sampling/params.ts";
 import { resolveSamplingParams, type SamplingDefaults } from "./sampling/resolved_params.ts";
 import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -170,6 +170,7 @@ export class LLM implements AsyncDisposable {
     options: ChatOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
     if (!isConversation(input)) return yield* this.submit(input, params, options);
+    checkSamplingParams(params);
     this.#checkOpen(options);
     this.#checkGenerates();
     const prompt = await this.#render(input, params, options);
@@ -191,6 +192,7 @@ export class LLM implements AsyncDisposable {
     params: SamplingParams = new SamplingParams(),
     options: RequestOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
+    checkSamplingParams(params);
     this.#checkOpen(options);
     this.#checkGenerates();
     const encoded = encodePrompt(
@@ -508,7 +510,7 @@ export class LLM implements AsyncDisposable {
 function single(
   params: SamplingParams | readonly SamplingParams[] | undefined,
 ): SamplingParams | undefined {
-  if (params === undefined || params instanceof SamplingParams) return params;
+  if (!Array.isArray(params)) return params as SamplingParams | undefined;
   throw new TypeError("One prompt takes one SamplingParams, not an array");
 }
 
@@ -516,7 +518,7 @@ function paramsOfEach(
   params: SamplingParams | readonly SamplingParams[] | undefined,
   count: number,
 ): (SamplingParams | undefined)[] {
-  if (params === undefined || params instanceof SamplingParams) return Array(count).fill(params);
+  if (!Array.isArray(params)) return Array(count).fill(params);
   if (params.length !== count) {
     throw new TypeError(
       `${count} prompts take one SamplingParams or ${count}, not ${params.length}`,
