@@ -1,7 +1,7 @@
 /** The SDK names its parameters in camelCase and words errors its own way; wire clients know these. */
 
 import type { InvalidParameterError } from "../base/errors.ts";
-import { CHECKS } from "../sampling/param_checks.ts";
+import { SAMPLING_FIELDS } from "../sampling/params.ts";
 
 /**
  * What a client reads of a parameter that cannot be used.
@@ -60,7 +60,7 @@ function inSnakeCase(message: string): string {
 }
 
 const PARAMETERS = new RegExp(
-  `\\b(?:${Object.keys(CHECKS).filter((name) => /[A-Z]/.test(name)).join("|")})\\b`,
+  `\\b(?:${SAMPLING_FIELDS.filter((name) => /[A-Z]/.test(name)).join("|")})\\b`,
   "g",
 );
 

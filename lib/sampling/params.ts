@@ -194,6 +194,9 @@ function checkFieldNames(options: object): void {
   }
 }
 
+/** The names of all fields, for messages. */
+export const SAMPLING_FIELDS: readonly string[] = Object.freeze(Object.keys(CHECKS));
+
 /** Fields that other engines have: known, so that the message can say more than "unknown". */
 const FIELDS_OF_LATER_RELEASES: readonly string[] = [
   "structuredOutputs",
