@@ -98,7 +98,8 @@ async function fold(
   return {
     ...chat.head,
     object: "chat.completion",
-    choices: choices.map((choice, index) => ({
+    // A search may have found fewer answers than asked for.
+    choices: choices.filter(({ finishReason }) => finishReason !== null).map((choice, index) => ({
       index,
       message: {
         role: chat.role,

@@ -134,7 +134,8 @@ async function fold(
   return {
     ...request.head,
     object: "text_completion",
-    choices: batch.choices.map((choice, index) => {
+    choices: batch.choices.flatMap((choice, index) => {
+      if (choice.finishReason === null) return []; // a search found fewer answers than asked for
       const prompt = batch.promptOf(index);
       return {
         index,
