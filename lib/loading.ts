@@ -13,6 +13,7 @@ import type { SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
+import { type TokenizerInfo, tokenizerInfo } from "./tokenizer_info.ts";
 
 /** The parts of a loaded model. */
 export interface LoadedModel {
@@ -26,6 +27,8 @@ export interface LoadedModel {
   readonly chatTemplate: ChatTemplate | undefined;
   /** Renders the templates: the model's own, and those that requests bring. */
   readonly textWorker: TextWorker;
+  /** The tokenizer's settings, as the checkpoint states them. */
+  readonly tokenizerInfo: TokenizerInfo;
   readonly samplingDefaults: SamplingDefaults;
   readonly pooling: PoolingModel;
   /** A template that the caller gave, which rerankers use in place of their prompt. */
@@ -135,6 +138,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       tokenizer,
       chatTemplate,
       textWorker,
+      tokenizerInfo: tokenizerInfo(checkpoint.text, tokenizer, chatTemplate?.source),
       samplingDefaults: resolved.generationConfig === "auto"
         ? samplingDefaults(checkpoint.generation)
         : {},

@@ -25,6 +25,7 @@ Deno.test("Every flag of the table is read and is in the help", () => {
     "chat-template": ["t.jinja", "t.jinja"],
     "generation-config": ["vllm", "vllm"],
     "max-model-len": ["2048", 2048],
+    "task": ["embed", "embed"],
     "host": ["::1", "::1"],
     "port": ["0", 0],
     "served-model-name": ["name", ["name"]],
