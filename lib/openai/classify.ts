@@ -6,6 +6,7 @@ import { badRequest } from "./errors.ts";
 import { jsonResponse } from "./json.ts";
 import {
   checkTruncationSide,
+  ofField,
   poolingUsage,
   readInputs,
   readPoolingOptions,
@@ -24,7 +25,7 @@ export async function postClassify(context: RouteContext): Promise<Response> {
   if (prompts.includes("")) {
     throw badRequest(`Cannot classify input "": it must have at least one character`, "input");
   }
-  const outputs = await context.llm.classify(prompts, params, options);
+  const outputs = await ofField("input", context.llm.classify(prompts, params, options));
   const answer: ClassificationList = {
     id: head.id,
     object: "list",

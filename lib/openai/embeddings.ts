@@ -5,6 +5,7 @@ import { answerHead, type RouteContext } from "./context.ts";
 import { jsonResponse } from "./json.ts";
 import {
   checkTruncationSide,
+  ofField,
   poolingUsage,
   readInputs,
   readPoolingOptions,
@@ -22,7 +23,7 @@ export async function postEmbeddings(context: RouteContext): Promise<Response> {
   const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "embd-", fields.string("request_id"));
   const prompts = await readInputs(fields, context);
-  const outputs = await context.llm.embed(prompts, params, options);
+  const outputs = await ofField("input", context.llm.embed(prompts, params, options));
   const answer: EmbeddingList = {
     id: head.id,
     object: "list",

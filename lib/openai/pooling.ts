@@ -7,6 +7,7 @@ import { badRequest, show } from "./errors.ts";
 import { jsonResponse } from "./json.ts";
 import {
   checkTruncationSide,
+  ofField,
   poolingUsage,
   readInputs,
   readPoolingOptions,
@@ -25,7 +26,7 @@ export async function postPooling(context: RouteContext): Promise<Response> {
   const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "pooling-", fields.string("request_id"));
   const prompts = await readInputs(fields, context);
-  const outputs = await context.llm.encode(prompts, params, options);
+  const outputs = await ofField("input", context.llm.encode(prompts, params, options));
   const answer: PoolingList = {
     id: head.id,
     object: "list",

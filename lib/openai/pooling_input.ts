@@ -1,5 +1,6 @@
 /** What `/v1/embeddings`, `/pooling` and `/classify` have in common: their prompts, and what is made of them. */
 
+import { InvalidParameterError } from "../base/errors.ts";
 import type { EmbedOptions, Prompt } from "../llm.ts";
 import type { PoolingRequestOutput } from "../outputs.ts";
 import { PoolingParams, type PoolingTask } from "../pooling/params.ts";
@@ -121,6 +122,21 @@ export function readPoolingOptions(fields: Fields, { signal }: RouteContext): Em
     addSpecialTokens: fields.boolean("add_special_tokens") ?? true,
     ...(priority === undefined ? {} : { priority }),
   };
+}
+
+/** Waits for the model; what it says of a prompt's token ids is said of the field they came from. */
+export async function ofField<Outputs>(name: string, outputs: Promise<Outputs>): Promise<Outputs> {
+  try {
+    return await outputs;
+  } catch (error) {
+    if (!(error instanceof InvalidParameterError && error.parameter === "promptTokenIds")) {
+      throw error;
+    }
+    throw badRequest(
+      `Cannot use ${name}: ${error.message.replaceAll("promptTokenIds", "its token ids")}`,
+      name,
+    );
+  }
 }
 
 /** Tokens of all prompts together. Nothing is generated. */

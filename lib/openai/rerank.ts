@@ -5,7 +5,7 @@ import { answerHead, type RouteContext } from "./context.ts";
 import { badRequest } from "./errors.ts";
 import { jsonResponse } from "./json.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
-import { poolingUsage } from "./pooling_input.ts";
+import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { RerankAnswer } from "./types.ts";
 
 /** Answers one reranking request. */
@@ -18,7 +18,10 @@ export async function postRerank(context: RouteContext): Promise<Response> {
   const options = readPairOptions(fields, context);
   const head = answerHead(context, "rerank-", fields.string("request_id"));
   // All of them come back, as all of them were computed and count as used.
-  const outputs = await context.llm.rerank(query, documents, { ...options, params });
+  const outputs = await ofField(
+    "query, documents",
+    context.llm.rerank(query, documents, { ...options, params }),
+  );
   const { prompt_tokens, total_tokens } = poolingUsage(outputs);
   const answer: RerankAnswer = {
     id: head.id,

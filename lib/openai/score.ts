@@ -5,7 +5,7 @@ import { answerHead, type RouteContext } from "./context.ts";
 import { badRequest } from "./errors.ts";
 import { jsonResponse } from "./json.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
-import { poolingUsage } from "./pooling_input.ts";
+import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { ScoreList } from "./types.ts";
 
 /** The names that the two sides may have; the first pair that is there counts. */
@@ -19,11 +19,15 @@ const SIDES: readonly (readonly [string, string])[] = [
 /** Answers one scoring request. */
 export async function postScore(context: RouteContext): Promise<Response> {
   const fields = await readFields(context.request, context.settings.bodySizeLimit);
-  const [first, second] = readSides(fields);
+  const { left, right, first, second } = readSides(fields);
   const params = readPairParams(fields);
   const options = readPairOptions(fields, context);
   const head = answerHead(context, "score-", fields.string("request_id"));
-  const outputs = await context.llm.score(first, second, params, options);
+  const outputs = await ofField(
+    // Which of the two it is, the model does not say.
+    `${left}, ${right}`,
+    context.llm.score(first, second, params, options),
+  );
   const answer: ScoreList = {
     id: head.id,
     object: "list",
@@ -35,8 +39,16 @@ export async function postScore(context: RouteContext): Promise<Response> {
   return jsonResponse(answer);
 }
 
+interface Sides {
+  /** The fields' names. */
+  readonly left: string;
+  readonly right: string;
+  readonly first: string | string[];
+  readonly second: string | string[];
+}
+
 /** 1:1, 1:N or N:N. */
-function readSides(fields: Fields): [string | string[], string | string[]] {
+function readSides(fields: Fields): Sides {
   const [left, right] = SIDES.find((names) => names.every((name) => fields.has(name))) ??
     ["text_1", "text_2"];
   const [first, second] = [readTexts(fields, left), readTexts(fields, right)];
@@ -47,7 +59,7 @@ function readSides(fields: Fields): [string | string[], string | string[]] {
     throw badRequest(`At least one text_pair element must be given: ${right} is []`, right);
   }
   const [firsts, seconds] = [first, second].map((side) => Array.isArray(side) ? side.length : 1);
-  if (firsts === 1 || firsts === seconds) return [first, second];
+  if (firsts === 1 || firsts === seconds) return { left, right, first, second };
   throw badRequest(
     `Input lengths must be either 1:1, 1:N or N:N, got ${firsts}:${seconds} of ${left} and ` +
       right,

@@ -199,6 +199,8 @@ Deno.test("Pooling gives what the task says: a vector, or one a token, as number
   const [embedding] = await vectors({ input: "one two" });
   assertEquals(await data({}), embedding);
   assertEquals(await data({ task: "embed" }), embedding);
+  const cut = await data({ dimensions: 2, normalize: false });
+  assertEquals(cut, (await data({ normalize: false })).slice(0, 2));
   const rows = await data({ task: "token_embed" });
   assertEquals([rows.length, rows[0].length], [idsOf("one two").length, 4]);
   const text = await data({ task: "token_embed", encoding_format: "base64" });
