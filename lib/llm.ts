@@ -7,6 +7,7 @@ import { foldDeltas } from "./fold.ts";
 import { generateDeltas } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
 import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
+import type { TokenizerInfo } from "./models/tokenizer_info.ts";
 import type { LLMOptions } from "./options.ts";
 import type {
   ClassificationRequestOutput,
@@ -37,7 +38,6 @@ import { resolveSamplingParams, type SamplingDefaults } from "./sampling/resolve
 import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { tokenizeParams } from "./token_params.ts";
-import type { TokenizerInfo } from "./tokenizer_info.ts";
 
 export type { EngineStats, ModelInfo, ModelStats, WireStats } from "./model_info.ts";
 export type { AttentionBucket, BucketTables } from "./device/bucket.ts";

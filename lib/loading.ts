@@ -8,12 +8,12 @@ import type { GenerationDefaults } from "./models/generation_config.ts";
 import { resolveModel } from "./models/hub.ts";
 import { Model, type ModelOptions } from "./models/model.ts";
 import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts";
+import { type TokenizerInfo, tokenizerInfo } from "./models/tokenizer_info.ts";
 import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
-import { type TokenizerInfo, tokenizerInfo } from "./tokenizer_info.ts";
 
 /** The parts of a loaded model. */
 export interface LoadedModel {
@@ -138,7 +138,10 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       tokenizer,
       chatTemplate,
       textWorker,
-      tokenizerInfo: tokenizerInfo(checkpoint.text, tokenizer, chatTemplate?.source),
+      tokenizerInfo: tokenizerInfo(checkpoint.text, {
+        specialTokens: tokenizer.specialTokens,
+        chatTemplate: chatTemplate?.source,
+      }),
       samplingDefaults: resolved.generationConfig === "auto"
         ? samplingDefaults(checkpoint.generation)
         : {},

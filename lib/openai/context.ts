@@ -7,7 +7,6 @@ import type {
   PoolingRequestOutput,
 } from "../outputs.ts";
 import type { PoolingParams } from "../pooling/params.ts";
-import type { ServerLoad } from "./load.ts";
 import type { StreamHooks } from "./sse.ts";
 import type { Usage } from "./types.ts";
 
@@ -73,7 +72,8 @@ export interface RouteContext {
   readonly signal: AbortSignal;
   /** For answers that are not complete when they are returned. */
   readonly hooks: StreamHooks;
-  readonly load: ServerLoad;
+  /** Requests for the model that are being answered. */
+  readonly load: { readonly count: number };
 }
 
 /** What all answers and chunks of one request share. */

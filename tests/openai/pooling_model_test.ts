@@ -1,7 +1,7 @@
 /** The pooling routes on real models: a tiny generative one, and MiniLM with its golden vectors. */
 
 import { assertAlmostEquals, assertEquals } from "@std/assert";
-import { LLM } from "../../mod.ts";
+import { LLM, SamplingParams } from "../../mod.ts";
 import { goldenModel, goldenPrompt } from "../helpers/golden_models.ts";
 import { minilmTest } from "../helpers/minilm.ts";
 import { minilmGolden } from "../helpers/minilm_golden.ts";
@@ -62,6 +62,11 @@ tinyTest("The prefix cache of a model is forgotten, and computed anew", async (l
     return body.usage.prompt_tokens_details.cached_tokens;
   };
   assertEquals([await cached(), await cached()], [0, 32]);
+  const stream = llm.stream("a", new SamplingParams({ maxTokens: 9, ignoreEos: true }));
+  await stream.next();
+  assertEquals([(await reset()).status, await cached()], [409, 32]);
+  await stream.return();
+  await idle(llm);
   assertEquals((await reset()).status, 200);
   assertEquals([await cached(), llm.stats().engine.usedBlockCount], [0, 0]);
 });
