@@ -2,10 +2,11 @@
 
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import { LLM, SamplingParams } from "../../mod.ts";
-import { goldenModel, goldenPrompt } from "../helpers/golden_models.ts";
+import { goldenEncoder, goldenModel, goldenPrompt } from "../helpers/golden_models.ts";
 import { minilmTest } from "../helpers/minilm.ts";
 import { minilmGolden } from "../helpers/minilm_golden.ts";
 import { idle, tinyTest } from "../helpers/tiny_llm.ts";
+import { type TinyModel, writeTinyModel } from "../helpers/tiny_model.ts";
 import { ask, get, type Json, refusal, send } from "./requests.ts";
 
 const PROMPT = goldenPrompt(goldenModel("llama"));
@@ -78,6 +79,62 @@ tinyTest("The tokenizer's settings are the checkpoint's, without paths", async (
   assertEquals(typeof info.chat_template, "string");
   for (const name of Object.keys(info)) assertEquals(/(?:file|path)$/.test(name), false, name);
 });
+
+Deno.test("A classifier's labels and a reranker's scores over HTTP are those of the program", async () => {
+  const encoder = goldenEncoder();
+  const decoder = goldenModel("qwen3");
+  const classifier = {
+    ...encoder,
+    architectures: ["BertForSequenceClassification"],
+    config: { ...encoder.config, id2label: { "0": "bad", "1": "fair", "2": "good" } },
+  };
+  const reranker = {
+    ...decoder,
+    architectures: ["Qwen3ForSequenceClassification"],
+    // Room for the reranker's frame, letter by letter.
+    config: { ...decoder.config, num_labels: 1, max_position_embeddings: 512 },
+  };
+  await withTiny(classifier, async (llm) => {
+    const { body } = await ask("/classify", { input: ["the cat", "a"] }, llm);
+    const expected = await llm.classify(["the cat", "a"]);
+    assertEquals(
+      body.data.map(({ label, probs }: Json) => [label, probs]),
+      expected.map(({ outputs: { label, probs } }) => [label, [...probs]]),
+    );
+    const { type } = await refusal("/score", { text_1: "a", text_2: "b" }, llm);
+    assertEquals(type, "model_not_supported");
+  });
+  await withTiny(reranker, async (llm) => {
+    const query = "the cat";
+    const documents = ["a", "the cat", "one two"];
+    const expected = await llm.score(query, documents);
+    const { body } = await ask("/v1/score", { text_1: query, text_2: documents }, llm);
+    assertEquals(
+      body.data.map(({ score }: Json) => score),
+      expected.map(({ outputs }) => outputs.score),
+    );
+    assertEquals(
+      body.usage.total_tokens,
+      expected.flatMap(({ promptTokenIds }) => promptTokenIds).length,
+    );
+    const ranked = await ask("/v2/rerank", { query, documents, top_n: 2 }, llm);
+    assertEquals(
+      ranked.body.results.map(({ index }: Json) => index),
+      (await llm.rerank(query, documents, { topN: 2 })).map(({ index }) => index),
+    );
+  });
+});
+
+async function withTiny(model: TinyModel, use: (llm: LLM) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    writeTinyModel(dir, model);
+    await using llm = await LLM.load(dir, { threads: 1 });
+    await use(llm);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
 
 minilmTest(
   "MiniLM's embeddings and scores over HTTP are sentence-transformers' own",
