@@ -19,6 +19,11 @@ export class Channel<T> implements AsyncIterable<T> {
     this.#onLeave = onLeave;
   }
 
+  /** Whether it was closed, failed or left: nothing that is pushed now would arrive. */
+  get isClosed(): boolean {
+    return this.#done;
+  }
+
   /** Adds an item. Ignored once the channel is closed or left. */
   push(item: T): void {
     if (this.#done) return;

@@ -106,7 +106,8 @@ export class Engine {
   readonly #requests = new Map<string, AnyRequest>();
   /** What enters with the next step. */
   #arrivals: AnyRequest[] = [];
-  #aborts = new Set<AnyRequest>();
+  /** Sequences that leave with the next step. */
+  #aborts = new Set<Scheduled>();
   #arrivalCount = 0;
   #stepCount = 0;
   #generatedTokens = 0;
@@ -170,28 +171,44 @@ export class Engine {
   }
 
   /**
-   * Queues a request for hidden states, which come back when the last of them is computed.
+   * Queues a request for hidden states, which come back when the last of them is computed. The
+   * promise is rejected with an `AbortError` when the request is aborted.
    *
-   * The promise is rejected with the errors that `submit` throws, with an `AbortError` when the
-   * request is aborted, and with an `InvalidParameterError` where token types do not fit.
+   * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request
+   *   id, token types that do not fit.
+   * @throws {ContextLengthError} The prompt can never fit.
+   * @throws {QueueFullError} Too many requests wait already.
+   * @throws {ClosedError} The engine was closed.
    */
-  async submitPooling(request: EnginePoolingRequest): Promise<PoolingOutput> {
+  submitPooling(request: EnginePoolingRequest): Promise<PoolingOutput> {
     this.#checkPrompt(request);
     this.#checkTokenTypes(request);
     this.#checkPromptLength(request.promptTokenIds.length);
     this.#checkQueue();
     const { promise, resolve, reject } = Promise.withResolvers<PoolingOutput>();
     this.#enter(new PoolingRequest(request, this.#arrivalCount++, { resolve, reject }));
-    return await promise;
+    return promise;
   }
 
   /**
    * Ends a request: its channel closes without a further event, or its promise is rejected. Unknown
    * ids are finished ones.
+   *
+   * With an `index`, ends that one of the request's sequences: no further event of it is sent, and
+   * the channel closes when the others have ended too. One that has ended already is left as it is.
+   * Blocks are freed at the start of the next step.
+   *
+   * @throws {InvalidParameterError} The request has no sequence `index`, or is a beam search, whose
+   *   beams compete with each other and end together.
    */
-  abort(id: string): void {
+  abort(id: string, index?: number): void {
     const request = this.#requests.get(id);
-    if (request !== undefined) this.#abort(request);
+    if (request === undefined) return;
+    if (index === undefined) return this.#abort(request);
+    const group = groupWithSequence(request, index);
+    const sequence = group.drop(index);
+    if (sequence !== undefined) this.#aborts.add(sequence);
+    if (group.isOver) this.#abort(group);
   }
 
   /**
@@ -277,9 +294,7 @@ export class Engine {
     for (const { members } of arrivals) {
       for (const sequence of members) this.#scheduler.enqueue(sequence);
     }
-    for (const { members } of aborts) {
-      for (const sequence of members) this.#scheduler.remove(sequence);
-    }
+    for (const sequence of aborts) this.#scheduler.remove(sequence);
   }
 
   /** Takes the rows of one turn in. */
@@ -354,15 +369,15 @@ export class Engine {
    * theirs from the same row, and go on from the same blocks.
    */
   async #choose(turn: Turn, { group, request, known }: LastRow): Promise<void> {
-    const isFirst = request.index === 0 && request.outputCount === 0;
     const chosen = choose(known, request, this.#scratch);
     this.#commit(turn);
-    const others = isFirst ? group.branchOut() : [];
+    const others = group.hasBranched ? [] : group.branchOut();
     for (const other of others) this.#scheduler.fork(request, other);
-    this.#emit(group, request, chosen);
+    if (group.members.has(request)) this.#emit(group, request, chosen);
+    else this.#scheduler.remove(request); // it was only here to compute the prompt
     for (const other of others) {
       if (this.#breather.isDue) await this.#breather.pause();
-      if (this.#groupOf(other) !== group) return;
+      if (this.#groupOf(other) !== group) continue; // aborted in a pause, or all of them were
       this.#emit(group, other, choose(known, other, this.#scratch));
     }
   }
@@ -410,7 +425,7 @@ export class Engine {
 
   #abort(group: AnyRequest): void {
     if (this.#requests.get(group.id) !== group) return;
-    this.#aborts.add(group);
+    for (const member of group.members) this.#aborts.add(member);
     this.#finish(group);
   }
 
@@ -424,13 +439,19 @@ export class Engine {
     this.#requests.delete(group.id);
     group.channel.fail(error);
     for (const member of group.members) this.#scheduler.remove(member, options);
+    // Sequences of it that were aborted during this step share its blocks.
+    for (const sequence of this.#aborts) {
+      if (sequence.id !== group.id) continue;
+      this.#scheduler.remove(sequence, options);
+      this.#aborts.delete(sequence);
+    }
   }
 
   /** Ends everything; the blocks are freed at the start of the next step, as one may be running. */
   #failAll(error: unknown): void {
     for (const group of this.#requests.values()) {
       group.channel.fail(error);
-      this.#aborts.add(group);
+      for (const member of group.members) this.#aborts.add(member);
     }
     this.#requests.clear();
   }
@@ -547,6 +568,22 @@ interface LastRow {
   readonly group: RequestGroup;
   readonly request: Request;
   readonly known: SummarizedRow;
+}
+
+/** The request, if it has a sequence `index` that may end before the others. */
+function groupWithSequence(request: AnyRequest, index: number): RequestGroup {
+  const refuse = (rule: string): never => {
+    throw new InvalidParameterError(
+      "index",
+      index,
+      `Cannot abort sequence ${index} of the request "${request.id}": ${rule}`,
+    );
+  };
+  if (request instanceof PoolingRequest) return refuse("it is for hidden states, abort all of it");
+  if (request.search !== null) return refuse("it is a beam search, abort all of it");
+  const { bestOf } = request.first.params;
+  const isIndex = Number.isSafeInteger(index) && index >= 0 && index < bestOf;
+  return isIndex ? request : refuse(`its sequences are 0 to ${bestOf - 1}`);
 }
 
 /** Draws from what is known of a row, or from the row. */
