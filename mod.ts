@@ -41,6 +41,7 @@ export type {
   RequestOptions,
   RerankOptions,
   ScoreOptions,
+  TokenizerInfo,
   TraceEntry,
   WireStats,
 } from "./lib/llm.ts";

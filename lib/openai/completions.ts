@@ -50,8 +50,7 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   const deltas = merge(
     request.prompts.map((prompt) => context.llm.stream(prompt, request.params, request.options)),
   );
-  const { onError, systemFingerprint } = context.settings;
-  const hooks = { onLeave: context.leave, onError };
+  const { hooks, settings: { systemFingerprint } } = context;
   return request.delivery.stream
     ? await eventStream(chunks(deltas, request, systemFingerprint), hooks)
     : await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), hooks);
