@@ -78,11 +78,14 @@ async function* readDeltas(
       // What the engine chose before it heard that a stop string had ended the sequence.
       if (sequence === undefined || sequence.isFinished) continue;
       const delta = sequence.push(event);
+      const isComplete = sequences.every(({ isFinished }) => isFinished);
+      // Whoever leaves now has seen the end, even where the engine knows of none.
+      if (isComplete) channel.satisfy();
       yield event.prompt === undefined
         ? delta
         : { ...delta, prompt: promptInfo(prompt, event.prompt, tokenizer) };
       // Leaving the channel ends what the engine still has of the request.
-      if (sequences.every(({ isFinished }) => isFinished)) return;
+      if (isComplete) return;
     }
   } finally {
     forget();

@@ -4,7 +4,8 @@
  * An unbounded queue between one producer and one consumer.
  *
  * The producer calls {@linkcode push}, then {@linkcode close} or {@linkcode fail}. The consumer
- * iterates; when it leaves early (`break`, `return`, an exception) `onLeave` runs once.
+ * iterates; when it leaves early (`break`, `return`, an exception) `onLeave` runs once, and is told
+ * whether the consumer had called {@linkcode satisfy}.
  */
 export class Channel<T> implements AsyncIterable<T> {
   #items: T[] = [];
@@ -13,9 +14,10 @@ export class Channel<T> implements AsyncIterable<T> {
   #failed = false;
   #error: unknown;
   #wake: (() => void) | undefined;
-  #onLeave: (() => void) | undefined;
+  #isSatisfied = false;
+  #onLeave: ((isSatisfied: boolean) => void) | undefined;
 
-  constructor(onLeave?: () => void) {
+  constructor(onLeave?: (isSatisfied: boolean) => void) {
     this.#onLeave = onLeave;
   }
 
@@ -41,6 +43,11 @@ export class Channel<T> implements AsyncIterable<T> {
     this.#wake?.();
   }
 
+  /** The consumer has all it wants: if it leaves, that is no cancellation. */
+  satisfy(): void {
+    this.#isSatisfied = true;
+  }
+
   /** Iterates once; a second iteration would share the items. */
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void, void> {
     let ended = false;
@@ -64,7 +71,7 @@ export class Channel<T> implements AsyncIterable<T> {
       if (!ended) {
         this.#done = true;
         this.#items = [];
-        this.#onLeave?.();
+        this.#onLeave?.(this.#isSatisfied);
       }
     }
   }

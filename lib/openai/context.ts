@@ -1,12 +1,13 @@
 /** What every route is given: the model, the settings and this request's own facts. */
 
 import type { LLM } from "../llm.ts";
+import type { RequestCounts } from "./request_counts.ts";
 import type { Usage } from "./types.ts";
 
 /** The part of {@linkcode LLM} that the routes use. */
 export type ServedModel = Pick<
   LLM,
-  "info" | "stream" | "tokenize" | "tokenizeChat" | "detokenize" | "tokenStrings"
+  "info" | "stats" | "stream" | "tokenize" | "tokenizeChat" | "detokenize" | "tokenStrings"
 >;
 
 /** The handler's options with their defaults filled in. */
@@ -19,6 +20,8 @@ export interface Settings {
   readonly trustRequestChatTemplate: boolean;
   /** When the handler was made, in Unix seconds. */
   readonly startedAt: number;
+  /** The answers given so far. */
+  readonly requestCounts: RequestCounts;
   readonly onError: (error: unknown) => void;
 }
 

@@ -21,7 +21,9 @@ import { postCompletions } from "./completions.ts";
 import type { RouteContext, ServedModel, Settings } from "./context.ts";
 import { preflight, withCors } from "./cors.ts";
 import { errorResponse, HttpError, toHttpError } from "./errors.ts";
+import { getMetrics } from "./metrics.ts";
 import { getModel, getModels, getVersion } from "./models.ts";
+import { RequestCounts } from "./request_counts.ts";
 import { postDetokenize, postTokenize } from "./tokenize.ts";
 import { VERSION } from "./version.ts";
 
@@ -72,6 +74,8 @@ const ROUTES: readonly Route[] = [
   { method: "GET", path: "/ping", open: true, run: ok },
   { method: "POST", path: "/ping", open: true, run: ok },
   { method: "GET", path: "/version", open: true, run: getVersion },
+  { method: "GET", path: "/metrics", open: true, run: getMetrics },
+  { method: "GET", path: "/metrics/*", open: true, run: getMetrics },
 ];
 
 /**
@@ -99,6 +103,7 @@ export function handler(
       settings.onError(error);
       response = errorResponse(toHttpError(error));
     }
+    settings.requestCounts.count(request.method, response.status, routePath(request));
     const requestId = request.headers.get("x-request-id");
     if (requestId) response.headers.set("x-request-id", requestId);
     return withCors(response, request, origins);
@@ -119,6 +124,7 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
     responseRole: options.responseRole ?? "assistant",
     trustRequestChatTemplate: options.trustRequestChatTemplate ?? false,
     startedAt: Math.floor(Date.now() / 1000),
+    requestCounts: new RequestCounts(),
     onError: (error) => {
       if (toHttpError(error).status === STATUS_CODE.InternalServerError) report(error);
     },
@@ -134,8 +140,7 @@ async function answer(
     readonly mayEnter: (request: Request) => Promise<boolean>;
   },
 ): Promise<Response> {
-  const pathname = new URL(request.url).pathname;
-  const path = pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
+  const path = pathOf(request);
   const routes = ROUTES.filter((route) => matches(route, path));
   const allow = allowed(routes);
   if (request.method === "OPTIONS") return preflight(request, allow);
@@ -160,6 +165,18 @@ async function answer(
   if (request.method !== "HEAD") return response;
   response.headers.set("content-length", `${(await response.arrayBuffer()).byteLength}`);
   return new Response(null, { status: response.status, headers: response.headers });
+}
+
+/** Without the slashes at its end. */
+function pathOf(request: Request): string {
+  const { pathname } = new URL(request.url);
+  return pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
+}
+
+/** The route of a request as the table spells it, so that no client can make up new ones. */
+function routePath(request: Request): string | undefined {
+  const path = pathOf(request);
+  return ROUTES.find((route) => matches(route, path))?.path;
 }
 
 function matches(route: Route, path: string): boolean {

@@ -1,8 +1,10 @@
 /** A model whose answers are written by the test: deterministic deltas, with doors to hold, fail and count. */
 
 import { ChatTemplateError } from "../../lib/base/errors.ts";
+import { Histogram } from "../../lib/base/histogram.ts";
+import { RequestMetrics } from "../../lib/engine/request_metrics.ts";
 import type { ServedModel } from "../../lib/openai/handler.ts";
-import type { ChatMessage, ChatOptions, ModelInfo, Prompt } from "../../lib/llm.ts";
+import type { ChatMessage, ChatOptions, ModelInfo, ModelStats, Prompt } from "../../lib/llm.ts";
 import type { FinishReason, GenerationDelta, LogprobMap } from "../../lib/outputs.ts";
 import type { SamplingParams } from "../../lib/sampling/params.ts";
 
@@ -67,6 +69,34 @@ export class FakeLLM implements ServedModel {
 
   constructor(options: FakeOptions = {}) {
     this.#options = options;
+  }
+
+  /** Of an engine that has done nothing; only what runs now is true. */
+  stats(): ModelStats {
+    return {
+      engine: {
+        runningCount: this.running,
+        waitingCount: 0,
+        usedBlockCount: 0,
+        cachedBlockCount: 0,
+        blockCount: 8,
+        blockSize: 16,
+        prefixQueryTokens: 0,
+        prefixHitTokens: 0,
+        stepCount: 0,
+        preemptionCount: 0,
+        promptTokens: 0,
+        generatedTokens: 0,
+      },
+      requests: new RequestMetrics(INFO.maxContextLength).stats(),
+      wires: {
+        wireCount: 0,
+        hitCount: 0,
+        missCount: 0,
+        compileMs: 0,
+        compileSeconds: new Histogram([1]).snapshot(),
+      },
+    };
   }
 
   async *stream(
