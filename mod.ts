@@ -1,5 +1,6 @@
 /**
- * Large language models on an emulated RNGD card, in process: load a model, generate, chat, stream.
+ * Large language models on an emulated RNGD card, in process: load a model, generate, chat, stream,
+ * embed, score, rerank. `SamplingParamsOptions` has every sampling field with its range and default.
  *
  * ```ts ignore
  * import { LLM, SamplingParams } from "@rngd/llm";

@@ -160,6 +160,9 @@ export class LLM implements AsyncDisposable {
     params?: SamplingParams | readonly SamplingParams[],
     options: ChatOptions = {},
   ): Promise<RequestOutput | RequestOutput[]> {
+    if (!Array.isArray(input)) {
+      throw new TypeError("chat takes a list of messages; a text goes to generate or stream");
+    }
     return input.length > 0 && input.every((item) => Array.isArray(item))
       ? this.#all(input as readonly (readonly ChatMessage[])[], params, options)
       : this.#one(input as readonly ChatMessage[], single(params), options);
@@ -178,6 +181,7 @@ export class LLM implements AsyncDisposable {
     options: ChatOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
     if (!isConversation(input)) return yield* this.submit(input, params, options);
+    checkedParams(params);
     this.#checkOpen(options);
     this.#checkGenerates();
     const prompt = await this.#render(input, params, options);
@@ -199,6 +203,7 @@ export class LLM implements AsyncDisposable {
     params: SamplingParams = new SamplingParams(),
     options: RequestOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
+    checkedParams(params);
     this.#checkOpen(options);
     this.#checkGenerates();
     const encoded = encodePrompt(
@@ -521,15 +526,24 @@ export class LLM implements AsyncDisposable {
 function single(
   params: SamplingParams | readonly SamplingParams[] | undefined,
 ): SamplingParams | undefined {
-  if (params === undefined || params instanceof SamplingParams) return params;
-  throw new TypeError("One prompt takes one SamplingParams, not an array");
+  return params === undefined ? undefined : checkedParams(params);
+}
+
+/** Fields that nobody has checked are not let in, whatever a caller without types may pass. */
+function checkedParams(params: unknown): SamplingParams {
+  if (params instanceof SamplingParams) return params;
+  throw new TypeError(
+    Array.isArray(params)
+      ? "One prompt takes one SamplingParams, not an array"
+      : "Sampling parameters must be a SamplingParams: write new SamplingParams({ … })",
+  );
 }
 
 function paramsOfEach(
   params: SamplingParams | readonly SamplingParams[] | undefined,
   count: number,
 ): (SamplingParams | undefined)[] {
-  if (params === undefined || params instanceof SamplingParams) return Array(count).fill(params);
+  if (!Array.isArray(params)) return Array(count).fill(single(params));
   if (params.length !== count) {
     throw new TypeError(
       `${count} prompts take one SamplingParams or ${count}, not ${params.length}`,

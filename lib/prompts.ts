@@ -153,7 +153,8 @@ export function encodePrompt(
   const text = typeof prompt === "string" ? prompt : prompt?.prompt;
   if (typeof text !== "string") {
     throw new TypeError(
-      "A prompt must be a string, { prompt: string } or { promptTokenIds: number[] }",
+      "A prompt must be a string, { prompt: string } or { promptTokenIds: number[] }; " +
+        "messages go to chat or stream",
     );
   }
   return { text, tokenIds: encodeText(text, encoding, addSpecialTokens) };

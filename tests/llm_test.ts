@@ -156,6 +156,21 @@ tinyTest("One failing prompt of a list fails the call and leaves nothing behind"
   await idle(llm);
 });
 
+tinyTest("Parameters that nobody has checked are refused", async (llm) => {
+  const plain = { temperature: 99 } as unknown as SamplingParams;
+  const calls = [
+    async () => await llm.generate("the", plain),
+    async () => await llm.generate(["the", "cat"], plain),
+    async () => await llm.generate(["the", "cat"], [GREEDY, plain]),
+    async () => await llm.chat(MESSAGES, plain),
+    async () => await llm.stream("the", plain).next(),
+    async () => await llm.stream(MESSAGES, plain).next(),
+    async () => await llm.submit("the", plain).next(),
+  ];
+  for (const call of calls) await assertRejects(call, TypeError, "new SamplingParams");
+  await idle(llm);
+});
+
 tinyTest("Prompts that cannot run are refused with what would be right", async (llm) => {
   const limit = llm.info.maxContextLength;
   await assertRejects(
@@ -177,6 +192,16 @@ tinyTest("Prompts that cannot run are refused with what would be right", async (
     () => llm.generate(5 as unknown as string, GREEDY),
     TypeError,
     "A prompt must be",
+  );
+  await assertRejects(
+    () => llm.generate(MESSAGES as unknown as string[], GREEDY),
+    TypeError,
+    "messages go to chat",
+  );
+  await assertRejects(
+    async () => await llm.chat("Hello" as unknown as [], GREEDY),
+    TypeError,
+    "a text goes to generate",
   );
   await assertRejects(
     () => llm.generate({ promptTokenIds: [1.5] }, GREEDY),

@@ -61,8 +61,8 @@ export interface SamplingParamsOptions {
   /** The same, once for each time that the output has it. Range −2 … 2, default 0: off. */
   readonly frequencyPenalty?: number;
   /**
-   * Same seed, same tokens, in any batch. Of several answers, number i has seed + i. A safe
-   * integer; −1, the default: a random one for every request.
+   * Same seed, same tokens, in any batch. Of several answers, number i (from 0) is what a request
+   * with seed + i says. A safe integer; −1, the default: a random one for every request.
    */
   readonly seed?: number;
   /**
@@ -87,8 +87,9 @@ export interface SamplingParamsOptions {
    */
   readonly minTokens?: number;
   /**
-   * Report the log-probability of every chosen token and of this many most likely ones.
-   * An integer ≥ 0; `true` is 1; absent or `false`, the default: none.
+   * Report the log-probability of every chosen token and of this many most likely ones, as the
+   * model has them: before bans, bias, penalties, temperature and filters. An integer ≥ 0, where 0
+   * reports the chosen token only; `true` is 1; absent or `false`, the default: none.
    */
   readonly logprobs?: number | boolean;
   /** The same for the tokens of the prompt. An integer ≥ 0; −1: the whole vocabulary. Default: none. */
@@ -132,7 +133,8 @@ export interface SamplingParamsOptions {
    * What the model shall say: a text, in which special tokens are recognised, or token ids. Exactly
    * these tokens are produced, with the log-probabilities, usage, timing and stream that the model
    * would have had; then the output ends. All of it is shown, special tokens where
-   * `skipSpecialTokens` is false. For scripting a model in tests. Default: the model decides.
+   * `skipSpecialTokens` is false. `maxTokens` and stop strings still cut it; the 16 of `generate`
+   * do not. For scripting a model in tests. Default: the model decides.
    */
   readonly forcedOutput?: string | readonly number[];
 }

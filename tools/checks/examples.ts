@@ -2,10 +2,11 @@
  * Runs the examples on SmolLM2 and all-MiniLM-L6-v2 from the cache, each in a process of its own as a reader would.
  *
  * Every example must be known here, end well and say something. `mount.ts` serves until it is
- * interrupted; `client.ts` talks to it meanwhile.
+ * interrupted; `client.ts` talks to it meanwhile. The programs in the README and in the page on
+ * sampling run too, in the folder of the models, which they expect beside them.
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { cachedPath, defaultCacheDir } from "../models/fetch.ts";
 import { minilmFolder } from "../models/minilm.ts";
 import { listFiles, repositoryPath, ROOT } from "./source.ts";
@@ -18,15 +19,49 @@ async function runToEnd(
   example: string,
   exampleArguments: readonly string[],
 ): Promise<string | undefined> {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const command = new Deno.Command(Deno.execPath(), {
     args: [...RUN, example, ...exampleArguments],
     cwd: ROOT,
     stdin: "null",
     signal: AbortSignal.timeout(TIME_LIMIT_MS),
-  }).output();
+  });
+  return await faultOf(command.output());
+}
+
+/** What is wrong with how a program ended, and with what it said. */
+async function faultOf(output: Promise<Deno.CommandOutput>): Promise<string | undefined> {
+  const { success, stdout, stderr } = await output;
   const [said, complained] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
   if (!success) return `it failed:\n${said}\n${complained}`;
   if (said!.trim() === "") return "it printed nothing";
+  return undefined;
+}
+
+/** The programs of a page: its TypeScript blocks, but for a server, which would never end. */
+function programsOf(page: string): string[] {
+  const text = Deno.readTextFileSync(join(ROOT, page));
+  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)]
+    .map(([, program]) => program!)
+    .filter((program) => !program.includes("Deno.serve("));
+}
+
+/** Runs a page's programs one after another: each must succeed, and say something. */
+async function runPage(page: string): Promise<string | undefined> {
+  for (const program of programsOf(page)) {
+    await using child = new Deno.Command(Deno.execPath(), {
+      args: [...RUN, "--check", "--config", join(ROOT, "deno.json"), "-"],
+      cwd: dirname(model),
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+      signal: AbortSignal.timeout(TIME_LIMIT_MS),
+    }).spawn();
+    const writer = child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(program));
+    await writer.close();
+    const fault = await faultOf(child.output());
+    if (fault !== undefined) return `${program}\n${fault}`;
+  }
   return undefined;
 }
 
@@ -67,9 +102,14 @@ const encoder = minilmFolder(defaultCacheDir());
 const known: Record<string, () => Promise<string | undefined>> = {
   "examples/chat.ts": () => runToEnd("examples/chat.ts", [model, "Why is the sky blue?"]),
   "examples/stream.ts": () => runToEnd("examples/stream.ts", [model]),
+  "examples/samples.ts": () => runToEnd("examples/samples.ts", [model]),
+  "examples/scripted.ts": () => runToEnd("examples/scripted.ts", [model]),
+  "examples/engine.ts": () => runToEnd("examples/engine.ts", [model]),
   "examples/embed.ts": () => runToEnd("examples/embed.ts", [encoder]),
   "examples/rerank.ts": () => runToEnd("examples/rerank.ts", [encoder]),
   "examples/mount.ts with examples/client.ts": () => runServed(model),
+  "README.md": () => runPage("README.md"),
+  "docs/sampling.md": () => runPage("docs/sampling.md"),
 };
 
 let failed = false;

@@ -34,7 +34,10 @@ function listSteps(): Step[] {
     },
     { name: "types", args: ["check", ...checked] },
     { name: "documentation of the exports", args: ["doc", "--lint", ...exported] },
-    { name: "examples in the README", args: ["check", "--doc-only", "README.md"] },
+    {
+      name: "examples in the README and the pages",
+      args: ["check", "--doc-only", "README.md", "docs/sampling.md"],
+    },
     {
       name: "examples in the documentation",
       args: ["test", "--doc", "--permit-no-files", ...permissions, "mod.ts", "serve.ts", "lib"],
