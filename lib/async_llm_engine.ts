@@ -1,9 +1,15 @@
 /** `AsyncLLMEngine`: each request's outputs as an async iterator, for servers. */
 
-import type { LLM, Prompt } from "./llm.ts";
-import { checkRequestId, checkSamplingParams, type EngineRequestOptions } from "./llm_engine.ts";
+import type { Prompt } from "./llm.ts";
+import {
+  checkRequestId,
+  checkSamplingParams,
+  type EngineModel,
+  type EngineRequestOptions,
+} from "./llm_engine.ts";
 import { OutputFeed } from "./output_feed.ts";
-import type { RequestOutput } from "./outputs.ts";
+import type { PoolingRequestOutput, RequestOutput } from "./outputs.ts";
+import { PoolingParams } from "./pooling/params.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 
 /**
@@ -27,10 +33,10 @@ import type { SamplingParams } from "./sampling/params.ts";
  * ```
  */
 export class AsyncLLMEngine {
-  readonly #llm: Pick<LLM, "submit">;
+  readonly #llm: EngineModel;
   readonly #controllers = new Map<string, AbortController>();
 
-  private constructor(llm: Pick<LLM, "submit">) {
+  private constructor(llm: EngineModel) {
     this.#llm = llm;
   }
 
@@ -40,7 +46,7 @@ export class AsyncLLMEngine {
    * @param llm The model.
    * @returns The engine.
    */
-  static fromLLM(llm: Pick<LLM, "submit">): AsyncLLMEngine {
+  static fromLLM(llm: EngineModel): AsyncLLMEngine {
     return new AsyncLLMEngine(llm);
   }
 
@@ -63,13 +69,9 @@ export class AsyncLLMEngine {
     requestId: string,
     options: EngineRequestOptions = {},
   ): AsyncGenerator<RequestOutput, void, void> {
-    checkRequestId(requestId, this.#controllers.has(requestId));
-    checkSamplingParams(params);
-    const controller = new AbortController();
-    const { signal } = controller;
-    const feed = new OutputFeed(params);
-    this.#controllers.set(requestId, controller);
+    const signal = this.#begin(requestId, () => checkSamplingParams(params));
     try {
+      const feed = new OutputFeed(params);
       for await (
         const delta of this.#llm.submit(prompt, params, { ...options, requestId, signal })
       ) {
@@ -86,6 +88,50 @@ export class AsyncLLMEngine {
   }
 
   /**
+   * Pools a prompt: one output, and the iterator ends. It starts when it is first read.
+   *
+   * @param prompt Text or token ids.
+   * @param params What to make of the prompt's hidden states. Without a `task`: the model's own.
+   * @param requestId Names it for {@linkcode AsyncLLMEngine.abort}; no two running ones share it.
+   * @param options Its priority, and whether special tokens are added to a text.
+   * @returns The output; none after an `abort`.
+   * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
+   * @throws {UnsupportedTaskError} The model is not for what the parameters ask.
+   * @throws {ContextLengthError} The prompt is too long, and `truncatePromptTokens` was not given.
+   * @throws {QueueFullError} Too many requests are waiting.
+   * @example
+   * ```ts ignore
+   * import { AsyncLLMEngine, LLM, PoolingParams } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("sentence-transformers/all-MiniLM-L6-v2");
+   * const engine = AsyncLLMEngine.fromLLM(llm);
+   * for await (const { outputs } of engine.encode("A cat", new PoolingParams(), "request-1")) {
+   *   console.log(outputs.data.length); // 384
+   * }
+   * ```
+   */
+  async *encode(
+    prompt: Prompt,
+    params: PoolingParams,
+    requestId: string,
+    options: EngineRequestOptions = {},
+  ): AsyncGenerator<PoolingRequestOutput, void, void> {
+    const signal = this.#begin(requestId, () => checkPoolingParams(params));
+    try {
+      const output = await this.#llm.submitPooling(prompt, params, {
+        ...options,
+        requestId,
+        signal,
+      });
+      if (!signal.aborted) yield output;
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#controllers.delete(requestId);
+    }
+  }
+
+  /**
    * Ends a request: its iterator ends without a further output.
    *
    * @param requestId Its id; one that is not known is of a finished request.
@@ -93,4 +139,19 @@ export class AsyncLLMEngine {
   abort(requestId: string): void {
     this.#controllers.get(requestId)?.abort();
   }
+
+  /** Registers a request; the signal says when it is aborted. */
+  #begin(requestId: string, check: () => void): AbortSignal {
+    checkRequestId(requestId, this.#controllers.has(requestId));
+    check();
+    const controller = new AbortController();
+    this.#controllers.set(requestId, controller);
+    return controller.signal;
+  }
+}
+
+/** Refuses what only looks like parameters of a request for numbers. */
+function checkPoolingParams(params: unknown): void {
+  if (params instanceof PoolingParams) return;
+  throw new TypeError("The parameters of a request that pools must be PoolingParams");
 }

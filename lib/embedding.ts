@@ -87,25 +87,54 @@ export async function encode(
   const plans = each.map((one) => planFor(context, task ?? one.task, one));
   const named = promptName === undefined ? "" : namedPrompt(context, promptName);
   const run = async (index: number, item: PoolingItem): Promise<PoolingRequestOutput> => {
-    const { rows, finish } = plans[index] as PoolingPlan<Vectors>;
+    const plan = plans[index] as PoolingPlan<Vectors>;
     const promptTokenIds = encodePoolingPrompt(
       withPrompt(named, prompts[index] as Prompt),
       context,
       each[index] as PoolingParams,
       options.addSpecialTokens ?? true,
     );
-    const pooled = await runPooling(context.engine, { promptTokenIds, rows }, item);
-    return {
-      requestId: item.requestId,
-      outputs: { data: finish(pooled.rows) },
-      promptTokenIds,
-      finished: true,
-      cachedTokens: pooled.cachedTokens,
-    };
+    return await pool(context, promptTokenIds, plan, item);
   };
   return isList
     ? await runTogether(prompts.length, options, context.maxInFlight, run)
     : await runAlone(options, (item) => run(0, item));
+}
+
+/**
+ * Pools one prompt, which is queued before this returns.
+ *
+ * @throws What is wrong with the prompt or the parameters, or that the queue is full: at once.
+ */
+export function submitPooling(
+  context: PoolingContext,
+  prompt: Prompt,
+  params: PoolingParams,
+  options: PoolingOptions,
+): Promise<PoolingRequestOutput> {
+  const { requestId = crypto.randomUUID(), priority = 0, addSpecialTokens = true } = options;
+  const plan = planFor(context, params.task, params);
+  const promptTokenIds = encodePoolingPrompt(prompt, context, params, addSpecialTokens);
+  const signal = options.signal ?? new AbortController().signal;
+  return pool(context, promptTokenIds, plan, { requestId, priority, signal });
+}
+
+/** Queues token ids at once; what comes of them. */
+function pool(
+  { engine }: PoolingContext,
+  promptTokenIds: readonly number[],
+  { rows, finish }: PoolingPlan<Vectors>,
+  item: PoolingItem,
+): Promise<PoolingRequestOutput> {
+  const { requestId } = item;
+  const pooled = runPooling(engine, { promptTokenIds, rows }, item);
+  return pooled.then(({ rows, cachedTokens }) => ({
+    requestId,
+    outputs: { data: finish(rows) },
+    promptTokenIds,
+    finished: true,
+    cachedTokens,
+  }));
 }
 
 function withPrompt(named: string, prompt: Prompt): Prompt {

@@ -46,10 +46,17 @@ export function generateDeltas(
     priority,
   });
   const forget = watch(signal, (reason) => {
+    if (channel.isClosed) return; // the id may be another request's by now
     channel.fail(reason); // before the engine closes it as a quiet end
     engine.abort(requestId);
   });
-  const deltas = readDeltas(channel, tokenizer, generation, forget);
+  const deltas = readDeltas(channel, tokenizer, generation, {
+    stop(index) {
+      // The engine may have ended the request, as it has with a beam search that tells anything.
+      if (!channel.isClosed) engine.abort(requestId, index);
+    },
+    forget,
+  });
   return isRanked ? bestSequences(deltas, params) : deltas;
 }
 
@@ -65,7 +72,7 @@ async function* readDeltas(
   channel: Channel<TokenEvent>,
   tokenizer: Tokenizer,
   { requestId, prompt, params, stops = [], includeStop = false }: Generation,
-  forget: () => void,
+  on: { readonly stop: (index: number) => void; readonly forget: () => void },
 ): AsyncGenerator<GenerationDelta, void, void> {
   const options = { requestId, promptTokenIds: prompt.tokenIds, params, stops, includeStop };
   const sequences = Array.from(
@@ -78,17 +85,16 @@ async function* readDeltas(
       // What the engine chose before it heard that a stop string had ended the sequence.
       if (sequence === undefined || sequence.isFinished) continue;
       const delta = sequence.push(event);
-      const isComplete = sequences.every(({ isFinished }) => isFinished);
-      // Whoever leaves now has seen the end, even where the engine knows of none.
-      if (isComplete) channel.satisfy();
+      // By a stop string, then, of which the engine does not know.
+      if (sequence.isFinished && event.finishReason === null) on.stop(event.index);
       yield event.prompt === undefined
         ? delta
         : { ...delta, prompt: promptInfo(prompt, event.prompt, tokenizer) };
-      // Leaving the channel ends what the engine still has of the request.
-      if (isComplete) return;
+      // Whatever became of the request after its last token that counts is of no interest.
+      if (sequences.every(({ isFinished }) => isFinished)) return;
     }
   } finally {
-    forget();
+    on.forget();
   }
 }
 

@@ -2,7 +2,14 @@
 
 import { ChatTemplateError, ClosedError, UnsupportedTaskError } from "./base/errors.ts";
 import type { TraceEntry } from "./device/device.ts";
-import { classify, embed, type EmbedOptions, encode, type EncodeOptions } from "./embedding.ts";
+import {
+  classify,
+  embed,
+  type EmbedOptions,
+  encode,
+  type EncodeOptions,
+  submitPooling,
+} from "./embedding.ts";
 import { foldDeltas } from "./fold.ts";
 import { generateDeltas } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
@@ -17,7 +24,7 @@ import type {
   RerankOutput,
   ScoringRequestOutput,
 } from "./outputs.ts";
-import type { PoolingParams } from "./pooling/params.ts";
+import { PoolingParams } from "./pooling/params.ts";
 import type { PoolingContext, PoolingOptions } from "./pooling_requests.ts";
 import {
   type ChatMessage,
@@ -282,6 +289,26 @@ export class LLM implements AsyncDisposable {
   }
 
   /**
+   * The same for one prompt that is queued at once: a refusal is thrown here.
+   *
+   * @param prompt Text or token ids.
+   * @param params Its `task` says what is made. Default: the model's own.
+   * @returns The numbers, when they are computed.
+   * @throws {UnsupportedTaskError} The model is not for that task.
+   * @throws {ContextLengthError} The prompt is too long, and `truncatePromptTokens` was not given.
+   * @throws {InvalidParameterError} A parameter that the model or its vocabulary has no room for.
+   * @throws {QueueFullError} Too many requests are waiting.
+   */
+  submitPooling(
+    prompt: Prompt,
+    params: PoolingParams = new PoolingParams(),
+    options: PoolingOptions = {},
+  ): Promise<PoolingRequestOutput> {
+    this.#checkOpen(options);
+    return submitPooling(this.#pooling, prompt, params, options);
+  }
+
+  /**
    * How likely each label of a classifier is.
    *
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
@@ -430,7 +457,7 @@ export class LLM implements AsyncDisposable {
     );
   }
 
-  #checkOpen({ signal }: RequestOptions): void {
+  #checkOpen({ signal }: { readonly signal?: AbortSignal }): void {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
     signal?.throwIfAborted();
   }

@@ -1,6 +1,6 @@
 /** `LLMEngine`: many requests in, their outputs out step by step, for programs with a loop of their own. */
 
-import { ClosedError, InvalidParameterError, UnsupportedTaskError } from "./base/errors.ts";
+import { ClosedError, InvalidParameterError } from "./base/errors.ts";
 import type { LLM, Prompt, RequestOptions } from "./llm.ts";
 import { OutputFeed } from "./output_feed.ts";
 import type { GenerationDelta, PoolingRequestOutput, RequestOutput } from "./outputs.ts";
@@ -14,9 +14,7 @@ export type EngineRequestOptions = Pick<RequestOptions, "priority" | "addSpecial
 export type EngineOutput = RequestOutput | PoolingRequestOutput;
 
 /** The part of a model that an engine uses. */
-export type EngineModel = Pick<LLM, "submit" | "encode"> & {
-  readonly info: Pick<LLM["info"], "id" | "poolingTasks">;
-};
+export type EngineModel = Pick<LLM, "submit" | "submitPooling">;
 
 /** A request whose last output was not taken yet. */
 interface OpenRequest {
@@ -84,8 +82,7 @@ export class LLMEngine implements AsyncDisposable {
    * @param options Its priority, and whether special tokens are added to a text.
    * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
    * @throws {UnsupportedTaskError} The model is not for what the parameters ask.
-   * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context. (What is wrong with a
-   * prompt for pooling is found later, and thrown by `step`.)
+   * @throws {ContextLengthError} The prompt, or prompt and `maxTokens`, exceed the context.
    * @throws {QueueFullError} Too many requests are waiting.
    * @throws {ClosedError} Engine or model were closed.
    */
@@ -100,15 +97,14 @@ export class LLMEngine implements AsyncDisposable {
     const controller = new AbortController();
     const all = { ...options, requestId, signal: controller.signal };
     if (params instanceof PoolingParams) {
-      this.#checkPools(params);
+      const made = this.#llm.submitPooling(prompt, params, all);
       let output: PoolingRequestOutput | undefined;
       const take = () => {
         const taken = output;
         output = undefined;
         return taken;
       };
-      const encoded = this.#llm.encode(prompt, params, all);
-      this.#follow(requestId, take, controller, encoded.then((made) => void (output = made)));
+      this.#follow(requestId, take, controller, made.then((it) => void (output = it)));
     } else {
       checkSamplingParams(params);
       const deltas = this.#llm.submit(prompt, params, all);
@@ -163,18 +159,6 @@ export class LLMEngine implements AsyncDisposable {
     const requests = [...this.#requests.values()];
     this.abortRequest([...this.#requests.keys()]);
     await Promise.all(requests.map(({ ended }) => ended));
-  }
-
-  #checkPools({ task }: PoolingParams): void {
-    const { id, poolingTasks } = this.#llm.info;
-    if (task === undefined ? poolingTasks.length > 0 : poolingTasks.includes(task)) return;
-    throw new UnsupportedTaskError(
-      task ?? "embed",
-      `Cannot pool with "${id}": it was ` +
-        (poolingTasks.length === 0
-          ? "not loaded for pooling"
-          : `loaded for ${poolingTasks.join(", ")}`),
-    );
   }
 
   /** Registers a request whose outputs `work` makes. */
@@ -233,7 +217,7 @@ export function checkRequestId(requestId: unknown, isUsed: boolean): void {
   }
 }
 
-/** Refuses what only looks like parameters. */
+/** Refuses what only looks like parameters of a request for texts. */
 export function checkSamplingParams(params: unknown): void {
   if (params instanceof SamplingParams) return;
   throw new TypeError("The parameters of a request must be SamplingParams or PoolingParams");

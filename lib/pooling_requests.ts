@@ -122,17 +122,29 @@ export function checkLength(tokenCount: number, maxLength: number): void {
   );
 }
 
-/** Runs one request. When the signal fires, it is taken out of the engine. */
-export async function runPooling(
+/**
+ * Runs one request. When the signal fires, it is taken out of the engine.
+ *
+ * @throws What the engine refuses the request with, at once.
+ */
+export function runPooling(
   engine: PoolingEngine,
   request: Omit<EnginePoolingRequest, "id" | "priority">,
   { requestId: id, priority, signal }: PoolingItem,
 ): Promise<PoolingOutput> {
   signal.throwIfAborted();
-  const onAbort = () => engine.abort(id);
+  const output = engine.submitPooling({ ...request, id, priority });
+  return untilAborted(output, signal, () => engine.abort(id));
+}
+
+async function untilAborted(
+  output: Promise<PoolingOutput>,
+  signal: AbortSignal,
+  onAbort: () => void,
+): Promise<PoolingOutput> {
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    return await engine.submitPooling({ ...request, id, priority });
+    return await output;
   } catch (error) {
     signal.throwIfAborted(); // its reason says more than that the request was aborted
     throw error;

@@ -37,8 +37,8 @@ class ScriptedEngine implements GenerationEngine {
     return this.channel;
   }
 
-  abort(id: string): void {
-    this.aborted.push(id);
+  abort(id: string, index?: number): void {
+    this.aborted.push(index === undefined ? id : `${id}/${index}`);
   }
 }
 
@@ -149,7 +149,18 @@ Deno.test("When the last sequence has met its stop string the engine's work is e
   const engine = new ScriptedEngine(interleave(scripts), { keepsOpen: true });
   const output = await foldDeltas(start(engine, { n: 2, stop: ["."] }), 2);
   assertEquals(texts(output), ["a", "ab"]);
+  assertEquals(engine.aborted, ["r/0", "r/1"], "each when it had met it");
   assertEquals(engine.leaveCount, 1);
+});
+
+Deno.test("Nothing is ended by its id once the engine has ended the request: another may have it", async () => {
+  const engine = new ScriptedEngine(interleave([{ tokenIds: bytesOf("a.bcd") }]));
+  const controller = new AbortController();
+  const deltas = start(engine, { stop: "." }, controller.signal);
+  await deltas.next();
+  controller.abort();
+  await collect(deltas);
+  assertEquals(engine.aborted, []);
 });
 
 Deno.test("A stop string wins over a simultaneous length", async () => {

@@ -10,6 +10,7 @@ import {
   type GenerationDelta,
   InvalidParameterError,
   LLMEngine,
+  type PoolingOptions,
   PoolingParams,
   type PoolingRequestOutput,
   type Prompt,
@@ -23,7 +24,6 @@ import { collect, idle, tinyTest } from "./helpers/tiny_llm.ts";
 
 /** Its prompts name what happens; the test sends the deltas. */
 class ScriptedLLM implements EngineModel {
-  readonly info: EngineModel["info"] = { id: "fake", poolingTasks: ["embed"] };
   readonly #channels = new Map<string, Channel<GenerationDelta>>();
   readonly ended: string[] = [];
 
@@ -43,28 +43,23 @@ class ScriptedLLM implements EngineModel {
     return channel[Symbol.asyncIterator]();
   }
 
-  encode(
+  submitPooling(
     prompt: Prompt,
-    params?: PoolingParams,
-    options?: RequestOptions,
-  ): Promise<PoolingRequestOutput>;
-  encode(): Promise<PoolingRequestOutput[]>;
-  async encode(
-    prompt?: Prompt,
     _params?: PoolingParams,
-    options: RequestOptions = {},
-  ): Promise<PoolingRequestOutput & PoolingRequestOutput[]> {
-    await shortly();
+    { requestId = "", signal }: PoolingOptions = {},
+  ): Promise<PoolingRequestOutput> {
     if (prompt === "refused") throw new ContextLengthError(9, 8, "too long");
-    const { requestId = "" } = options;
-    const output: PoolingRequestOutput = {
-      requestId,
-      outputs: { data: Float32Array.of(1) },
-      promptTokenIds: [1],
-      finished: true,
-      cachedTokens: 0,
-    };
-    return output as PoolingRequestOutput & PoolingRequestOutput[];
+    return shortly().then(() => {
+      signal?.throwIfAborted();
+      if (prompt === "fails") throw new RangeError("broken");
+      return {
+        requestId,
+        outputs: { data: Float32Array.of(1) },
+        promptTokenIds: [1],
+        finished: true,
+        cachedTokens: 0,
+      };
+    });
   }
 
   /** Sends one token of a request's sequence. */
@@ -197,6 +192,7 @@ Deno.test("A refused request leaves nothing registered", async () => {
   const llm = new ScriptedLLM();
   await using engine = LLMEngine.fromLLM(llm);
   assertThrows(() => engine.addRequest("a", "refused"), ContextLengthError);
+  assertThrows(() => engine.addRequest("a", "refused", new PoolingParams()), ContextLengthError);
   assertThrows(() => engine.addRequest("", "x"), InvalidParameterError, "not empty");
   assertThrows(() => engine.addRequest(5 as never, "x"), InvalidParameterError, "request id 5");
   assertThrows(() => engine.addRequest("a", "x", { n: 1 } as never), TypeError, "SamplingParams");
@@ -208,7 +204,7 @@ Deno.test("Requests for pooling give one output each, among those for texts", as
   const llm = new ScriptedLLM();
   await using engine = LLMEngine.fromLLM(llm);
   engine.addRequest("numbers", "x", new PoolingParams());
-  engine.addRequest("bad", "refused", new PoolingParams());
+  engine.addRequest("bad", "fails", new PoolingParams());
   engine.addRequest("left", "x", new PoolingParams());
   engine.abortRequest("left");
   engine.addRequest("text", "x");
@@ -216,15 +212,12 @@ Deno.test("Requests for pooling give one output each, among those for texts", as
   llm.close("text");
   await shortly();
   await shortly();
-  await assertRejects(() => engine.step(), ContextLengthError);
+  await assertRejects(() => engine.step(), RangeError, "broken");
   assertEquals((await engine.step()).map(briefly), [
     ["numbers", "numbers", true],
     ["text", "hi", true],
   ]);
   assertEquals(await engine.step(), []);
-  const scores = new PoolingParams({ task: "score" });
-  assertThrows(() => engine.addRequest("a", "x", scores), UnsupportedTaskError, "loaded for embed");
-  assertEquals(engine.hasUnfinishedRequests(), false);
 });
 
 Deno.test("Aborted requests give no further output", async () => {
@@ -294,6 +287,30 @@ Deno.test("An asynchronous engine ends a request on abort, and frees its id on e
   assertEquals(await last, []);
 });
 
+Deno.test("An asynchronous engine gives one output of a prompt that is pooled, and frees its id", async () => {
+  const engine = AsyncLLMEngine.fromLLM(new ScriptedLLM());
+  const params = new PoolingParams();
+  const outputs = engine.encode("x", params, "a");
+  assertEquals((await outputs.next()).value?.outputs.data, Float32Array.of(1));
+  await assertRejects(() => engine.encode("x", params, "a").next(), InvalidParameterError, '"a"');
+  assertEquals((await outputs.next()).done, true);
+
+  await assertRejects(() => engine.encode("refused", params, "a").next(), ContextLengthError);
+  await assertRejects(() => engine.encode("fails", params, "a").next(), RangeError, "broken");
+  await assertRejects(
+    () => engine.encode("x", {} as never, "a").next(),
+    TypeError,
+    "PoolingParams",
+  );
+  await assertRejects(() => engine.encode("x", params, "").next(), InvalidParameterError);
+  const aborted = collect(engine.encode("x", params, "a"));
+  engine.abort("a");
+  assertEquals(await aborted, []);
+  assertEquals((await collect(engine.encode("x", params, "a"))).map(briefly), [
+    ["a", "numbers", true],
+  ]);
+});
+
 tinyTest("Both engines give what generate gives, and leave nothing behind", async (llm) => {
   const params = new SamplingParams({ temperature: 0.9, seed: 4, maxTokens: 20, logprobs: 1 });
   const prompts = ["the cat", "a dog", "one"];
@@ -329,3 +346,30 @@ tinyTest("Both engines give what generate gives, and leave nothing behind", asyn
   for await (const _ of engine.generate("the", params, "b")) break;
   await idle(llm);
 });
+
+tinyTest("Both engines give what encode gives, and refuse a bad prompt at once", async (llm) => {
+  const params = new PoolingParams({ normalize: false });
+  const expected = await llm.encode("the cat", params);
+  await using engine = LLMEngine.fromLLM(llm);
+  engine.addRequest("a", "the cat", params);
+  const [output] = await engine.step() as PoolingRequestOutput[];
+  assertEquals(output?.outputs, expected.outputs);
+  const asynchronous = AsyncLLMEngine.fromLLM(llm);
+  const outputs = await collect(asynchronous.encode("the cat", params, "a"));
+  assertEquals(outputs.map(({ outputs }) => outputs), [expected.outputs]);
+
+  const long = { promptTokenIds: Array<number>(llm.info.maxContextLength + 1).fill(1) };
+  const scores = new PoolingParams({ task: "score" });
+  assertThrows(() => engine.addRequest("a", long, params), ContextLengthError);
+  assertThrows(
+    () => engine.addRequest("a", { promptTokenIds: [-1] }, params),
+    InvalidParameterError,
+    "out of vocabulary",
+  );
+  assertThrows(() => engine.addRequest("a", ["x"] as never, params), TypeError, "A prompt must be");
+  assertThrows(() => engine.addRequest("a", "x", scores), UnsupportedTaskError, "the model is for");
+  assertEquals(engine.hasUnfinishedRequests(), false);
+  engine.addRequest("a", "the", params); // nobody holds the id
+  engine.abortRequest("a");
+  await idle(llm);
+}, { task: "embed" });

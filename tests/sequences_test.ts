@@ -87,3 +87,18 @@ tinyTest("A bad word is not said", async (llm) => {
   const { outputs: [output] } = await llm.generate("the cat", params.clone({ badWords: [said] }));
   assertEquals([output?.tokenIds.length, output?.tokenIds.includes(banned)], [20, false]);
 });
+
+tinyTest("A sequence that has met its stop string is not computed any further", async (llm) => {
+  const params = PARAMS.clone({ n: 4, maxTokens: 60, ignoreEos: true });
+  const { outputs: [first] } = await llm.generate("the cat", params);
+  const stop = first?.text.slice(2, 5) ?? "";
+  const { generatedTokens } = llm.stats().engine;
+  const { outputs } = await llm.generate("the cat", params.clone({ stop }));
+  await idle(llm);
+  const counts = outputs.map(({ tokenIds }) => tokenIds.length);
+  assert(outputs[0]?.stopReason === stop && Math.max(...counts) === 60, `${counts}`);
+  assertEquals(
+    llm.stats().engine.generatedTokens - generatedTokens,
+    counts.reduce((sum, count) => sum + count, 0),
+  );
+});

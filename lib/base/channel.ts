@@ -4,8 +4,7 @@
  * An unbounded queue between one producer and one consumer.
  *
  * The producer calls {@linkcode push}, then {@linkcode close} or {@linkcode fail}. The consumer
- * iterates; when it leaves early (`break`, `return`, an exception) `onLeave` runs once, and is told
- * whether the consumer had called {@linkcode satisfy}.
+ * iterates; when it leaves early (`break`, `return`, an exception) `onLeave` runs once.
  */
 export class Channel<T> implements AsyncIterable<T> {
   #items: T[] = [];
@@ -14,11 +13,15 @@ export class Channel<T> implements AsyncIterable<T> {
   #failed = false;
   #error: unknown;
   #wake: (() => void) | undefined;
-  #isSatisfied = false;
-  #onLeave: ((isSatisfied: boolean) => void) | undefined;
+  #onLeave: (() => void) | undefined;
 
-  constructor(onLeave?: (isSatisfied: boolean) => void) {
+  constructor(onLeave?: () => void) {
     this.#onLeave = onLeave;
+  }
+
+  /** Whether it was closed, failed or left: nothing that is pushed now would arrive. */
+  get isClosed(): boolean {
+    return this.#done;
   }
 
   /** Adds an item. Ignored once the channel is closed or left. */
@@ -41,11 +44,6 @@ export class Channel<T> implements AsyncIterable<T> {
     this.#failed = true;
     this.#error = error;
     this.#wake?.();
-  }
-
-  /** The consumer has all it wants: if it leaves, that is no cancellation. */
-  satisfy(): void {
-    this.#isSatisfied = true;
   }
 
   /** Iterates once; a second iteration would share the items. */
@@ -71,7 +69,7 @@ export class Channel<T> implements AsyncIterable<T> {
       if (!ended) {
         this.#done = true;
         this.#items = [];
-        this.#onLeave?.(this.#isSatisfied);
+        this.#onLeave?.();
       }
     }
   }

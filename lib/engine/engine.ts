@@ -114,7 +114,8 @@ export class Engine {
   readonly #requests = new Map<string, AnyRequest>();
   /** What enters with the next step. */
   #arrivals: AnyRequest[] = [];
-  #aborts = new Set<AnyRequest>();
+  /** Sequences that leave with the next step. */
+  #aborts = new Set<Scheduled>();
   #arrivalCount = 0;
   #stepCount = 0;
   #generatedTokens = 0;
@@ -169,9 +170,7 @@ export class Engine {
     checkForcedOutput(request.params, this.#options.endTokenIds);
     const maxTokens = this.#outputRoom(request);
     this.#checkQueue();
-    const channel = new Channel<TokenEvent>((isSatisfied) =>
-      this.#abort(born, isSatisfied ? "stop" : "abort")
-    );
+    const channel = new Channel<TokenEvent>(() => this.#abort(born, "abort"));
     const born = new RequestGroup(request, {
       arrival: this.#arrivalCount++,
       arrivedMs: this.#now(),
@@ -183,12 +182,16 @@ export class Engine {
   }
 
   /**
-   * Queues a request for hidden states, which come back when the last of them is computed.
+   * Queues a request for hidden states, which come back when the last of them is computed. The
+   * promise is rejected with an `AbortError` when the request is aborted.
    *
-   * The promise is rejected with the errors that `submit` throws, with an `AbortError` when the
-   * request is aborted, and with an `InvalidParameterError` where token types do not fit.
+   * @throws {InvalidParameterError} An empty prompt, an id outside the vocabulary, a used request
+   *   id, token types that do not fit.
+   * @throws {ContextLengthError} The prompt can never fit.
+   * @throws {QueueFullError} Too many requests wait already.
+   * @throws {ClosedError} The engine was closed.
    */
-  async submitPooling(request: EnginePoolingRequest): Promise<PoolingOutput> {
+  submitPooling(request: EnginePoolingRequest): Promise<PoolingOutput> {
     this.#checkPrompt(request);
     this.#checkTokenTypes(request);
     this.#checkPromptLength(request.promptTokenIds.length);
@@ -196,16 +199,32 @@ export class Engine {
     const { promise, resolve, reject } = Promise.withResolvers<PoolingOutput>();
     const limits = { arrival: this.#arrivalCount++, arrivedMs: this.#now() };
     this.#enter(new PoolingRequest(request, limits, { resolve, reject }));
-    return await promise;
+    return promise;
   }
 
   /**
    * Ends a request: its channel closes without a further event, or its promise is rejected. Unknown
    * ids are finished ones.
+   *
+   * With an `index`, ends that one of the request's sequences: no further event of it is sent, and
+   * the channel closes when the others have ended too. One that has ended already is left as it is.
+   * Blocks are freed at the start of the next step.
+   *
+   * @throws {InvalidParameterError} The request has no sequence `index`, or is a beam search, whose
+   *   beams compete with each other and end together.
    */
-  abort(id: string): void {
+  abort(id: string, index?: number): void {
     const request = this.#requests.get(id);
-    if (request !== undefined) this.#abort(request, "abort");
+    if (request === undefined) return;
+    if (index === undefined) return this.#abort(request, "abort");
+    const group = groupWithSequence(request, index);
+    const sequence = group.drop(index);
+    if (sequence !== undefined) {
+      this.#aborts.add(sequence);
+      this.#metrics.sequenceEnd(sequence);
+    }
+    // Whoever ends sequences one by one has seen what was wanted of each, such as a stop string.
+    if (group.isOver) this.#abort(group, group.hasBranched ? "stop" : "abort");
   }
 
   /**
@@ -293,9 +312,7 @@ export class Engine {
     for (const { members } of arrivals) {
       for (const sequence of members) this.#scheduler.enqueue(sequence);
     }
-    for (const { members } of aborts) {
-      for (const sequence of members) this.#scheduler.remove(sequence);
-    }
+    for (const sequence of aborts) this.#scheduler.remove(sequence);
   }
 
   /** Takes the rows of one turn in. */
@@ -371,15 +388,15 @@ export class Engine {
    * theirs from the same row, and go on from the same blocks.
    */
   async #choose(turn: Turn, { group, request, known }: LastRow): Promise<void> {
-    const isFirst = request.index === 0 && request.outputCount === 0;
     const chosen = choose(known, request, this.#scratch);
     this.#commit(turn);
-    const others = isFirst ? group.branchOut() : [];
+    const others = group.hasBranched ? [] : group.branchOut();
     for (const other of others) this.#scheduler.fork(request, other);
-    this.#emit(group, request, chosen);
+    if (group.members.has(request)) this.#emit(group, request, chosen);
+    else this.#scheduler.remove(request); // it was only here to compute the prompt
     for (const other of others) {
       if (this.#breather.isDue) await this.#breather.pause();
-      if (this.#groupOf(other) !== group) return;
+      if (this.#groupOf(other) !== group) continue; // aborted in a pause, or all of them were
       this.#emit(group, other, choose(known, other, this.#scratch));
     }
   }
@@ -430,13 +447,9 @@ export class Engine {
     this.#measureEnd(group, end);
   }
 
-  /** `end` is "stop" where the consumer has all that it wanted. */
   #abort(group: AnyRequest, end: "stop" | "abort"): void {
     if (this.#requests.get(group.id) !== group) return;
-    this.#aborts.add(group);
-    if (end === "stop" && group instanceof RequestGroup) {
-      for (const sequence of group.members) this.#metrics.sequenceEnd(sequence);
-    }
+    for (const member of group.members) this.#aborts.add(member);
     this.#finish(group, end);
   }
 
@@ -456,13 +469,19 @@ export class Engine {
     group.channel.fail(error);
     this.#measureEnd(group, endOf(error));
     for (const member of group.members) this.#scheduler.remove(member, options);
+    // Sequences of it that were aborted during this step share its blocks.
+    for (const sequence of this.#aborts) {
+      if (sequence.id !== group.id) continue;
+      this.#scheduler.remove(sequence, options);
+      this.#aborts.delete(sequence);
+    }
   }
 
   /** Ends everything; the blocks are freed at the start of the next step, as one may be running. */
   #failAll(error: unknown): void {
     for (const group of this.#requests.values()) {
       group.channel.fail(error);
-      this.#aborts.add(group);
+      for (const member of group.members) this.#aborts.add(member);
       this.#measureEnd(group, endOf(error));
     }
     this.#requests.clear();
@@ -592,6 +611,22 @@ function answerLengths(events: readonly TokenEvent[]): number[] {
   const lengths: number[] = [];
   for (const { index } of events) lengths[index] = (lengths[index] ?? 0) + 1;
   return lengths;
+}
+
+/** The request, if it has a sequence `index` that may end before the others. */
+function groupWithSequence(request: AnyRequest, index: number): RequestGroup {
+  const refuse = (rule: string): never => {
+    throw new InvalidParameterError(
+      "index",
+      index,
+      `Cannot abort sequence ${index} of the request "${request.id}": ${rule}`,
+    );
+  };
+  if (request instanceof PoolingRequest) return refuse("it is for hidden states, abort all of it");
+  if (request.search !== null) return refuse("it is a beam search, abort all of it");
+  const { bestOf } = request.first.params;
+  const isIndex = Number.isSafeInteger(index) && index >= 0 && index < bestOf;
+  return isIndex ? request : refuse(`its sequences are 0 to ${bestOf - 1}`);
 }
 
 /** Draws from what is known of a row, or from the row. */

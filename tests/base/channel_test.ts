@@ -22,19 +22,6 @@ Deno.test("Channel tells its producer once when the consumer leaves early", asyn
   assertEquals(left, 1);
 });
 
-Deno.test("Channel tells its producer whether a consumer that leaves had all it wanted", async () => {
-  for (const isSatisfied of [false, true]) {
-    const told: boolean[] = [];
-    const channel = new Channel<number>((isSatisfied) => told.push(isSatisfied));
-    channel.push(1);
-    for await (const _ of channel) {
-      if (isSatisfied) channel.satisfy();
-      break;
-    }
-    assertEquals(told, [isSatisfied]);
-  }
-});
-
 Deno.test("Channel hands over its items before the error it failed with", async () => {
   let left = 0;
   const channel = new Channel<number>(() => left++);

@@ -191,25 +191,37 @@ Deno.test("An aborted request is counted as such, waiting or running, and leaves
   assertNothingRuns(engine);
 });
 
-Deno.test("A reader that leaves aborts, one that has all it wants stops", async () => {
-  for (const isSatisfied of [false, true]) {
+Deno.test("A reader that leaves aborts, one that ends what it has seen enough of stops", async () => {
+  for (const hasEnough of [false, true]) {
     const { engine } = steppedEngine();
     const channel = engine.submit(ask("a", 10));
     await engine.step();
     await engine.step();
-    const leave = async () => {
-      for await (const _ of channel) {
-        if (isSatisfied) channel.satisfy();
-        return;
-      }
-    };
-    await leave();
+    for await (const _ of channel) {
+      if (hasEnough) engine.abort("a", 0);
+      break;
+    }
     await drain(engine);
     const stats = engine.requestStats();
-    assertEquals([stats.endCounts.abort, stats.endCounts.stop], isSatisfied ? [0, 1] : [1, 0]);
-    assertEquals(total(stats.generationTokens), isSatisfied ? [1, 2] : [0, 0]);
+    assertEquals([stats.endCounts.abort, stats.endCounts.stop], hasEnough ? [0, 1] : [1, 0]);
+    assertEquals(total(stats.generationTokens), hasEnough ? [1, 2] : [0, 0]);
     assertNothingRuns(engine);
   }
+});
+
+Deno.test("Of several answers, one that is ended early has its own length and ends no request", async () => {
+  const { engine } = steppedEngine();
+  const channel = engine.submit(ask("a", 10, { n: 2, bestOf: 2, temperature: 1, seed: 7 }));
+  await engine.step();
+  await engine.step();
+  engine.abort("a", 1);
+  await drain(engine);
+  assertEquals((await Array.fromAsync(channel)).length, 6);
+  const stats = engine.requestStats();
+  assertEquals(stats.endCounts, { stop: 0, length: 1, abort: 0, error: 0 });
+  assertEquals(total(stats.generationTokens), [2, 6]);
+  assertEquals(total(stats.longestGenerationTokens), [1, 4]);
+  assertNothingRuns(engine);
 });
 
 Deno.test("A failed step counts its requests as errors and leaves the gauges at zero", async () => {

@@ -1,7 +1,11 @@
 /** Several sequences of one request: each is what a request of its own would have been. */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { InvalidLogitsError, QueueFullError } from "../../lib/base/errors.ts";
+import {
+  InvalidLogitsError,
+  InvalidParameterError,
+  QueueFullError,
+} from "../../lib/base/errors.ts";
 import { Engine, type EngineOptions, type TokenEvent } from "../../lib/engine/engine.ts";
 import {
   beamParams,
@@ -202,5 +206,122 @@ Deno.test("Engine draws different sequences where no seed is given", async () =>
     engine.submit({ ...request, params: { ...params, seed: null } }),
   );
   assertEquals(new Set(sequences.map((events) => events.map((it) => it.tokenId).join())).size, 4);
+  await engine.close();
+});
+
+const ENDLESS = { maxTokens: 200, ignoreEos: true };
+
+Deno.test("Engine ends one sequence at the start of the next step, and frees its blocks", async () => {
+  const { engine, runner } = setUp({}, { selfDriven: false });
+  const sequences = sequencesOf(engine.submit(several("a", 32, 4, ENDLESS)));
+  await engine.step(); // the prompt: two full blocks for all
+  await engine.step(); // a block more for each
+  assertEquals([engine.stats().runningCount, engine.stats().usedBlockCount], [4, 6]);
+  engine.abort("a", 2);
+  engine.abort("a", 2);
+  assertEquals([engine.stats().runningCount, engine.stats().usedBlockCount], [4, 6], "not yet");
+  await engine.step();
+  assertEquals([engine.stats().runningCount, engine.stats().usedBlockCount], [3, 5]);
+  assertEquals(runner.trace.at(-1)?.split(" ")[1], "3x3");
+  for (const index of [0, 3, 1]) engine.abort("a", index);
+  assertEquals((await sequences).map((events) => events.length), [3, 3, 2, 3]);
+  assertEquals(await engine.step(), false);
+  engine.abort("a", 9); // of a finished request
+  await assertEmpty(engine);
+});
+
+Deno.test("Engine sends nothing of sequences that were ended before they began, the first included", async () => {
+  const options = { maxTokens: 6, ignoreEos: true, promptLogprobs: 0 };
+  const whole = setUp();
+  const expected = await sequencesOf(whole.engine.submit(several("a", 40, 4, options)));
+  await assertEmpty(whole.engine);
+  for (const enablePrefixCaching of [true, false]) {
+    for (const stepsBefore of [0, 2]) {
+      const { engine } = setUp({ maxTokensPerStep: 16 }, {
+        enablePrefixCaching,
+        selfDriven: false,
+      });
+      const events = Array.fromAsync(engine.submit(several("a", 40, 4, options)));
+      for (let step = 0; step < stepsBefore; step++) await engine.step();
+      engine.abort("a", 0);
+      engine.abort("a", 2);
+      while (await engine.step());
+      const told = await events;
+      for (const index of [0, 1, 2, 3]) {
+        const own = told.filter((event) => event.index === index);
+        assertEquals(strip(own), index % 2 === 0 ? [] : strip(expected[index] ?? []));
+      }
+      assertEquals(told.map(({ prompt }) => prompt?.logprobs?.length), [
+        40,
+        ...Array(11).fill(undefined),
+      ]);
+      assertEquals(engine.stats().generatedTokens, 12);
+      await assertEmpty(engine);
+    }
+  }
+});
+
+Deno.test("Engine ends a request all of whose sequences were ended, before the prompt and after", async () => {
+  for (const stepsBefore of [0, 1, 2]) {
+    const { engine } = setUp({ maxTokensPerStep: 16 }, { selfDriven: false });
+    const request = several("a", 20, 2, ENDLESS);
+    const events = Array.fromAsync(engine.submit(request));
+    for (let step = 0; step < stepsBefore; step++) await engine.step();
+    for (const index of [1, 0]) engine.abort("a", index);
+    assertEquals((await events).length, stepsBefore === 2 ? 2 : 0);
+    const again = Array.fromAsync(engine.submit(request)); // the id is free
+    engine.abort("a");
+    await again;
+    await engine.step();
+    await assertEmpty(engine);
+  }
+});
+
+Deno.test("Engine sends nothing of a sequence that is ended while the device is busy", async () => {
+  let step = 0;
+  const { engine } = setUp({
+    onRun: () => {
+      if (++step === 3) engine.abort("a", 1);
+    },
+  });
+  const sequences = await sequencesOf(
+    engine.submit(several("a", 20, 3, { ...ENDLESS, maxTokens: 5 })),
+  );
+  assertEquals(sequences.map((events) => events.length), [5, 2, 5]);
+  await assertEmpty(engine);
+});
+
+Deno.test("Engine does not trust the blocks of an ended sequence whose request fails in that step", async () => {
+  let step = 0;
+  const { engine } = setUp({
+    onRun: () => {
+      if (++step === 2) engine.abort("a", 0);
+    },
+    script: (history, row) => row.fill(history.length > 32 ? NaN : 0),
+  });
+  await assertRejects(() => sequencesOf(engine.submit(several("a", 32, 3))), InvalidLogitsError);
+  await assertEmpty(engine);
+  assertEquals(engine.stats().cachedBlockCount, 0);
+});
+
+Deno.test("Engine ends single sequences only where there are any", async () => {
+  const { engine } = setUp({}, { selfDriven: false });
+  engine.submit(several("a", 4, 3));
+  engine.submit({ ...several("search", 4, 1), params: beamParams({ width: 3 }) });
+  const pooling = engine.submitPooling({ id: "rows", promptTokenIds: [1], rows: "last" });
+  const refused: readonly (readonly [string, number, string])[] = [
+    ["a", 3, "its sequences are 0 to 2"],
+    ["a", -1, "its sequences are 0 to 2"],
+    ["a", 0.5, "its sequences are 0 to 2"],
+    ["search", 0, "it is a beam search"],
+    ["rows", 0, "it is for hidden states"],
+  ];
+  for (const [id, index, rule] of refused) {
+    const error = assertThrows(() => engine.abort(id, index), InvalidParameterError, rule);
+    assertEquals([error.parameter, error.value], ["index", index]);
+  }
+  engine.abort("unknown", 7);
+  engine.abort("rows");
+  await assertRejects(() => pooling, DOMException);
   await engine.close();
 });

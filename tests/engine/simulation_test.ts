@@ -20,9 +20,18 @@ interface Life {
   readonly request: EngineRequest;
   readonly arrivalStep: number;
   readonly abortStep: number | undefined;
+  /** Sequences that are ended by themselves. */
+  readonly drops: readonly Drop[];
   readonly events: TokenEvent[];
   ended: boolean;
   error: unknown;
+}
+
+interface Drop {
+  readonly step: number;
+  readonly index: number;
+  /** Events of the sequence until then; all that it may ever have. */
+  toldCount: number | undefined;
 }
 
 interface World {
@@ -107,6 +116,8 @@ Deno.test("Simulation: a thousand requests with aborts and failures end, leak no
   const count = (test: (life: Life) => boolean) => first.lives.filter(test).length;
   assert(count((life) => life.error !== undefined) > 20, "the device failed too rarely");
   assert(count((life) => life.abortStep !== undefined) > 50, "too few aborts");
+  const isDropped = ({ drops }: Life) => drops.some(({ toldCount }) => toldCount !== undefined);
+  assert(count(isDropped) > 50, "too few sequences were ended by themselves");
   assert(count((life) => life.events.at(-1)?.finishReason != null) > 500, "too few finished");
   assert(first.stats.preemptionCount > 50, "too few preemptions");
   for (const life of first.lives) {
@@ -177,6 +188,11 @@ async function simulate(world: World, seed: number) {
     for (const life of lives) {
       if (life.arrivalStep === step) readers.push(read(engine.submit(life.request), life));
       if (life.abortStep === step) engine.abort(life.request.id);
+      for (const drop of life.drops) {
+        if (drop.step !== step) continue;
+        engine.abort(life.request.id, drop.index);
+        drop.toldCount = life.events.filter(({ index }) => index === drop.index).length;
+      }
     }
     await engine.step();
     await flush();
@@ -191,7 +207,7 @@ async function simulate(world: World, seed: number) {
 
 /** Lets the readers take what was pushed. */
 async function flush(): Promise<void> {
-  for (let turn = 0; turn < 8; turn++) await Promise.resolve();
+  for (let turn = 0; turn < 40; turn++) await Promise.resolve();
 }
 
 async function read(channel: AsyncIterable<TokenEvent>, life: Life): Promise<void> {
@@ -237,15 +253,23 @@ function makeLives(world: World, random: () => number): Life[] {
       ...(random() < 0.3 ? { logprobs: int(0, 4) } : {}),
       ...(random() < 0.15 ? { promptLogprobs: int(-1, 2) } : {}),
     };
+    const params = { ...resolveSamplingParams(new SamplingParams(options)), ...several, ...beam };
+    const dropShare = world.aborts && params.beam === null ? params.bestOf > 1 ? 0.7 : 0.05 : 0;
+    const mayDrop = dropShare > 0 && random() < dropShare;
     return {
       request: {
         id: `request-${index}`,
         promptTokenIds: prompt,
-        params: { ...resolveSamplingParams(new SamplingParams(options)), ...several, ...beam },
+        params,
         priority: random() < 0.2 ? int(-1, 1) : 0,
       },
       arrivalStep,
       abortStep: world.aborts && random() < 0.15 ? arrivalStep + int(0, 30) : undefined,
+      drops: Array.from({ length: mayDrop ? int(0, params.bestOf) : 0 }, () => ({
+        step: arrivalStep + int(0, 40),
+        index: int(0, params.bestOf - 1),
+        toldCount: undefined,
+      })),
       events: [],
       ended: false,
       error: undefined,
@@ -269,14 +293,44 @@ function beamSearch(int: (min: number, max: number) => number, random: () => num
 
 function assertAsAlone(life: Life, world: World, where: string = describe(life)): void {
   if (life.error !== undefined) throw new Error(where, { cause: life.error });
-  assertEquals(bySequence(life.events), alone(life.request, world), where);
+  const actual = bySequence(life.events);
+  const expected = alone(life.request, world);
+  const { promptLogprobs } = expected[0]![0] as Told;
+  for (const { index, toldCount } of assertDrops(life, where)) {
+    expected[index] = expected[index]!.slice(0, toldCount);
+  }
+  // What is said of the prompt comes with the first event, of whichever sequence is left.
+  const [prompt, ...others] = life.events.map(({ prompt }) => prompt);
+  if (life.events.length > 0) assertEquals(prompt?.logprobs, promptLogprobs, where);
+  assert(others.every((other) => other === undefined), where);
+  assertEquals(
+    expected.map((_, index) => (actual[index] ?? []).map(ofToken)),
+    expected.map((it) => it.map(ofToken)),
+    where,
+  );
+}
+
+/** The drops that came about: the sequence was not told of any more. */
+function assertDrops({ drops, events }: Life, where: string): Drop[] {
+  const done = drops.filter(({ toldCount }) => toldCount !== undefined);
+  for (const { index, toldCount } of done) {
+    const count = events.filter((event) => event.index === index).length;
+    assertEquals(count, toldCount, `${where}: events of sequence ${index} when it was ended`);
+  }
+  return done;
+}
+
+function ofToken(event: unknown): unknown {
+  const { promptLogprobs: _, ...token } = event as Told;
+  return token;
 }
 
 /** What came before an abort or a failure is right as far as it goes. */
 function assertBeginsAsAlone(life: Life, world: World, where: string = describe(life)): void {
-  const actual = bySequence(life.events);
+  assertDrops(life, where);
+  const actual = bySequence(life.events).map((events) => events.map(ofToken));
   const expected = alone(life.request, world)
-    .map((events, index) => events.slice(0, actual[index]?.length ?? 0))
+    .map((events, index) => events.slice(0, actual[index]?.length ?? 0).map(ofToken))
     .slice(0, actual.length);
   assertEquals(actual, expected, where);
 }

@@ -16,15 +16,20 @@ export interface Candidate<Name extends string> {
 
 /**
  * V8 first compiles in a hurry, notes what runs often, and has optimised code some milliseconds
- * later: a candidate runs at least that long before it counts.
+ * later: usually two, 36 have been seen. Until then a kernel is several times as slow, and a clock
+ * would choose whichever was optimised first. So a candidate runs until it is that much faster than
+ * it began, and a little longer, as its functions follow one by one; code that somebody else has
+ * run before begins optimised, so there is an end to it.
  */
-const WARM_MS = 8;
-/** The least number of runs counts too, whatever else the machine does meanwhile. */
-const WARM_RUNS = 200;
+const SPEED_UP = 1.7;
+const SETTLE_MS = 8;
+const WARM_MS_MAX = 60;
+/** The best of so many batches is how a candidate begins: the very first may be disturbed. */
+const BEGINNING = 3;
+const RUNS_PER_BATCH = 8;
 
 /** In turns, so that a disturbance hits all candidates. */
 const ROUNDS = 9;
-const RUNS_PER_ROUND = 8;
 
 /** A later candidate has to be that much faster than the first: a tie has one answer. */
 const ADVANTAGE = 0.9;
@@ -38,9 +43,7 @@ export function chooseFastest<Name extends string>(
   const best = candidates.map(() => Infinity);
   for (let round = 0; round < ROUNDS; round++) {
     candidates.forEach((candidate, i) => {
-      const start = now();
-      for (let run = 0; run < RUNS_PER_ROUND; run++) candidate.run();
-      best[i] = Math.min(best[i] as number, now() - start);
+      best[i] = Math.min(best[i] as number, timeBatch(candidate, now));
     });
   }
   let chosen = 0;
@@ -52,10 +55,17 @@ export function chooseFastest<Name extends string>(
 }
 
 function warm(candidate: Candidate<string>, now: () => number): void {
-  const start = now();
-  let runs = 0;
-  while (runs < WARM_RUNS || now() - start < WARM_MS) {
-    candidate.run();
-    runs++;
+  let end = now() + WARM_MS_MAX;
+  let beginning = Infinity;
+  for (let batch = 0; now() < end; batch++) {
+    const ms = timeBatch(candidate, now);
+    if (batch < BEGINNING) beginning = Math.min(beginning, ms);
+    else if (ms * SPEED_UP < beginning) end = Math.min(end, now() + SETTLE_MS);
   }
+}
+
+function timeBatch(candidate: Candidate<string>, now: () => number): number {
+  const start = now();
+  for (let run = 0; run < RUNS_PER_BATCH; run++) candidate.run();
+  return now() - start;
 }
