@@ -1,10 +1,11 @@
 /**
  * Several rows of activations times a weight, in tiles of up to five rows and eight columns.
  *
- * A tile makes four passes, one for each class of k (mod 4), and adds its partial sums to the
- * output in that order: the same additions in the same order as the GEMV, so the same bits. For
- * some panels at a time the classes are the outer loop, then panels, and tiles the inner one, which
- * keeps a quarter of a panel in the first-level cache.
+ * A tile makes four passes, one for each class of k (mod 4), and adds up its partial sums in that
+ * order: the same additions in the same order as the GEMV, so the same bits. For some panels at a
+ * time the classes are the outer loop, then panels, and tiles the inner one, which keeps a quarter
+ * of a panel in the first-level cache. The sums lie close together until the last class writes the
+ * output: where rows are a multiple of 4096 bytes apart they share one set of that cache.
  *
  * Panels of blocks are expanded once a panel; the others are read as they are, float16 with the
  * exponents of its numbers 112 too small: activations come multiplied by 2^112.
@@ -35,8 +36,9 @@ import { packedRowWidth, packedTileBytes } from "./pack.ts";
 
 /**
  * (packed, panel, out, outStrideBytes, panelCount, largeTiles, smallTiles, expanded): first the
- * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for one panel. The
- * result is 1 if the outputs may be wrong: there is an infinity or NaN among float16 weights.
+ * tiles of `smallRows + 1` rows, then those of `smallRows`. `expanded` is room for
+ * {@linkcode gemmRoomBytes}, and there are at most {@linkcode GEMM_ROWS_MAX} rows. The result is 1
+ * if the outputs may be wrong: there is an infinity or NaN among float16 weights.
  */
 export type Gemm = (
   packed: number,
@@ -127,16 +129,20 @@ function defineGemm(
     const isWrong = scope.local("i32");
     const weights = scope.local("i32");
     const outAt = scope.local("i32");
-    const groupMax = direct === undefined ? 1 : groupPanels(panelBytes(format, k));
+    const sumsAt = scope.local("i32");
+    const panelSums = scope.local("i32");
+    const groupMax = scope.local("i32");
+    const groupPanels = direct === undefined ? 1 : groupPanelsMax(panelBytes(format, k));
     const { classBytes } = classDistances(direct, k);
     const classOf = (tiles: Expr<"i32">, rows: number, c: number) =>
       i32.add(tiles, c * (packedTileBytes(rows, k) / CLASS_COUNT));
     const runClass = (c: number): Body => {
-      const first = c === 0 ? 1 : 0;
+      const smallSums = i32.add(sumsAt, i32.mul(largeTiles, largeRows * ROW_BYTES));
       const smallOut = i32.add(outAt, smallRowsAt);
       return [
         setI32(weights, i32.add(direct === undefined ? expanded : panel, c * classBytes)),
         setI32(outAt, out),
+        setI32(sumsAt, i32.add(expanded, expandedBytes(k))),
         setI32(left, group),
         doWhile(
           left,
@@ -145,10 +151,11 @@ function defineGemm(
               large,
               classOf(packed, largeRows, c),
               weights,
+              sumsAt,
               outAt,
               outStride,
               largeTiles,
-              first,
+              c,
             ),
           ]),
           when(smallTiles, [
@@ -156,14 +163,16 @@ function defineGemm(
               small,
               classOf(smallPacked, smallRows, c),
               weights,
+              smallSums,
               smallOut,
               outStride,
               smallTiles,
-              first,
+              c,
             ),
           ]),
           increment(weights, panelBytes(format, k)),
-          increment(outAt, 4 * PANEL_COLUMNS),
+          increment(outAt, ROW_BYTES),
+          increment(sumsAt, panelSums),
           increment(left, -1),
         ),
       ];
@@ -174,6 +183,15 @@ function defineGemm(
         i32.add(packed, i32.mul(largeTiles, packedTileBytes(largeRows, k))),
       ),
       setI32(smallRowsAt, i32.mul(i32.mul(largeTiles, largeRows), outStride)),
+      setI32(
+        panelSums,
+        i32.mul(
+          i32.add(i32.mul(largeTiles, largeRows), i32.mul(smallTiles, smallRows)),
+          ROW_BYTES,
+        ),
+      ),
+      setI32(groupMax, i32.divU(SUMS_BYTES, panelSums)),
+      when(i32.gtS(groupMax, groupPanels), [setI32(groupMax, groupPanels)]),
       doWhile(
         panelCount,
         setI32(group, panelCount),
@@ -198,21 +216,39 @@ function defineGemm(
  * one stream: each start of a stream is a wait for memory. The others find them in a second-level
  * cache of a mebibyte, next to the packed activations.
  */
-function groupPanels(panelBytes: number): number {
+function groupPanelsMax(panelBytes: number): number {
   return Math.max(1, Math.floor(GROUP_BYTES / panelBytes));
 }
 
 const GROUP_BYTES = 192 * 1024;
 
+/** Bytes of a row of one panel's output. */
+const ROW_BYTES = 4 * PANEL_COLUMNS;
+
+/** Room for the sums of one group of panels. */
+const SUMS_BYTES = 64 * 1024;
+
+/** Most rows of a call: the sums of one panel have to fit. */
+export const GEMM_ROWS_MAX: number = SUMS_BYTES / ROW_BYTES;
+
+/** Bytes for one expanded panel and the sums. */
+export function gemmRoomBytes(k: number): number {
+  return expandedBytes(k) + SUMS_BYTES;
+}
+
 /** k of one class that an iteration of a tile's loop covers. */
 const UNROLL = 4;
 
-/** (packed, weights, out, outStride, tileCount, first) */
-type TilesRef = FunctionRef<readonly ["i32", "i32", "i32", "i32", "i32", "i32"], "none">;
+/** (packed, weights, partial, out, outStride, tileCount, class) */
+type TilesRef = FunctionRef<
+  readonly ["i32", "i32", "i32", "i32", "i32", "i32", "i32"],
+  "none"
+>;
 
 /**
- * One class of k for a run of tiles. `packed` and `weights` point at the class; the sums replace the
- * output if `first`, else are added to it.
+ * One class of k for a run of tiles. `packed` and `weights` point at the class. The first class
+ * writes its sums to `partial`, the others add theirs to what is there, and the last one writes the
+ * total to the output.
  */
 function defineTiles(
   module: ModuleBuilder,
@@ -220,15 +256,16 @@ function defineTiles(
   k: number,
   rows: number,
 ): TilesRef {
-  const params = ["i32", "i32", "i32", "i32", "i32", "i32"] as const;
+  const params = ["i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const;
   return module.define(`tiles${rows}`, params, "none", (
     scope,
     packed,
     weights,
+    partial,
     out,
     outStride,
     tileCount,
-    first,
+    c,
   ) => {
     const loader = createEightLoader(direct ?? "f32", scope);
     const { stepBytes } = classDistances(direct, k);
@@ -269,13 +306,14 @@ function defineTiles(
         increment(packedAt, UNROLL * packedStep),
       ),
     ];
-    const storeRows = (value: (sum: Local<"v128">, offset: number) => Expr<"v128">): Body =>
-      Array.from({ length: rows }, (_, row) => [
-        [0, 1].map((half) =>
-          v128.store(out, value(sums[2 * row + half] as Local<"v128">, 16 * half), 16 * half)
-        ),
-        increment(out, outStride),
-      ]);
+    const total = (i: number): Expr<"v128"> =>
+      f32x4.add(v128.load(partial, 16 * i), sums[i] as Local<"v128">);
+    const storePartial = (value: (i: number) => Expr<"v128">): Body =>
+      sums.map((_, i) => v128.store(partial, value(i), 16 * i));
+    const storeOut: Body = Array.from({ length: rows }, (_, row) => [
+      [0, 1].map((half) => v128.store(out, total(2 * row + half), 16 * half)),
+      increment(out, outStride),
+    ]);
     return [
       loader.setup,
       doWhile(
@@ -286,10 +324,11 @@ function defineTiles(
         main,
         steps(rest),
         when(
-          first,
-          storeRows((sum) => sum),
-          storeRows((sum, offset) => f32x4.add(v128.load(out, offset), sum)),
+          i32.eq(c, CLASS_COUNT - 1),
+          storeOut,
+          [when(c, storePartial(total), storePartial((i) => sums[i] as Local<"v128">))],
         ),
+        increment(partial, rows * ROW_BYTES),
         increment(packed, packedTileBytes(rows, k)),
         increment(tileCount, -1),
       ),

@@ -2,7 +2,7 @@
 
 import { isQuantized, panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
-import { activationFactor, compileGemm, type Gemm } from "./gemm.ts";
+import { activationFactor, compileGemm, type Gemm, GEMM_ROWS_MAX, gemmRoomBytes } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
 import { compileGemv, type Gemv } from "./gemv.ts";
 import { IntegerMatmul, integerMatmulScratchBytes, isIntegerMatmul } from "./integer_matmul.ts";
@@ -47,11 +47,16 @@ export interface MatmulOptions {
   readonly now?: () => number;
 }
 
+/** Before the packed activations: what either kind of tiles needs besides. */
+function expandedRoomBytes(k: number): number {
+  return Math.max(wideExpandedBytes(k), gemmRoomBytes(k));
+}
+
 /** Bytes of scratch that {@linkcode Matmul} needs. */
 export function matmulScratchBytes(limits: KernelLimits): number {
   const rowBytes = 4 * limits.kMax;
   return Math.max(
-    wideExpandedBytes(limits.kMax) +
+    expandedRoomBytes(limits.kMax) +
       Math.max(PACKED_BYTES_WANTED, (PACKED_ROWS_MIN + TILE_ROWS_PADDING) * rowBytes),
     integerMatmulScratchBytes(limits),
   );
@@ -163,7 +168,7 @@ export class Matmul {
       : this.#gemm.get(format, k, smallRows);
     const factor = wide ? 1 : activationFactor(format);
     const expanded = this.#scratch.address;
-    const packed = expanded + wideExpandedBytes(k);
+    const packed = expanded + expandedRoomBytes(k);
     const xStride = 4 * args.xStride;
     const x = args.x + block.rowStart * xStride;
     const smallX = x + large * (smallRows + 1) * xStride;
@@ -195,7 +200,7 @@ export class Matmul {
     const gemm = compile(this.#memory, "f32", k, { smallRows: tileRows, largeRows: tileRows });
     const weight = this.#scratch.address;
     const expanded = weight + panels * panelBytes("f32", k);
-    const packed = expanded + wideExpandedBytes(k);
+    const packed = expanded + expandedRoomBytes(k);
     const out = packed + 4 * k * rows;
     const outStride = panels * 32;
     const sizeBytes = out + rows * outStride - weight;
@@ -208,9 +213,9 @@ export class Matmul {
 
   #blockRowsMax(k: number): number {
     const rowBytes = 4 * k;
-    const room = Math.floor((this.#scratch.sizeBytes - wideExpandedBytes(k)) / rowBytes);
+    const room = Math.floor((this.#scratch.sizeBytes - expandedRoomBytes(k)) / rowBytes);
     const wanted = Math.max(Math.floor(PACKED_BYTES_WANTED / rowBytes), PACKED_ROWS_MIN);
-    const rows = Math.min(room - TILE_ROWS_PADDING, wanted);
+    const rows = Math.min(room - TILE_ROWS_PADDING, wanted, GEMM_ROWS_MAX);
     if (rows < TILE_ROWS_MAX) {
       const { sizeBytes } = this.#scratch;
       invariant(false, `A scratch of ${sizeBytes} bytes is too small for a matmul of k ${k}`);
