@@ -44,6 +44,7 @@ export type {
   RequestStats,
   RerankOptions,
   ScoreOptions,
+  TokenizerInfo,
   TraceEntry,
   WireStats,
 } from "./lib/llm.ts";

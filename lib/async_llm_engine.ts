@@ -1,16 +1,11 @@
 /** `AsyncLLMEngine`: each request's outputs as an async iterator, for servers. */
 
 import type { Prompt } from "./llm.ts";
-import {
-  checkRequestId,
-  checkSamplingParams,
-  type EngineModel,
-  type EngineRequestOptions,
-} from "./llm_engine.ts";
+import { checkRequestId, type EngineModel, type EngineRequestOptions } from "./llm_engine.ts";
 import { OutputFeed } from "./output_feed.ts";
 import type { PoolingRequestOutput, RequestOutput } from "./outputs.ts";
 import { PoolingParams } from "./pooling/params.ts";
-import type { SamplingParams } from "./sampling/params.ts";
+import { checkSamplingParams, type SamplingParams } from "./sampling/params.ts";
 
 /**
  * Gives each request's outputs as they are made.
@@ -80,6 +75,9 @@ export class AsyncLLMEngine {
         const output = feed.take();
         if (output !== undefined) yield output;
       }
+      feed.end();
+      const last = signal.aborted ? undefined : feed.take();
+      if (last !== undefined) yield last;
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {

@@ -14,8 +14,9 @@ export class RequestFold {
   #requestId = "";
   #prompt: PromptInfo = { text: "", tokenIds: [], logprobs: null, cachedTokens: 0 };
   readonly #sequences = new Map<number, SequenceFold>();
+  #hasEnded = false;
 
-  /** @param count How many sequences there will be. */
+  /** @param count How many sequences there will be, unless a search finds fewer. */
   constructor(count: number) {
     this.#count = count;
   }
@@ -32,10 +33,16 @@ export class RequestFold {
     sequence.add(delta);
   }
 
+  /** No more deltas come: the sequences that are there are all. */
+  end(): void {
+    this.#hasEnded = true;
+  }
+
   /** Whether every sequence has ended. */
   get isFinished(): boolean {
     const sequences = [...this.#sequences.values()];
-    return sequences.length === this.#count && sequences.every(({ isFinished }) => isFinished);
+    const areAll = sequences.length === this.#count || this.#hasEnded && sequences.length > 0;
+    return areAll && sequences.every(({ isFinished }) => isFinished);
   }
 
   /** What is there now; later deltas do not change it. */
@@ -127,5 +134,6 @@ export async function foldDeltas(
 ): Promise<RequestOutput> {
   const fold = new RequestFold(count);
   for await (const delta of deltas) fold.add(delta);
+  fold.end();
   return fold.output();
 }

@@ -14,6 +14,7 @@ import { foldDeltas } from "./fold.ts";
 import { generateDeltas } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
 import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
+import type { TokenizerInfo } from "./models/tokenizer_info.ts";
 import type { LLMOptions } from "./options.ts";
 import type {
   ClassificationRequestOutput,
@@ -55,7 +56,7 @@ export type {
   WireStats,
 } from "./model_info.ts";
 export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
-export type { TraceEntry };
+export type { TokenizerInfo, TraceEntry };
 export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
 export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
 export type { PairOptions } from "./text_pairs.ts";
@@ -397,6 +398,14 @@ export class LLM implements AsyncDisposable {
     return tokenIds.map((id) => this.#loaded.tokenizer.tokenString(id));
   }
 
+  /**
+   * The tokenizer's settings: what its tokenizer_config.json says, or as much of that as a GGUF file
+   * tells, with the chat template that is used. No file paths.
+   */
+  tokenizerInfo(): TokenizerInfo {
+    return this.#loaded.tokenizerInfo;
+  }
+
   /** The sampling defaults that the model's authors ask for, as parameters. */
   getDefaultSamplingParams(): SamplingParams {
     return new SamplingParams(this.#loaded.samplingDefaults);
@@ -410,6 +419,15 @@ export class LLM implements AsyncDisposable {
       requests: engine.requestStats(),
       wires: model.device.wireStats(),
     };
+  }
+
+  /**
+   * Forgets the keys and values of all prompt prefixes that were kept for reuse.
+   *
+   * @returns False, with nothing forgotten, while running requests use some.
+   */
+  resetPrefixCache(): boolean {
+    return this.#loaded.engine.resetPrefixCache();
   }
 
   /** Which kernels the processing elements ran so far, how often and for how long. */

@@ -5,7 +5,7 @@ import type { LLM, Prompt, RequestOptions } from "./llm.ts";
 import { OutputFeed } from "./output_feed.ts";
 import type { GenerationDelta, PoolingRequestOutput, RequestOutput } from "./outputs.ts";
 import { PoolingParams } from "./pooling/params.ts";
-import { SamplingParams } from "./sampling/params.ts";
+import { checkSamplingParams, SamplingParams } from "./sampling/params.ts";
 
 /** What a request of an engine takes besides its id, prompt and parameters. */
 export type EngineRequestOptions = Pick<RequestOptions, "priority" | "addSpecialTokens">;
@@ -181,6 +181,7 @@ export class LLMEngine implements AsyncDisposable {
       feed.add(delta);
       this.#tell();
     }
+    feed.end();
   }
 
   #drain(): EngineOutput[] {
@@ -215,10 +216,4 @@ export function checkRequestId(requestId: unknown, isUsed: boolean): void {
       `Cannot use the request id "${requestId}": an unfinished request has it already`,
     );
   }
-}
-
-/** Refuses what only looks like parameters of a request for texts. */
-export function checkSamplingParams(params: unknown): void {
-  if (params instanceof SamplingParams) return;
-  throw new TypeError("The parameters of a request must be SamplingParams or PoolingParams");
 }

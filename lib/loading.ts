@@ -8,6 +8,7 @@ import type { GenerationDefaults } from "./models/generation_config.ts";
 import { resolveModel } from "./models/hub.ts";
 import { Model, type ModelOptions } from "./models/model.ts";
 import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts";
+import { type TokenizerInfo, tokenizerInfo } from "./models/tokenizer_info.ts";
 import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -26,6 +27,8 @@ export interface LoadedModel {
   readonly chatTemplate: ChatTemplate | undefined;
   /** Renders the templates: the model's own, and those that requests bring. */
   readonly textWorker: TextWorker;
+  /** The tokenizer's settings, as the checkpoint states them. */
+  readonly tokenizerInfo: TokenizerInfo;
   readonly samplingDefaults: SamplingDefaults;
   readonly pooling: PoolingModel;
   /** A template that the caller gave, which rerankers use in place of their prompt. */
@@ -135,6 +138,10 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       tokenizer,
       chatTemplate,
       textWorker,
+      tokenizerInfo: tokenizerInfo(checkpoint.text, {
+        specialTokens: tokenizer.specialTokens,
+        chatTemplate: chatTemplate?.source,
+      }),
       samplingDefaults: resolved.generationConfig === "auto"
         ? samplingDefaults(checkpoint.generation)
         : {},

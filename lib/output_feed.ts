@@ -21,6 +21,13 @@ export class OutputFeed {
     this.#fold.add(delta);
   }
 
+  /** No more deltas come. Only where there are fewer sequences than asked for is that news. */
+  end(): void {
+    if (this.#fold.isFinished) return;
+    this.#fold.end();
+    this.#hasNews ||= this.#fold.isFinished;
+  }
+
   /** The next output; undefined while there is nothing to tell. */
   take(): RequestOutput | undefined {
     if (!this.#hasNews) return undefined;

@@ -1,6 +1,7 @@
 /** Sampling parameters meet the vocabulary: the texts among them become tokens. */
 
 import { InvalidParameterError } from "./base/errors.ts";
+import { TOKENIZED_TEXT_MAX } from "./prompts.ts";
 import { BAD_SEQUENCE_COUNT_MAX } from "./sampling/param_checks.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 import type { TokenizedParams } from "./sampling/resolved_params.ts";
@@ -26,11 +27,22 @@ export function tokenizeParams(
   };
 }
 
+/** Longest that bad words may be together, in UTF-16 code units: encoding them holds up all others. */
+const BAD_TEXT_MAX = 65_536;
+
 /**
  * A word as the model may write it: at the beginning of a text, and behind a space. The second
  * spelling counts where it is as long as the first and begins with another token, as in vLLM.
  */
 function badTokenSequences(words: readonly string[], tokenizer: Tokenizer): number[][] {
+  const length = words.reduce((sum, word) => sum + word.length, 0);
+  if (length > BAD_TEXT_MAX) {
+    throw new InvalidParameterError(
+      "badWords",
+      words,
+      `Cannot use badWords of ${length} characters: there may be at most ${BAD_TEXT_MAX} in all`,
+    );
+  }
   const sequences: number[][] = [];
   for (const word of words) {
     const bare = word.trimStart();
@@ -64,6 +76,14 @@ function forcedTokenIds(
   tokenizer: Tokenizer,
   promptTokenIds: readonly number[],
 ): number[] {
+  if (text.length > TOKENIZED_TEXT_MAX) {
+    throw new InvalidParameterError(
+      "forcedOutput",
+      text,
+      `Cannot use a forcedOutput of ${text.length} characters: there may be at most ` +
+        `${TOKENIZED_TEXT_MAX}`,
+    );
+  }
   const ids = encode(text, tokenizer);
   const options = { promptIds: promptTokenIds, skipSpecialTokens: false };
   const spelling = decodeWhole(tokenizer, ids, options);

@@ -62,6 +62,16 @@ export const FLAGS: readonly Flag[] = [
     option: "maxModelLength",
   },
   {
+    name: "task",
+    group: "Model",
+    value: "auto|generate|embed|score|classify",
+    standard: "auto",
+    help: "what the model is for; auto is what its files say. embed pools the hidden states of a " +
+      "generative model, score makes a reranker of one that answers yes and no",
+    read: choice("auto", "generate", "embed", "score", "classify"),
+    option: "task",
+  },
+  {
     name: "host",
     group: "Server",
     value: "ADDRESS",
@@ -133,6 +143,12 @@ export const FLAGS: readonly Flag[] = [
     name: "trust-request-chat-template",
     group: "Requests",
     help: "let requests bring their own chat template",
+  },
+  {
+    name: "dev-mode",
+    group: "Requests",
+    help: "open the routes that are for development: /reset_prefix_cache; so does " +
+      "VLLM_SERVER_DEV_MODE=1",
   },
   {
     name: "kv-cache-bytes",

@@ -10,6 +10,7 @@ export interface RequestSettings {
   readonly allowedOrigins: readonly string[];
   readonly maxLogprobs: number;
   readonly trustRequestChatTemplate: boolean;
+  readonly devMode: boolean;
 }
 
 /** Everything the command does as its flags say. */
@@ -43,6 +44,7 @@ export async function toSettings(values: FlagValues): Promise<ServeSettings> {
       allowedOrigins: values["allowed-origins"] as readonly string[] | undefined ?? ["*"],
       maxLogprobs: values["max-logprobs"] as number | undefined ?? 20,
       trustRequestChatTemplate: values["trust-request-chat-template"] === true,
+      devMode: values["dev-mode"] === true || Deno.env.get("VLLM_SERVER_DEV_MODE") === "1",
       ...(names === undefined ? {} : { servedModelNames: names }),
     },
     llm: await llmOptions(values),

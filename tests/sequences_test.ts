@@ -1,7 +1,7 @@
 /** Several answers to one prompt, from the SDK's side: seeds, ranking, beams, stops, streams. */
 
-import { assert, assertEquals } from "@std/assert";
-import { SamplingParams } from "../mod.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { AsyncLLMEngine, LLMEngine, SamplingParams } from "../mod.ts";
 import { collect, idle, tinyTest } from "./helpers/tiny_llm.ts";
 
 const PARAMS = new SamplingParams({ temperature: 1.1, seed: 40, maxTokens: 24, logprobs: 1 });
@@ -101,4 +101,40 @@ tinyTest("A sequence that has met its stop string is not computed any further", 
     llm.stats().engine.generatedTokens - generatedTokens,
     counts.reduce((sum, count) => sum + count, 0),
   );
+});
+
+tinyTest(
+  "A search that finds fewer answers than asked for is finished all the same",
+  async (llm) => {
+    const params = new SamplingParams({
+      n: 4,
+      useBeamSearch: true,
+      allowedTokenIds: [5],
+      maxTokens: 3,
+    });
+    const whole = await llm.generate("the cat", params);
+    assertEquals([whole.outputs.length, whole.finished], [1, true]);
+    for (const outputKind of ["FINAL", "CUMULATIVE", "DELTA"] as const) {
+      const engine = LLMEngine.fromLLM(llm);
+      engine.addRequest("few", "the cat", params.clone({ outputKind }));
+      const steps = [];
+      while (engine.hasUnfinishedRequests()) steps.push(...await engine.step());
+      assertEquals(steps.at(-1)?.finished, true, outputKind);
+      const outputs = await collect(
+        AsyncLLMEngine.fromLLM(llm).generate("the cat", params.clone({ outputKind }), "few"),
+      );
+      assertEquals(outputs.at(-1)?.finished, true, outputKind);
+    }
+  },
+);
+
+tinyTest("What only looks like parameters is refused before anything is queued", async (llm) => {
+  for (const params of [null, {}, { temperature: NaN }, "x", [PARAMS]]) {
+    const wrong = params as never;
+    await assertRejects(() => collect(llm.stream("the cat", wrong)), TypeError, "SamplingParams");
+    await assertRejects(() => llm.generate(["a", "b"], wrong), TypeError, "SamplingParams");
+    await assertRejects(async () => await llm.generate("a", wrong), TypeError, "SamplingParams");
+  }
+  await idle(llm);
+  assertEquals(llm.stats().engine.promptTokens, 0);
 });

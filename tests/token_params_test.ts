@@ -85,3 +85,12 @@ Deno.test("A forced text that no tokens spell is refused, with what they would s
   assertEquals(lowered.parameter, "forcedOutput");
   assertThrows(() => read({ forcedOutput: "half \ud83d" }), InvalidParameterError, "forcedOutput");
 });
+
+Deno.test("Texts too long to encode while others wait are refused before they are encoded", () => {
+  const refused = (options: SamplingParamsOptions, parameter: string, message: string) => {
+    const error = assertThrows(() => read(options), InvalidParameterError, message);
+    assertEquals(error.parameter, parameter);
+  };
+  refused({ badWords: ["a".repeat(40_000), "b".repeat(40_000)] }, "badWords", "80000 characters");
+  refused({ forcedOutput: "a".repeat(1_048_577) }, "forcedOutput", "1048577 characters");
+});

@@ -257,6 +257,11 @@ export class Engine {
     return this.#metrics.stats();
   }
 
+  /** Forgets all cached prefixes; false, and nothing done, while running requests hold blocks. */
+  resetPrefixCache(): boolean {
+    return this.#kv.resetPrefixes();
+  }
+
   /** Fails every channel with a `ClosedError`; resolves when no step is running any more. */
   async close(): Promise<void> {
     this.#closed = true;

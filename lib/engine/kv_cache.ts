@@ -159,6 +159,13 @@ export class KvCache {
     while (this.#prefixes.idleCount > 0) this.#prefixes.evict();
   }
 
+  /** Forgets all cached blocks, unless a running request holds some: then nothing is done. */
+  resetPrefixes(): boolean {
+    if (this.#tables.size > 0) return false;
+    this.dropPrefixes();
+    return true;
+  }
+
   #allocate(): number {
     if (this.#pool.freeCount === 0) this.#prefixes.evict();
     return this.#pool.allocate();

@@ -42,8 +42,7 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   const fields = await readFields(context.request, context.settings.bodySizeLimit);
   const chat = readChatRequest(fields, context);
   const deltas = assistantDeltas(context.llm.stream(chat.messages, chat.params, chat.options));
-  const { onError, systemFingerprint } = context.settings;
-  const hooks = { onLeave: context.leave, onError };
+  const { hooks, settings: { systemFingerprint } } = context;
   return chat.delivery.stream
     ? await eventStream(chunks(deltas, chat, systemFingerprint), hooks)
     : await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), hooks);
@@ -98,7 +97,8 @@ async function fold(
   return {
     ...chat.head,
     object: "chat.completion",
-    choices: choices.map((choice, index) => ({
+    // A search may have found fewer answers than asked for.
+    choices: choices.filter(({ finishReason }) => finishReason !== null).map((choice, index) => ({
       index,
       message: {
         role: chat.role,

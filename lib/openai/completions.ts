@@ -50,8 +50,7 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   const deltas = merge(
     request.prompts.map((prompt) => context.llm.stream(prompt, request.params, request.options)),
   );
-  const { onError, systemFingerprint } = context.settings;
-  const hooks = { onLeave: context.leave, onError };
+  const { hooks, settings: { systemFingerprint } } = context;
   return request.delivery.stream
     ? await eventStream(chunks(deltas, request, systemFingerprint), hooks)
     : await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), hooks);
@@ -134,7 +133,8 @@ async function fold(
   return {
     ...request.head,
     object: "text_completion",
-    choices: batch.choices.map((choice, index) => {
+    choices: batch.choices.flatMap((choice, index) => {
+      if (choice.finishReason === null) return []; // a search found fewer answers than asked for
       const prompt = batch.promptOf(index);
       return {
         index,

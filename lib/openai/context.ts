@@ -1,14 +1,51 @@
 /** What every route is given: the model, the settings and this request's own facts. */
 
-import type { LLM } from "../llm.ts";
+import type { EmbedOptions, EncodeOptions, LLM, PoolingOptions, Prompt } from "../llm.ts";
+import type {
+  ClassificationRequestOutput,
+  EmbeddingRequestOutput,
+  PoolingRequestOutput,
+} from "../outputs.ts";
+import type { PoolingParams } from "../pooling/params.ts";
 import type { RequestCounts } from "./request_counts.ts";
+import type { StreamHooks } from "./sse.ts";
 import type { Usage } from "./types.ts";
 
 /** The part of {@linkcode LLM} that the routes use. */
-export type ServedModel = Pick<
-  LLM,
-  "info" | "stats" | "stream" | "tokenize" | "tokenizeChat" | "detokenize" | "tokenStrings"
->;
+export interface ServedModel extends
+  Pick<
+    LLM,
+    | "info"
+    | "stats"
+    | "stream"
+    | "tokenize"
+    | "tokenizeChat"
+    | "detokenize"
+    | "tokenStrings"
+    | "tokenizerInfo"
+    | "resetPrefixCache"
+    | "score"
+    | "rerank"
+  > {
+  /** As {@linkcode LLM.embed}, of several prompts. */
+  embed(
+    prompts: readonly Prompt[],
+    params: PoolingParams,
+    options: EmbedOptions,
+  ): Promise<EmbeddingRequestOutput[]>;
+  /** As {@linkcode LLM.encode}, of several prompts. */
+  encode(
+    prompts: readonly Prompt[],
+    params: PoolingParams,
+    options: EncodeOptions,
+  ): Promise<PoolingRequestOutput[]>;
+  /** As {@linkcode LLM.classify}, of several prompts. */
+  classify(
+    prompts: readonly Prompt[],
+    params: PoolingParams,
+    options: PoolingOptions,
+  ): Promise<ClassificationRequestOutput[]>;
+}
 
 /** The handler's options with their defaults filled in. */
 export interface Settings {
@@ -18,6 +55,9 @@ export interface Settings {
   readonly systemFingerprint: string;
   readonly responseRole: string;
   readonly trustRequestChatTemplate: boolean;
+  readonly devMode: boolean;
+  /** Whether a client must send a key. */
+  readonly needsKey: boolean;
   /** When the handler was made, in Unix seconds. */
   readonly startedAt: number;
   /** The answers given so far. */
@@ -34,8 +74,10 @@ export interface RouteContext {
   readonly rest: string;
   /** Aborted when the client leaves. */
   readonly signal: AbortSignal;
-  /** Aborts {@linkcode signal}. */
-  readonly leave: () => void;
+  /** For answers that are not complete when they are returned. */
+  readonly hooks: StreamHooks;
+  /** Requests for the model that are being answered. */
+  readonly load: { readonly count: number };
 }
 
 /** What all answers and chunks of one request share. */

@@ -16,15 +16,13 @@
 
 import { STATUS_CODE, STATUS_TEXT } from "@std/http/status";
 import { keyCheck } from "./api_keys.ts";
-import { postChatCompletions } from "./chat_completions.ts";
-import { postCompletions } from "./completions.ts";
 import type { RouteContext, ServedModel, Settings } from "./context.ts";
 import { preflight, withCors } from "./cors.ts";
 import { errorResponse, HttpError, toHttpError } from "./errors.ts";
-import { getMetrics } from "./metrics.ts";
-import { getModel, getModels, getVersion } from "./models.ts";
+import { ServerLoad } from "./load.ts";
 import { RequestCounts } from "./request_counts.ts";
-import { postDetokenize, postTokenize } from "./tokenize.ts";
+import { reachable, type Route } from "./routes.ts";
+import { checkServedTask } from "./served_task.ts";
 import { VERSION } from "./version.ts";
 
 export type { ServedModel };
@@ -48,35 +46,11 @@ export interface HandlerOptions {
   readonly responseRole?: string;
   /** Let requests bring their own `chat_template`. Default false. */
   readonly trustRequestChatTemplate?: boolean;
+  /** Open the routes that are for development: `/reset_prefix_cache`. Default false. */
+  readonly devMode?: boolean;
   /** Told of every failure that clients only see as "Internal server error". */
   readonly onError?: (error: unknown) => void;
 }
-
-interface Route {
-  readonly method: "GET" | "POST";
-  /** A path; with `/*` at its end, whatever follows is handed to the route. */
-  readonly path: string;
-  /** Reachable without a key. */
-  readonly open?: boolean;
-  readonly run: (context: RouteContext) => Response | Promise<Response>;
-}
-
-const ok = (): Response => new Response(null, { status: STATUS_CODE.OK });
-
-const ROUTES: readonly Route[] = [
-  { method: "POST", path: "/v1/chat/completions", run: postChatCompletions },
-  { method: "POST", path: "/v1/completions", run: postCompletions },
-  { method: "GET", path: "/v1/models", run: getModels },
-  { method: "GET", path: "/v1/models/*", run: getModel },
-  { method: "POST", path: "/tokenize", run: postTokenize },
-  { method: "POST", path: "/detokenize", run: postDetokenize },
-  { method: "GET", path: "/health", open: true, run: ok },
-  { method: "GET", path: "/ping", open: true, run: ok },
-  { method: "POST", path: "/ping", open: true, run: ok },
-  { method: "GET", path: "/version", open: true, run: getVersion },
-  { method: "GET", path: "/metrics", open: true, run: getMetrics },
-  { method: "GET", path: "/metrics/*", open: true, run: getMetrics },
-];
 
 /**
  * Makes the request handler of an OpenAI-compatible server.
@@ -95,15 +69,24 @@ export function handler(
   const origins = options.allowedOrigins ?? ["*"];
   const mayEnter = keyCheck(options.apiKeys ?? []);
   const settings = fillIn(options, llm);
+  const server: Server = {
+    llm,
+    settings,
+    origins,
+    mayEnter,
+    routes: reachable(settings),
+    load: new ServerLoad(),
+  };
   return async (request) => {
     let response: Response;
     try {
-      response = await answer(request, { llm, settings, origins, mayEnter });
+      response = await answer(request, server);
     } catch (error) {
       settings.onError(error);
       response = errorResponse(toHttpError(error));
     }
-    settings.requestCounts.count(request.method, response.status, routePath(request));
+    const path = routePath(request, server.routes);
+    settings.requestCounts.count(request.method, response.status, path);
     const requestId = request.headers.get("x-request-id");
     if (requestId) response.headers.set("x-request-id", requestId);
     return withCors(response, request, origins);
@@ -123,6 +106,8 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
     },
     responseRole: options.responseRole ?? "assistant",
     trustRequestChatTemplate: options.trustRequestChatTemplate ?? false,
+    devMode: options.devMode ?? false,
+    needsKey: (options.apiKeys ?? []).some((key) => key !== ""),
     startedAt: Math.floor(Date.now() / 1000),
     requestCounts: new RequestCounts(),
     onError: (error) => {
@@ -131,17 +116,19 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
   };
 }
 
-async function answer(
-  request: Request,
-  server: {
-    readonly llm: ServedModel;
-    readonly settings: Settings;
-    readonly origins: readonly string[];
-    readonly mayEnter: (request: Request) => Promise<boolean>;
-  },
-): Promise<Response> {
+/** What all requests share. */
+interface Server {
+  readonly llm: ServedModel;
+  readonly settings: Settings;
+  readonly origins: readonly string[];
+  readonly mayEnter: (request: Request) => Promise<boolean>;
+  readonly routes: readonly Route[];
+  readonly load: ServerLoad;
+}
+
+async function answer(request: Request, server: Server): Promise<Response> {
   const path = pathOf(request);
-  const routes = ROUTES.filter((route) => matches(route, path));
+  const routes = server.routes.filter((route) => matches(route, path));
   const allow = allowed(routes);
   if (request.method === "OPTIONS") return preflight(request, allow);
   if (!routes.some((route) => route.open) && !await server.mayEnter(request)) {
@@ -174,12 +161,13 @@ function pathOf(request: Request): string {
 }
 
 /** The route of a request as the table spells it, so that no client can make up new ones. */
-function routePath(request: Request): string | undefined {
+function routePath(request: Request, routes: readonly Route[]): string | undefined {
   const path = pathOf(request);
-  return ROUTES.find((route) => matches(route, path))?.path;
+  return routes.find((route) => matches(route, path))?.path;
 }
 
 function matches(route: Route, path: string): boolean {
+  if (route.coversBelow && path.startsWith(`${route.path}/`)) return true;
   if (!route.path.endsWith("*")) return route.path === path;
   return path.startsWith(route.path.slice(0, -1));
 }
@@ -198,24 +186,33 @@ async function run(
   route: Route,
   request: Request,
   path: string,
-  { llm, settings }: { readonly llm: ServedModel; readonly settings: Settings },
+  { llm, settings, load }: Server,
 ): Promise<Response> {
-  const context = (signal: AbortSignal, leave: () => void): RouteContext => ({
+  const controller = new AbortController();
+  const leave = () => controller.abort(new DOMException("The client has left", "AbortError"));
+  const exit = route.task === undefined ? () => {} : load.enter();
+  let isStreamed = false;
+  const context: RouteContext = {
     llm,
     settings,
     request,
     rest: path.slice(route.path.length - 1),
-    signal,
-    leave,
-  });
-  const controller = new AbortController();
-  const leave = () => controller.abort(new DOMException("The client has left", "AbortError"));
-  if (route.method === "GET") return await route.run(context(controller.signal, leave));
+    signal: controller.signal,
+    hooks: {
+      onStart: () => isStreamed = true,
+      onLeave: leave,
+      onError: settings.onError,
+      onEnd: exit,
+    },
+    load,
+  };
+  if (route.method === "GET") return await route.run(context);
 
   if (request.signal.aborted) leave();
   request.signal.addEventListener("abort", leave);
   try {
-    return await route.run(context(controller.signal, leave));
+    if (route.task !== undefined) checkServedTask(route.task, llm.info);
+    return await route.run(context);
   } catch (error) {
     const gone = controller.signal.aborted;
     leave(); // the other prompts of a batch
@@ -223,5 +220,6 @@ async function run(
     throw error;
   } finally {
     request.signal.removeEventListener("abort", leave);
+    if (!isStreamed) exit();
   }
 }

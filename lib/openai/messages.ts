@@ -114,10 +114,18 @@ function checkArguments(text: unknown, path: string): void {
   }
 }
 
-/** The fields that steer how a conversation becomes a prompt. */
-export function readChatOptions(fields: Fields, trustTemplate: boolean): ChatOptions {
+/**
+ * The fields that steer how a conversation becomes a prompt.
+ *
+ * @param addGenerationPrompt what counts where the request does not say
+ */
+export function readChatOptions(
+  fields: Fields,
+  trustTemplate: boolean,
+  addGenerationPrompt: boolean = true,
+): ChatOptions {
   const continueFinal = fields.boolean("continue_final_message") ?? false;
-  const addPrompt = fields.boolean("add_generation_prompt") ?? true;
+  const addPrompt = fields.boolean("add_generation_prompt") ?? addGenerationPrompt;
   if (continueFinal && addPrompt) {
     const hint = fields.has("add_generation_prompt")
       ? ""

@@ -5,10 +5,14 @@ import { writeJson } from "./json.ts";
 
 /** What an event stream tells the handler. */
 export interface StreamHooks {
+  /** The answer is returned before it is complete; {@linkcode onEnd} will tell when it is over. */
+  readonly onStart: () => void;
   /** The client closed the connection: the generation may end. */
   readonly onLeave: () => void;
   /** Something failed after the status line was sent. */
   readonly onError: (error: unknown) => void;
+  /** Nothing more will be sent. */
+  readonly onEnd: () => void;
 }
 
 /**
@@ -40,14 +44,17 @@ export async function eventStream(
       }
       controller.enqueue(encode("[DONE]"));
       controller.close();
+      hooks.onEnd();
     },
     async cancel() {
       left = true;
       hooks.onLeave();
+      hooks.onEnd();
       await events.return().catch(() => {});
     },
   }, { highWaterMark: 0 });
 
+  hooks.onStart();
   return new Response(body, {
     headers: {
       "content-type": "text/event-stream; charset=utf-8",

@@ -144,6 +144,62 @@ export interface CompletionChunk {
   readonly system_fingerprint?: string;
 }
 
+/** Tokens counted for one request without an answer of tokens. */
+export interface PoolingUsage {
+  readonly prompt_tokens: number;
+  readonly total_tokens: number;
+  readonly completion_tokens: 0;
+  readonly prompt_tokens_details: { readonly cached_tokens: number };
+  readonly completion_tokens_details: null;
+}
+
+/** What the answers of the pooling routes have in common: one entry an input, in their order. */
+export interface PooledList<Entry> {
+  readonly id: string;
+  readonly object: "list";
+  readonly created: number;
+  readonly model: string;
+  readonly data: readonly ({ readonly index: number } & Entry)[];
+  readonly usage: PoolingUsage;
+}
+
+/** The answer of `POST /v1/embeddings`; a string is base64 of float32 bits. */
+export type EmbeddingList = PooledList<{
+  readonly object: "embedding";
+  readonly embedding: string | readonly number[];
+}>;
+
+/** The answer of `POST /pooling`: as above, or one vector a token. */
+export type PoolingList = PooledList<{
+  readonly object: "pooling";
+  readonly data: string | readonly number[] | readonly (readonly number[])[];
+}>;
+
+/** The answer of `POST /classify`. */
+export type ClassificationList = PooledList<{
+  readonly label: string | null;
+  readonly probs: readonly number[];
+  readonly num_classes: number;
+}>;
+
+/** The answer of `POST /score`. */
+export type ScoreList = PooledList<{ readonly object: "score"; readonly score: number }>;
+
+/** The answer of `POST /rerank`: the best first. */
+export interface RerankAnswer {
+  readonly id: string;
+  readonly model: string;
+  readonly usage: Pick<PoolingUsage, "prompt_tokens" | "total_tokens">;
+  readonly results: readonly {
+    /** Its place in the request. */
+    readonly index: number;
+    readonly document: { readonly text: string; readonly multi_modal: null };
+    readonly relevance_score: number;
+  }[];
+  /** Where Cohere's clients look for the usage. */
+  readonly meta: { readonly billed_units: { readonly total_tokens: number } };
+}
+
 /** A shape class wires are compiled for, as Furiosa-LLM names its fields. */
 export interface BucketCard {
   readonly batch_size: number;

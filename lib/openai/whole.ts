@@ -26,18 +26,22 @@ export async function wholeResponse<Delta>(
         if (left) return;
         controller.enqueue(new TextEncoder().encode(writeJson(answer)));
         controller.close();
+        hooks.onEnd();
       } catch (error) {
         if (left) return;
         hooks.onError(error);
+        hooks.onEnd();
         controller.error(error);
       }
     },
     async cancel() {
       left = true;
       hooks.onLeave();
+      hooks.onEnd();
       await deltas.return().catch(() => {});
     },
   }, { highWaterMark: 0 });
+  hooks.onStart();
   return new Response(body, { headers: { "content-type": "application/json" } });
 }
 

@@ -1,6 +1,7 @@
 /** The SDK names its parameters in camelCase and words errors its own way; wire clients know these. */
 
 import type { InvalidParameterError } from "../base/errors.ts";
+import { SAMPLING_FIELDS } from "../sampling/params.ts";
 
 /**
  * What a client reads of a parameter that cannot be used.
@@ -25,11 +26,13 @@ export function wireWords(error: InvalidParameterError, name: string, maxTokens?
     case "minP":
       return `min_p must be in [0, 1], got ${value}.`;
     case "repetitionPenalty":
+      if (Number(value) > 0 && Number.isFinite(value)) break;
       return `repetition_penalty must be greater than zero, got ${value}.`;
     case "presencePenalty":
     case "frequencyPenalty":
       return `${name} must be in [-2, 2], got ${value}.`;
     case "maxTokens":
+      if (Number(value) >= 1) break;
       return `${name} must be at least 1, got ${value}.`;
     case "minTokens":
       if (Number(value) < 0) return `min_tokens must be greater than or equal to 0, got ${value}.`;
@@ -45,8 +48,21 @@ export function wireWords(error: InvalidParameterError, name: string, maxTokens?
     case "earlyStopping":
       return "early_stopping is not effective and must be False when not using beam search.";
   }
-  return message.replaceAll(parameter, name);
+  return inSnakeCase(message.replaceAll(parameter, name));
 }
+
+/** A message may name other parameters as well. */
+function inSnakeCase(message: string): string {
+  return message.replace(
+    PARAMETERS,
+    (word) => word.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+  );
+}
+
+const PARAMETERS = new RegExp(
+  `\\b(?:${SAMPLING_FIELDS.filter((name) => /[A-Z]/.test(name)).join("|")})\\b`,
+  "g",
+);
 
 /** Of the number of answers. */
 function countWords({ value, message }: InvalidParameterError, name: string): string {

@@ -200,10 +200,13 @@ export class PoolingParams {
 export interface PoolingParams extends PoolingParamsFields {}
 
 function checkFieldNames(options: object): void {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new TypeError("Pooling parameters are made from an object of fields");
+  }
   for (const [field, value] of Object.entries(options)) {
-    if (value === undefined || field in CHECKS) continue;
+    if (value === undefined || Object.hasOwn(CHECKS, field)) continue;
     const camelCase = field.replace(/_+([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const advice = camelCase !== field && camelCase in CHECKS
+    const advice = camelCase !== field && Object.hasOwn(CHECKS, camelCase)
       ? `write "${camelCase}"`
       : `the fields are ${Object.keys(CHECKS).join(", ")}`;
     throw new InvalidParameterError(

@@ -26,8 +26,9 @@ export interface AdjustedRow {
 /**
  * Applies, in this order: allowed tokens, bad words, `minTokens`, bias, processors, penalties.
  *
- * @throws {InvalidParameterError} A processor returned something else than a row.
- * @throws {InvalidLogitsError} Bias or penalties bring a logit to +Infinity or NaN.
+ * @throws {InvalidParameterError} A processor returned something else than a row, or the penalty on
+ *   repetition brings a logit to +Infinity or NaN.
+ * @throws {InvalidLogitsError} A processor left +Infinity or NaN.
  */
 export function adjust(row: Float32Array, state: SamplingState): AdjustedRow {
   const banned = bannedIds(state);
@@ -80,7 +81,7 @@ function changeLogits(
     if (bias !== undefined) value = Math.fround(value + bias);
     const place = penalizes ? state.penalizedPlace(id) : undefined;
     if (place !== undefined) value = penalize(value, state.penalizedCounts[place]!, state.params);
-    return checked(value, id);
+    return checked(value, id, state);
   });
   return { base: row, ids, logits, isList };
 }
@@ -89,7 +90,7 @@ function penalties(row: Float32Array, ids: readonly number[], state: SamplingSta
   const logits = new Array<number>(ids.length);
   for (let i = 0; i < ids.length; i++) {
     const id = ids[i]!;
-    logits[i] = checked(penalize(row[id]!, state.penalizedCounts[i]!, state.params), id);
+    logits[i] = checked(penalize(row[id]!, state.penalizedCounts[i]!, state.params), id, state);
   }
   return logits;
 }
@@ -114,11 +115,14 @@ function ascending(a: number, b: number): number {
   return a - b;
 }
 
-/** A penalty near 0 can bring a logit anywhere. */
-function checked(value: number, id: number): number {
+/** A penalty near 0 can bring a logit anywhere; bias and the other penalties are bounded. */
+function checked(value: number, id: number, { params: { repetitionPenalty } }: SamplingState) {
   if (value < Infinity) return value;
-  throw new InvalidLogitsError(
-    `Cannot choose a token: bias and penalties bring the logit of token ${id} to ${value}`,
+  throw new InvalidParameterError(
+    "repetitionPenalty",
+    repetitionPenalty,
+    `Cannot use repetitionPenalty ${repetitionPenalty}: it brings the logit of token ${id} to ` +
+      `${value}; it must be nearer to 1`,
   );
 }
 

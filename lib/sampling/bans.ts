@@ -22,12 +22,16 @@ export function bannedIds(state: SamplingState): readonly number[] {
   return ids;
 }
 
-/** Whether an output ends with all of a sequence but its last token, which would complete it. */
+/**
+ * Whether an output, of which the first `length` tokens count, ends with all of a sequence but its
+ * last token, which would complete it.
+ */
 export function endsWithStart(
   outputTokenIds: readonly number[],
   sequence: readonly number[],
+  length: number = outputTokenIds.length,
 ): boolean {
-  const start = outputTokenIds.length - (sequence.length - 1);
+  const start = length - (sequence.length - 1);
   if (start < 0) return false;
   for (let i = 0; i < sequence.length - 1; i++) {
     if (outputTokenIds[start + i] !== sequence[i]) return false;

@@ -13,7 +13,7 @@ import {
 import type { BeamRules, Continuation, LogprobReport } from "./beam.ts";
 import { rowLogprobs } from "./logprobs.ts";
 import { largestLogit } from "./known_row.ts";
-import { adjustRow, type SamplingState } from "./sampler.ts";
+import { adjustRow, nothingLeft, type SamplingState } from "./sampler.ts";
 import { kthLargest } from "./top_values.ts";
 
 /** A row of logits, and what is known of it without reading it. */
@@ -40,6 +40,7 @@ export function beamSummaryNeed(state: SamplingState): SummaryNeed {
  * them, so there may be fewer.
  *
  * @throws {InvalidLogitsError} The row holds NaN or +Infinity, or leaves no token possible.
+ * @throws {InvalidParameterError} What the request asks for leaves none.
  */
 export function continuationsOf(
   { row, summary }: SummarizedRow,
@@ -47,7 +48,10 @@ export function continuationsOf(
 ): Continuation[] {
   if (summary === undefined || !isSound(summary)) largestLogit(row);
   const adjusted = adjustRow(row, state);
-  if (adjusted !== row) largestLogit(adjusted);
+  if (adjusted !== row) {
+    if (adjusted.every((logit) => logit === -Infinity)) throw nothingLeft(state);
+    largestLogit(adjusted);
+  }
   const known = adjusted === row ? summary : undefined;
   const normalizer = known?.logSumExp ?? logSumExp(adjusted);
   const toSum = (logit: number) => Math.fround(sum + Math.fround(logit - normalizer));

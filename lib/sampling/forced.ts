@@ -40,8 +40,9 @@ export function checkForcedOutput(
         rule("would end the output before there are minTokens tokens"),
       );
     }
-    const before = forced.slice(0, i);
-    if (params.badTokenSequences.some((bad) => bad.at(-1) === id && endsWithStart(before, bad))) {
+    if (
+      params.badTokenSequences.some((bad) => bad.at(-1) === id && endsWithStart(forced, bad, i))
+    ) {
       refuse("forcedOutput", forced, rule("completes one of badWords"));
     }
     if (ending.has(id)) return;

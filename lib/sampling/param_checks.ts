@@ -159,8 +159,14 @@ export function showValue(value: unknown): string {
     String(value);
 }
 
+/** The message must come out whatever the value is: also where it cannot be written as JSON. */
 function shorten(value: unknown): string {
-  const text = showValue(value);
+  let text;
+  try {
+    text = showValue(value);
+  } catch {
+    text = Object.prototype.toString.call(value);
+  }
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
@@ -217,14 +223,19 @@ function texts(value: unknown, field: string): readonly string[] {
   return Object.freeze([...new Set<string>(value)]);
 }
 
+/** Whether a value is nothing but its fields: a Set or a typed array is not. */
+function isPlain(value: unknown): value is Record<string, unknown> {
+  return Object.prototype.toString.call(value) === "[object Object]";
+}
+
 function biases(value: unknown, field: string): ReadonlyMap<number, number> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!(value instanceof Map) && !isPlain(value)) {
     return refuse(field, value, "it must be an object or a Map from token ids to numbers");
   }
-  const entries = value instanceof Map ? [...value] : Object.entries(value);
+  const entries: [unknown, unknown][] = value instanceof Map ? [...value] : Object.entries(value);
   return new Map(entries.map(([key, bias]) => {
-    const id = key === "" ? NaN : Number(key);
-    if (!Number.isSafeInteger(id) || id < 0) {
+    const id = typeof key === "string" && /^\d+$/.test(key) ? Number(key) : key;
+    if (typeof id !== "number" || !Number.isSafeInteger(id) || id < 0) {
       refuse(field, key, "a token id must be an integer and at least 0");
     }
     if (typeof bias !== "number" || Number.isNaN(bias)) {

@@ -32,7 +32,10 @@ export type LogitsProcessor = (
  * ```
  */
 export interface SamplingParamsOptions {
-  /** How many answers to return. An integer from 1 to 128, default 1. Above 1 not with greedy sampling. */
+  /**
+   * How many answers to return. An integer from 1 to 128, default 1. Above 1 not with greedy
+   * sampling. A beam search returns fewer where bans leave no more.
+   */
   readonly n?: number;
   /**
    * How many answers to generate, of which the `n` with the largest sum of log-probabilities are
@@ -74,7 +77,10 @@ export interface SamplingParamsOptions {
   readonly stopTokenIds?: readonly number[];
   /** Leave the text of the stop string, or of the token that ended the output, in. Default false. */
   readonly includeStopStrInOutput?: boolean;
-  /** Go on past the model's end tokens; `stopTokenIds` still end the output. Default false. */
+  /**
+   * Go on past the model's end tokens; `stopTokenIds` still end the output. A beam search then goes
+   * on past both. Default false.
+   */
   readonly ignoreEos?: boolean;
   /**
    * Most tokens to generate. An integer ≥ 1, default 16 for `generate`. `null`, which is the default
@@ -103,7 +109,10 @@ export interface SamplingParamsOptions {
   readonly logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
   /** The only tokens that may be chosen. At least one id ≥ 0. Default: all. */
   readonly allowedTokenIds?: readonly number[];
-  /** Words that the output must not hold. Not empty; at most 128 token sequences. Default none. */
+  /**
+   * Words that the output must not hold. Not empty; at most 128 token sequences, and 65,536
+   * characters in all. Default none.
+   */
   readonly badWords?: readonly string[];
   /** Functions that change the logits, in their order. Default none. */
   readonly logitsProcessors?: readonly LogitsProcessor[];

@@ -57,6 +57,7 @@ export class SamplingParams {
    * ```
    */
   constructor(options: SamplingParamsOptions = {}) {
+    checkIsFields(options);
     checkFieldNames(options);
     // In the order of the checks, so that of two mistakes the one is named that upstream names.
     for (const [field, check] of Object.entries(CHECKS)) {
@@ -91,6 +92,7 @@ export class SamplingParams {
       | null,
   ): SamplingParams {
     if (source instanceof SamplingParams) return source;
+    checkIsFields(source ?? {});
     const given = Object.entries(source ?? {}).filter(([field, value]) =>
       value !== null || field === "maxTokens"
     );
@@ -161,15 +163,27 @@ export class SamplingParams {
 /** The fields: an absent one is no own property, which keeps printing and comparing honest. */
 export interface SamplingParams extends SamplingParamsFields {}
 
+/** Refuses what only looks like parameters: nothing of it was checked. */
+export function checkSamplingParams(params: unknown): void {
+  if (params instanceof SamplingParams) return;
+  throw new TypeError("The parameters of a request must be SamplingParams or PoolingParams");
+}
+
+function checkIsFields(options: unknown): void {
+  const isFields = typeof options === "object" && options !== null && !Array.isArray(options) &&
+    !(options instanceof Map);
+  if (!isFields) throw new TypeError("Sampling parameters are made from an object of fields");
+}
+
 function checkFieldNames(options: object): void {
   for (const [field, value] of Object.entries(options)) {
     if (value === undefined) continue;
     const isLater = FIELDS_OF_LATER_RELEASES.includes(field);
-    if (field in CHECKS && !isLater) continue;
+    if (Object.hasOwn(CHECKS, field) && !isLater) continue;
     const camelCase = field.replace(/_+([a-z])/g, (_, letter: string) => letter.toUpperCase());
     const advice = isLater
       ? "it is not supported yet"
-      : camelCase !== field && camelCase in CHECKS
+      : camelCase !== field && Object.hasOwn(CHECKS, camelCase)
       ? `there is no such field, write "${camelCase}"`
       : `there is no such field, the fields are ${Object.keys(CHECKS).join(", ")}`;
     throw new InvalidParameterError(
@@ -179,6 +193,9 @@ function checkFieldNames(options: object): void {
     );
   }
 }
+
+/** The names of all fields, for messages. */
+export const SAMPLING_FIELDS: readonly string[] = Object.freeze(Object.keys(CHECKS));
 
 /** Fields that other engines have: known, so that the message can say more than "unknown". */
 const FIELDS_OF_LATER_RELEASES: readonly string[] = [

@@ -81,8 +81,9 @@ export function sample(row: Float32Array, state: SamplingState, help: SampleHelp
  * The row after bans, bias, processors and penalties, as a beam search takes its log-softmax of it:
  * the row itself where nothing changes it, otherwise a row of its own.
  *
- * @throws {InvalidParameterError} A processor returned something else than a row.
- * @throws {InvalidLogitsError} The changed row holds NaN or +Infinity.
+ * @throws {InvalidParameterError} A processor returned something else than a row, or the penalty on
+ *   repetition brings a logit to +Infinity or NaN.
+ * @throws {InvalidLogitsError} A processor left NaN or +Infinity.
  */
 export function adjustRow(row: Float32Array, state: SamplingState): Float32Array {
   const adjusted = adjust(row, state);
@@ -151,7 +152,8 @@ function drawFromCandidates(
   return ids[last]!;
 }
 
-function nothingLeft(state: SamplingState): Error {
+/** Names what a request asks for where that leaves no token; else the row is to blame. */
+export function nothingLeft(state: SamplingState): Error {
   const bans = bansInUse(state);
   const [first] = bans;
   const message = "Cannot choose a token: none is possible";

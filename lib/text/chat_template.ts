@@ -103,6 +103,11 @@ export class ChatTemplate implements Disposable {
   #worker: TextWorker;
   #ownsWorker: boolean;
 
+  /** The template's text. */
+  get source(): string {
+    return this.#source;
+  }
+
   /** @throws {ChatTemplateError} if `source` is no template, naming `options.file`. */
   constructor(source: string, options: ChatTemplateOptions) {
     this.#source = source;

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import OpenAI from "openai";
+import { embeddingModel } from "../helpers/fake_pooling.ts";
 import { startServer } from "./start_server.ts";
 
 const MESSAGES = [{ role: "user" as const, content: "Why is the sky blue?" }];
@@ -113,7 +114,7 @@ Deno.test("Refusals become the client's error classes", async () => {
   await assertRejects(
     () => ask("right", { stream: true, n: 2 }),
     OpenAI.BadRequestError,
-    "n is not",
+    "n must be 1 when using greedy sampling",
   );
   assertEquals((await ask("right", {})).choices.length, 1);
 });
@@ -171,3 +172,32 @@ Deno.test("A client that aborts ends its generation, whole or streamed, once the
 function delay(timeMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, timeMs));
 }
+
+Deno.test("Embeddings are the same in base64, which the client asks for by itself, and as numbers", async () => {
+  if (Deno.env.has("RNGD_CLIENT_MODEL")) return; // a generative model has none
+  const pooling = embeddingModel({ lengths: { min: 1, only: undefined } });
+  await using server = await startServer({}, { pooling });
+  const openai = client(server.baseURL);
+  const input = ["one", "two"];
+  const plain = await openai.embeddings.create({ model: "served", input });
+  const floats = await openai.embeddings.create({
+    model: "served",
+    input,
+    encoding_format: "float",
+  });
+  assertEquals(plain.data.map(({ index, embedding }) => [index, embedding.length]), [[0, 4], [
+    1,
+    4,
+  ]]);
+  for (const [index, { embedding }] of floats.data.entries()) {
+    assertEquals([...plain.data[index]!.embedding], embedding);
+  }
+  assertEquals(plain.usage, floats.usage);
+  const short = await openai.embeddings.create({ model: "served", input: "one", dimensions: 2 });
+  assertEquals(short.data[0]?.embedding.length, 2);
+  await assertRejects(
+    () => openai.chat.completions.create({ ...GREEDY, messages: MESSAGES }),
+    OpenAI.BadRequestError,
+    "does not support text generation task",
+  );
+});

@@ -2,10 +2,36 @@
 
 import { ChatTemplateError } from "../../lib/base/errors.ts";
 import { Histogram } from "../../lib/base/histogram.ts";
+import { classify, embed, encode } from "../../lib/embedding.ts";
 import { RequestMetrics } from "../../lib/engine/request_metrics.ts";
 import type { ServedModel } from "../../lib/openai/handler.ts";
-import type { ChatMessage, ChatOptions, ModelInfo, ModelStats, Prompt } from "../../lib/llm.ts";
-import type { FinishReason, GenerationDelta, LogprobMap } from "../../lib/outputs.ts";
+import type {
+  ChatMessage,
+  ChatOptions,
+  EmbedOptions,
+  EncodeOptions,
+  ModelInfo,
+  ModelStats,
+  PoolingOptions,
+  Prompt,
+  RerankOptions,
+  ScoreOptions,
+} from "../../lib/llm.ts";
+import type {
+  ClassificationRequestOutput,
+  EmbeddingRequestOutput,
+  FinishReason,
+  GenerationDelta,
+  LogprobMap,
+  PoolingRequestOutput,
+  RerankOutput,
+  ScoringRequestOutput,
+} from "../../lib/outputs.ts";
+import type { PoolingParams } from "../../lib/pooling/params.ts";
+import type { PoolingModel } from "../../lib/pooling_model.ts";
+import type { PoolingContext } from "../../lib/pooling_requests.ts";
+import { rerank, score } from "../../lib/scoring.ts";
+import { FakePoolingEngine, generativeModel, poolingContext } from "../helpers/fake_pooling.ts";
 import type { SamplingParams } from "../../lib/sampling/params.ts";
 
 /** The fake's end token. Ids below it are Latin-1 characters, or the pieces of an answer. */
@@ -44,6 +70,9 @@ export interface FakeOptions {
   /** Awaited before each token; the first call comes before the first delta. */
   readonly before?: (step: number, signal: AbortSignal | undefined) => Promise<void> | void;
   readonly cachedTokens?: number;
+  /** What it is for besides text: then its prompts run on {@linkcode FakeLLM.engine}. */
+  readonly pooling?: PoolingModel;
+  readonly engine?: FakePoolingEngine;
 }
 
 /** What differs from sequence to sequence: number i writes i in front, and is i tokens longer. */
@@ -61,7 +90,9 @@ export interface FakeCall {
 
 /** See the file's header. */
 export class FakeLLM implements ServedModel {
-  readonly info: ModelInfo = INFO;
+  readonly info: ModelInfo;
+  readonly engine: FakePoolingEngine;
+  readonly #pooling: PoolingContext;
   readonly calls: FakeCall[] = [];
   /** Generations that have started and not ended: what a client that left must not keep up. */
   running = 0;
@@ -69,6 +100,66 @@ export class FakeLLM implements ServedModel {
 
   constructor(options: FakeOptions = {}) {
     this.#options = options;
+    const { pooling = generativeModel(), engine = new FakePoolingEngine() } = options;
+    this.engine = engine;
+    this.#pooling = poolingContext(pooling, engine);
+    this.info = {
+      ...INFO,
+      task: pooling.task,
+      poolingTasks: pooling.tasks,
+      embeddingSize: pooling.embedding?.width ?? null,
+      ...(options.pooling === undefined ? {} : { maxPromptLength: pooling.maxLength }),
+    };
+  }
+
+  async embed(
+    prompts: readonly Prompt[],
+    params: PoolingParams,
+    options: EmbedOptions,
+  ): Promise<EmbeddingRequestOutput[]> {
+    return await embed(this.#pooling, prompts, params, options) as EmbeddingRequestOutput[];
+  }
+
+  async encode(
+    prompts: readonly Prompt[],
+    params: PoolingParams,
+    options: EncodeOptions,
+  ): Promise<PoolingRequestOutput[]> {
+    return await encode(this.#pooling, prompts, params, options) as PoolingRequestOutput[];
+  }
+
+  async classify(
+    prompts: readonly Prompt[],
+    params: PoolingParams,
+    options: PoolingOptions,
+  ): Promise<ClassificationRequestOutput[]> {
+    return await classify(this.#pooling, prompts, params, options) as ClassificationRequestOutput[];
+  }
+
+  async score(
+    first: string | readonly string[],
+    second: string | readonly string[],
+    params?: PoolingParams,
+    options?: ScoreOptions,
+  ): Promise<ScoringRequestOutput[]> {
+    return await score(this.#pooling, first, second, params, options);
+  }
+
+  async rerank(
+    query: string,
+    documents: readonly string[],
+    options: RerankOptions = {},
+  ): Promise<RerankOutput[]> {
+    return await rerank(this.#pooling, query, documents, options);
+  }
+
+  tokenizerInfo(): Readonly<Record<string, unknown>> {
+    return { tokenizer_class: "FakeTokenizer", model_max_length: 128, chat_template: "{{ x }}" };
+  }
+
+  /** As the real one: nothing is forgotten while something runs. */
+  resetPrefixCache(): boolean {
+    return this.running === 0;
   }
 
   /** Of an engine that has done nothing; only what runs now is true. */

@@ -74,3 +74,15 @@ tinyTest("Refusals of the model come as a 400, streamed or not", async (llm) => 
     }
   }
 });
+
+tinyTest("A search that finds fewer answers than asked for gives no empty choices", async (llm) => {
+  const search = { use_beam_search: true, n: 4, allowed_token_ids: [5], max_tokens: 3 };
+  for (const [path, base] of [[CHAT, HELLO], [COMPLETIONS, { prompt: ["Hi", "you"] }]] as const) {
+    const { status, body } = await ask(path, { ...base, ...search }, llm);
+    assertEquals(status, 200);
+    assertEquals(
+      body.choices.map((choice: Json) => [choice.index, choice.finish_reason]),
+      path === CHAT ? [[0, "length"]] : [[0, "length"], [4, "length"]],
+    );
+  }
+});

@@ -70,7 +70,7 @@ export async function events(response: Response): Promise<Json[]> {
 export function stable(text: string): string {
   return text
     .replace(/"created":\d+/g, '"created":0')
-    .replace(/(chatcmpl|cmpl|modelperm)-[0-9a-f]{32}/g, "$1-0");
+    .replace(/(chatcmpl|cmpl|modelperm|embd|score|rerank|pooling|classify)-[0-9a-f]{32}/g, "$1-0");
 }
 
 /** Waits until a condition holds; fails after two seconds. */

@@ -26,6 +26,7 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ repetition_penalty: 0 }, "repetition_penalty", "must be greater than zero, got 0"],
   [{ presence_penalty: 3 }, "presence_penalty", "presence_penalty must be in [-2, 2], got 3"],
   [{ frequency_penalty: -3 }, "frequency_penalty", "must be in [-2, 2], got -3"],
+  [{ max_tokens: 1e300 }, "max_tokens", "Cannot use max_tokens 1e+300: it must be an integer"],
   [{ max_tokens: 0 }, "max_tokens", "max_tokens must be at least 1, got 0"],
   [{ min_tokens: -1 }, "min_tokens", "min_tokens must be greater than or equal to 0, got -1"],
   [{ min_tokens: 5, max_tokens: 4 }, "min_tokens", "less than or equal to max_tokens=4, got 5"],
@@ -404,4 +405,24 @@ Deno.test("One refused prompt refuses its whole batch before anything is streame
   assertEquals(response.status, 400);
   await response.body?.cancel();
   assertEquals(llm.running, 0);
+});
+
+Deno.test("A text that is nearly a number is refused whatever its length", async () => {
+  const digits = "1".repeat(1_000_000);
+  for (const [field, value] of [["temperature", `${digits}x`], ["top_k", `${digits}.${digits}x`]]) {
+    const error = await refusal(CHAT, { ...HELLO, [field!]: value });
+    assertEquals([error.code, error.param], [400, `body.${field}`]);
+  }
+});
+
+Deno.test("A message names every parameter as requests spell it", async () => {
+  const message = "Cannot choose a token: none is possible with allowedTokenIds, minTokens";
+  const llm = new FakeLLM({
+    before() {
+      throw new InvalidParameterError("allowedTokenIds", undefined, message);
+    },
+  });
+  const { param, message: told } = await refusal(CHAT, HELLO, llm);
+  assertEquals(param, "allowed_token_ids");
+  assertStringIncludes(told, "with allowed_token_ids, min_tokens");
 });

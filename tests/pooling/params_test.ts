@@ -63,3 +63,13 @@ Deno.test("PoolingParams copies, compares and prints what was given", () => {
   assertEquals({ ...changed }, { truncatePromptTokens: -1, normalize: false, task: "embed" });
   assert(!changed.equals(params));
 });
+
+Deno.test("PoolingParams are made of fields, and of no names that every object has", () => {
+  for (const value of [null, 5, "x", true, []]) {
+    assertThrows(() => new PoolingParams(value as never), TypeError, "an object of fields");
+  }
+  for (const field of ["constructor", "toString"]) {
+    const options = Object.fromEntries([[field, 1]]);
+    assertThrows(() => new PoolingParams(options), InvalidParameterError, "no such field");
+  }
+});

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { InvalidLogitsError } from "../../lib/base/errors.ts";
+import { InvalidLogitsError, InvalidParameterError } from "../../lib/base/errors.ts";
 import {
   logSumExp,
   type RowSummary,
@@ -105,7 +105,13 @@ Deno.test("Continuations are refused of a row that is not numbers, or that leave
   }
   const state = stateOf({ minTokens: 1 }); // bans token 2
   const row = Float32Array.of(-Infinity, -Infinity, 1);
-  assertThrows(() => continuationsOf({ row }, { ...extension, state }), InvalidLogitsError);
+  assertThrows(
+    () => continuationsOf({ row }, { ...extension, state }),
+    InvalidParameterError,
+    "none is possible with minTokens",
+  );
+  const empty = new Float32Array(3).fill(-Infinity);
+  assertThrows(() => continuationsOf({ row: empty }, extension), InvalidLogitsError, "possible");
 });
 
 Deno.test("A search asks for a row's log-probabilities, unless the whole row is read anyway", () => {

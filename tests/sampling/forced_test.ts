@@ -106,3 +106,9 @@ Deno.test("Ids that the vocabulary does not have are refused by name where they 
   refused(forced([1], { logitBias: { 9: 1 } }), "logitBias");
   checkTokenIds(stateOf({ options: { stopTokenIds: [99] } }).params, 9);
 });
+
+Deno.test("A forced output is checked in one pass, however long it is", () => {
+  const ids = new Array<number>(1_000_000).fill(1);
+  const { params } = stateOf(forced([...ids, 2, 3], {}, { badTokenSequences: [[1, 2, 3]] }));
+  assertThrows(() => checkForcedOutput(params, [4]), InvalidParameterError, "number 1000001 of it");
+});

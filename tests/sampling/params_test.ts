@@ -156,3 +156,39 @@ Deno.test("resolveSamplingParams switches the filters off where the choice is gr
   });
   assertEquals([resolved.topP, resolved.topK, resolved.minP], [1, 0, 0]);
 });
+
+Deno.test("SamplingParams are made of fields, and of no names that every object has", () => {
+  for (const value of [null, 5, "x", true, [], new Map()]) {
+    assertThrows(() => new SamplingParams(value as never), TypeError, "an object of fields");
+    if (value !== null) {
+      assertThrows(() => SamplingParams.from(value as never), TypeError, "an object of fields");
+    }
+  }
+  for (const field of ["constructor", "toString", "__proto__"]) {
+    const options = Object.fromEntries([[field, 1]]);
+    assertThrows(() => new SamplingParams(options), InvalidParameterError, "no such field");
+  }
+});
+
+Deno.test("logitBias takes decimal ids and nothing that only converts to one", () => {
+  for (const key of ["", " ", "0x10", "1e2", "-0", "5 ", "1.0", true, null, 5n, -1, 0.5]) {
+    const logitBias = new Map([[key, 1]]) as never;
+    assertThrows(() => new SamplingParams({ logitBias }), InvalidParameterError, "a token id");
+  }
+  for (const logitBias of [new Set([5]), new Float32Array(3), new Date(), "5"]) {
+    const options = { logitBias: logitBias as never };
+    assertThrows(() => new SamplingParams(options), InvalidParameterError, "an object or a Map");
+  }
+});
+
+Deno.test("A value that cannot be written as JSON is refused like any other", () => {
+  const circular: unknown[] = [];
+  circular.push(circular);
+  for (const n of [circular, [1n], { toJSON: () => circular }]) {
+    assertThrows(
+      () => new SamplingParams({ n: n as never }),
+      InvalidParameterError,
+      "Cannot use n",
+    );
+  }
+});

@@ -268,9 +268,14 @@ Deno.test("Where no token is left, the error names what left none", () => {
   assertEquals(fails({ options: { logitsProcessors: [empty] } }).parameter, "logitsProcessors");
 });
 
-Deno.test("A penalty that brings a logit to infinity fails", () => {
+Deno.test("A penalty that brings a logit to infinity fails, and is named", () => {
   const options = { repetitionPenalty: 1e-40 };
-  assertThrows(() => greedy([5], { options }), InvalidLogitsError, "token 0 to Infinity");
+  const error = assertThrows(
+    () => greedy([5], { options }),
+    InvalidParameterError,
+    "token 0 to Infinity",
+  );
+  assertEquals([error.parameter, error.value], ["repetitionPenalty", 1e-40]);
 });
 
 Deno.test("A fork goes on by itself", () => {

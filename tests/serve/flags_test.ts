@@ -25,6 +25,7 @@ Deno.test("Every flag of the table is read and is in the help", () => {
     "chat-template": ["t.jinja", "t.jinja"],
     "generation-config": ["vllm", "vllm"],
     "max-model-len": ["2048", 2048],
+    "task": ["embed", "embed"],
     "host": ["::1", "::1"],
     "port": ["0", 0],
     "served-model-name": ["name", ["name"]],
@@ -192,6 +193,19 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   assertEquals([plain.hostname, plain.port, plain.shutdownTimeoutSeconds], ["0.0.0.0", 8000, 30]);
   assertEquals(plain.logsStatistics, true);
   assertEquals((await toSettings({ "disable-log-stats": true })).logsStatistics, false);
+});
+
+Deno.test("Development routes are opened by a flag", async () => {
+  assertEquals((await toSettings(values("m"))).requests.devMode, false);
+  assertEquals((await toSettings(values("m", "--dev-mode"))).requests.devMode, true);
+});
+
+Deno.test("The task is an option of the model, and a wrong one is told with the right ones", async () => {
+  assertEquals((await toSettings(values("m", "--task", "embed"))).llm.task, "embed");
+  assertEquals(
+    mistake("m", "--task", "pool"),
+    'Cannot use --task "pool": it must be auto or generate or embed or score or classify',
+  );
 });
 
 Deno.test("A chat template is read from a file", async () => {

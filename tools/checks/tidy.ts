@@ -85,6 +85,7 @@ const SNAKE_PLACES: readonly string[] = [
   "lib/models/formats/",
   "lib/models/hub.ts",
   "lib/models/generation_config.ts",
+  "lib/models/tokenizer_info.ts", // the names of tokenizer_config.json
   "serve/banner.ts", // the curl line that it shows
 ];
 

@@ -1,0 +1,43 @@
+/** `POST /classify`: texts or token ids → how likely each label is. */
+
+import { readFields } from "./body.ts";
+import { answerHead, type RouteContext } from "./context.ts";
+import { badRequest } from "./errors.ts";
+import { jsonResponse } from "./json.ts";
+import {
+  checkTruncationSide,
+  ofField,
+  poolingUsage,
+  readInputs,
+  readPoolingOptions,
+  readPoolingParams,
+} from "./pooling_input.ts";
+import type { ClassificationList } from "./types.ts";
+
+/** Answers one classification request. */
+export async function postClassify(context: RouteContext): Promise<Response> {
+  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  checkTruncationSide(fields, "left");
+  const params = readPoolingParams(fields, "classify");
+  const options = readPoolingOptions(fields, context);
+  const head = answerHead(context, "classify-", fields.string("request_id"));
+  const prompts = await readInputs(fields, context);
+  if (prompts.includes("")) {
+    throw badRequest(`Cannot classify input "": it must have at least one character`, "input");
+  }
+  const outputs = await ofField("input", context.llm.classify(prompts, params, options));
+  const answer: ClassificationList = {
+    id: head.id,
+    object: "list",
+    created: head.created,
+    model: head.model,
+    data: outputs.map(({ outputs: { label, probs, numClasses } }, index) => ({
+      index,
+      label,
+      probs: [...probs],
+      num_classes: numClasses,
+    })),
+    usage: poolingUsage(outputs),
+  };
+  return jsonResponse(answer);
+}

@@ -1,0 +1,55 @@
+/** `POST /pooling`: whatever the model's heads make of prompts. */
+
+import type { PoolingTask } from "../pooling/params.ts";
+import { type Fields, readFields } from "./body.ts";
+import { answerHead, type RouteContext } from "./context.ts";
+import { badRequest, show } from "./errors.ts";
+import { jsonResponse } from "./json.ts";
+import {
+  checkTruncationSide,
+  ofField,
+  poolingUsage,
+  readInputs,
+  readPoolingOptions,
+  readPoolingParams,
+} from "./pooling_input.ts";
+import type { PoolingList } from "./types.ts";
+import { readVectorFormat, wireVectors } from "./vectors.ts";
+
+/** Answers one pooling request. */
+export async function postPooling(context: RouteContext): Promise<Response> {
+  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  checkTruncationSide(fields, "left");
+  const task = readTask(fields, context.llm.info.poolingTasks);
+  const format = readVectorFormat(fields);
+  const params = readPoolingParams(fields, task);
+  const options = readPoolingOptions(fields, context);
+  const head = answerHead(context, "pooling-", fields.string("request_id"));
+  const prompts = await readInputs(fields, context);
+  const outputs = await ofField("input", context.llm.encode(prompts, params, options));
+  const answer: PoolingList = {
+    id: head.id,
+    object: "list",
+    created: head.created,
+    model: head.model,
+    data: outputs.map(({ outputs: { data } }, index) => ({
+      index,
+      object: "pooling",
+      data: wireVectors(data, format),
+    })),
+    usage: poolingUsage(outputs),
+  };
+  return jsonResponse(answer);
+}
+
+/** The first task of the model is what it is for. */
+function readTask(fields: Fields, tasks: readonly PoolingTask[]): PoolingTask {
+  const wanted = fields.string("task");
+  const task = wanted === undefined ? tasks[0] : tasks.find((known) => known === wanted);
+  if (task !== undefined) return task;
+  const supported = tasks.map((known) => `'${known}'`).join(", ");
+  throw badRequest(
+    `Unsupported task: ${show(wanted)} Supported tasks: ${supported}`,
+    "task",
+  );
+}

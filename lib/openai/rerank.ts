@@ -1,0 +1,61 @@
+/** `POST /rerank`, `/v1/rerank` and `/v2/rerank`: documents by how well they answer a query, as Jina and Cohere have it. */
+
+import { type Fields, readFields } from "./body.ts";
+import { answerHead, type RouteContext } from "./context.ts";
+import { badRequest } from "./errors.ts";
+import { jsonResponse } from "./json.ts";
+import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
+import { ofField, poolingUsage } from "./pooling_input.ts";
+import type { RerankAnswer } from "./types.ts";
+
+/** Answers one reranking request. */
+export async function postRerank(context: RouteContext): Promise<Response> {
+  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const query = readQuery(fields);
+  const documents = readDocuments(fields);
+  const topN = readTopN(fields);
+  const params = readPairParams(fields);
+  const options = readPairOptions(fields, context);
+  const head = answerHead(context, "rerank-", fields.string("request_id"));
+  // All of them come back, as all of them were computed and count as used.
+  const outputs = await ofField(
+    "query, documents",
+    context.llm.rerank(query, documents, { ...options, params }),
+  );
+  const { prompt_tokens, total_tokens } = poolingUsage(outputs);
+  const answer: RerankAnswer = {
+    id: head.id,
+    model: head.model,
+    usage: { prompt_tokens, total_tokens },
+    results: outputs.slice(0, topN).map(({ index, document, relevanceScore }) => ({
+      index,
+      document: { text: document, multi_modal: null },
+      relevance_score: relevanceScore,
+    })),
+    meta: { billed_units: { total_tokens } },
+  };
+  return jsonResponse(answer);
+}
+
+function readQuery(fields: Fields): string {
+  const query = readTexts(fields, "query");
+  if (typeof query === "string") return query;
+  throw fields.shapeError("query", query, "one string", "string_type");
+}
+
+function readDocuments(fields: Fields): string[] {
+  const documents = readTexts(fields, "documents");
+  if (typeof documents === "string") return [documents];
+  if (documents.length > 0) return documents;
+  throw badRequest(
+    "At least one text_pair element must be given: documents is []",
+    "documents",
+  );
+}
+
+/** How many results to return; undefined: all, which 0 stands for as well. */
+function readTopN(fields: Fields): number | undefined {
+  const count = fields.integer("top_n") ?? 0;
+  if (count < 0) throw fields.shapeError("top_n", count, "at least 0", "greater_than_equal");
+  return count === 0 ? undefined : count;
+}
