@@ -14,6 +14,7 @@ import { banner } from "./serve/banner.ts";
 import { drain, listenProblem, watchSignals } from "./serve/lifecycle.ts";
 import type { ServeSettings } from "./serve/settings.ts";
 import { explain, IMPOSSIBLE, prepare } from "./serve/start.ts";
+import { logStatistics } from "./serve/statistics.ts";
 import { showLoading, Terminal } from "./serve/terminal.ts";
 import { isRestarted, restartUnsafeFast, UNSAFE_NOTICE } from "./serve/unsafe_fast.ts";
 
@@ -72,6 +73,7 @@ async function serve(
     needsKey: requests.apiKeys.some((key) => key !== ""),
   };
   terminal.say(banner(facts, (text) => terminal.bold(text)));
+  using _statistics = settings.logsStatistics ? logStatistics(llm, terminal) : undefined;
 
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve));
   terminal.say("Stopping: open requests may finish; Ctrl-C again ends at once");

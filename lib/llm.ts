@@ -46,7 +46,15 @@ import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.
 import { ChatTemplate } from "./text/chat_template.ts";
 import { tokenizeParams } from "./token_params.ts";
 
-export type { EngineStats, ModelInfo, ModelStats, WireStats } from "./model_info.ts";
+export type {
+  EngineStats,
+  HistogramSnapshot,
+  ModelInfo,
+  ModelStats,
+  RequestEnd,
+  RequestStats,
+  WireStats,
+} from "./model_info.ts";
 export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 export type { TokenizerInfo, TraceEntry };
 export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
@@ -403,9 +411,14 @@ export class LLM implements AsyncDisposable {
     return new SamplingParams(this.#loaded.samplingDefaults);
   }
 
-  /** Counters of the engine and of the wire cache. */
+  /** Counters and measurements of the engine, its requests and the wire cache. */
   stats(): ModelStats {
-    return { engine: this.#loaded.engine.stats(), wires: this.#loaded.model.device.wireStats() };
+    const { engine, model } = this.#loaded;
+    return {
+      engine: engine.stats(),
+      requests: engine.requestStats(),
+      wires: model.device.wireStats(),
+    };
   }
 
   /**

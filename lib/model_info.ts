@@ -1,14 +1,16 @@
 /** Facts about a loaded model, and how its engine is doing. */
 
+import type { HistogramSnapshot } from "./base/histogram.ts";
 import type { BucketTables } from "./device/bucket.ts";
 import type { WireStats } from "./device/device.ts";
-import type { EngineStats } from "./engine/engine.ts";
+import type { EngineStats, RequestStats } from "./engine/engine.ts";
 import type { Model } from "./models/model.ts";
 import type { LLMOptions, ModelTask } from "./options.ts";
 import type { PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
 
-export type { EngineStats, WireStats };
+export type { EngineStats, HistogramSnapshot, RequestStats, WireStats };
+export type { RequestEnd } from "./engine/request_metrics.ts";
 
 /** Facts about a loaded model. */
 export interface ModelInfo {
@@ -58,6 +60,8 @@ export interface ModelInfo {
 export interface ModelStats {
   /** Counters of the engine. */
   readonly engine: EngineStats;
+  /** How long requests took, and how large they were. */
+  readonly requests: RequestStats;
   /** Counters of the wire cache. */
   readonly wires: WireStats;
 }

@@ -6,7 +6,13 @@ import type { LLM } from "../mod.ts";
 export interface BannerFacts {
   readonly info: Pick<
     LLM["info"],
-    "architecture" | "parameterCount" | "maxContextLength" | "hasChatTemplate" | "kernelFallbacks"
+    | "architecture"
+    | "task"
+    | "parameterCount"
+    | "maxPromptLength"
+    | "maxContextLength"
+    | "hasChatTemplate"
+    | "kernelFallbacks"
   >;
   readonly name: string;
   readonly version: string;
@@ -28,7 +34,9 @@ export function banner(facts: BannerFacts, bold: (text: string) => string): stri
     `  ${bold(facts.name)} is ready at ${bold(url)}`,
     "",
     `  Model    ${info.architecture}, ${millions} M parameters`,
-    `  Context  ${count(info.maxContextLength)} tokens, prompt and answer together`,
+    info.task === "generate"
+      ? `  Context  ${count(info.maxContextLength)} tokens, prompt and answer together`
+      : `  Context  ${count(info.maxPromptLength)} tokens a text`,
     `  Server   rngd-llm ${facts.version}; Ctrl-C ends it`,
     ...(any && !facts.needsKey
       ? [
@@ -44,13 +52,33 @@ export function banner(facts: BannerFacts, bold: (text: string) => string): stri
 
 function curlLine(url: string, facts: BannerFacts): string {
   const key = facts.needsKey ? ` -H "Authorization: Bearer YOUR_KEY"` : "";
-  const [route, body] = facts.info.hasChatTemplate
-    ? ["/v1/chat/completions", {
-      messages: [{ role: "user", content: "Why is the sky blue?" }],
-      max_tokens: 100,
-    }]
-    : ["/v1/completions", { prompt: "The sky is", max_tokens: 32 }];
+  const [route, body] = sampleRequest(facts.info);
   return `curl ${url}${route} -H "Content-Type: application/json"${key} -d '${
     JSON.stringify(body)
   }'`;
+}
+
+/** A request that the model can serve. Its texts hold no quote that would end the shell's. */
+function sampleRequest(
+  { task, hasChatTemplate }: Pick<BannerFacts["info"], "task" | "hasChatTemplate">,
+): [route: string, body: object] {
+  switch (task) {
+    case "generate":
+      if (!hasChatTemplate) return ["/v1/completions", { prompt: "The sky is", max_tokens: 32 }];
+      return ["/v1/chat/completions", {
+        messages: [{ role: "user", content: "Why is the sky blue?" }],
+        max_tokens: 100,
+      }];
+    case "embed":
+      return ["/v1/embeddings", { input: "The sky is blue." }];
+    case "score":
+      return ["/rerank", {
+        query: "Why is the sky blue?",
+        documents: ["Air scatters blue light most.", "Shares fell."],
+      }];
+    case "classify":
+      return ["/classify", { input: "The sky is blue." }];
+    default:
+      return task satisfies never;
+  }
 }

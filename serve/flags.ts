@@ -118,6 +118,11 @@ export const FLAGS: readonly Flag[] = [
     read: seconds,
   },
   {
+    name: "disable-log-stats",
+    group: "Server",
+    help: "do not write a line of statistics every ten seconds while there is work",
+  },
+  {
     name: "max-logprobs",
     group: "Requests",
     value: "COUNT",

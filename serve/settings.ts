@@ -18,6 +18,8 @@ export interface ServeSettings {
   readonly hostname: string;
   readonly port: number;
   readonly shutdownTimeoutSeconds: number;
+  /** A line of statistics every ten seconds. */
+  readonly logsStatistics: boolean;
   /** In a process without the bounds checks of WebAssembly. */
   readonly unsafeFast: boolean;
   readonly requests: RequestSettings;
@@ -35,6 +37,7 @@ export async function toSettings(values: FlagValues): Promise<ServeSettings> {
     hostname: values["host"] as string | undefined ?? "0.0.0.0",
     port: values["port"] as number | undefined ?? 8000,
     shutdownTimeoutSeconds: values["shutdown-timeout"] as number | undefined ?? 30,
+    logsStatistics: values["disable-log-stats"] !== true,
     unsafeFast: values["unsafe-fast"] === true,
     requests: {
       apiKeys: values["api-key"] as readonly string[] | undefined ?? [],

@@ -106,6 +106,7 @@ export {
   type WireInputs,
   wireText,
 } from "./compiler/wire.ts";
+export type { HistogramSnapshot } from "../base/histogram.ts";
 export type { WireStats } from "./compiler/wire_cache.ts";
 export type { AttentionBucket, Bucket, BucketKind, BucketTables } from "./bucket.ts";
 export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_table.ts";

@@ -33,6 +33,7 @@ import {
 } from "./pooling_request.ts";
 import type { EngineRequest, PromptEvent, Request, TokenEvent } from "./request.ts";
 import { RequestGroup } from "./request_group.ts";
+import { type RequestEnd, RequestMetrics, type RequestStats } from "./request_metrics.ts";
 import type { Rows, Runner } from "./runner.ts";
 import type { Scheduled } from "./scheduled.ts";
 import { Scheduler, type Turn } from "./scheduler.ts";
@@ -42,6 +43,7 @@ export type {
   EngineRequest,
   PoolingOutput,
   PromptEvent,
+  RequestStats,
   TokenEvent,
   TokenLogprob,
 };
@@ -60,6 +62,8 @@ export interface EngineOptions {
   readonly fits?: (step: StepShape) => boolean;
   /** Steps run by themselves while there is work. Default true; false leaves `step` to the caller. */
   readonly selfDriven?: boolean;
+  /** The clock of measurements, in milliseconds. Default: the real one. */
+  readonly now?: () => number;
 }
 
 /** What the engine is doing and has done. */
@@ -74,6 +78,8 @@ export interface EngineStats {
   readonly cachedBlockCount: number;
   /** Blocks in the pool. */
   readonly blockCount: number;
+  /** Tokens in a block. */
+  readonly blockSize: number;
   /** Prompt tokens that were looked for in the prefix cache, and those found there. */
   readonly prefixQueryTokens: number;
   /** Of those, tokens found. */
@@ -102,6 +108,8 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #breather = new Breather();
   readonly #scratch = new SamplerScratch();
+  readonly #metrics: RequestMetrics;
+  readonly #now: () => number;
   /** Unfinished requests by id. */
   readonly #requests = new Map<string, AnyRequest>();
   /** What enters with the next step. */
@@ -125,6 +133,8 @@ export class Engine {
     }
     this.#runner = runner;
     this.#options = options;
+    this.#metrics = new RequestMetrics(runner.maxContextLength);
+    this.#now = options.now ?? (() => performance.now());
     const isEncoder = runner.isEncoder ?? false;
     this.#kv = new KvCache(runner.blockCount, {
       enablePrefixCaching: options.enablePrefixCaching && !isEncoder,
@@ -160,9 +170,10 @@ export class Engine {
     checkForcedOutput(request.params, this.#options.endTokenIds);
     const maxTokens = this.#outputRoom(request);
     this.#checkQueue();
-    const channel = new Channel<TokenEvent>(() => this.#abort(born));
+    const channel = new Channel<TokenEvent>(() => this.#abort(born, "abort"));
     const born = new RequestGroup(request, {
       arrival: this.#arrivalCount++,
+      arrivedMs: this.#now(),
       maxTokens,
       endTokenIds: this.#options.endTokenIds,
     }, channel);
@@ -186,7 +197,8 @@ export class Engine {
     this.#checkPromptLength(request.promptTokenIds.length);
     this.#checkQueue();
     const { promise, resolve, reject } = Promise.withResolvers<PoolingOutput>();
-    this.#enter(new PoolingRequest(request, this.#arrivalCount++, { resolve, reject }));
+    const limits = { arrival: this.#arrivalCount++, arrivedMs: this.#now() };
+    this.#enter(new PoolingRequest(request, limits, { resolve, reject }));
     return promise;
   }
 
@@ -204,11 +216,15 @@ export class Engine {
   abort(id: string, index?: number): void {
     const request = this.#requests.get(id);
     if (request === undefined) return;
-    if (index === undefined) return this.#abort(request);
+    if (index === undefined) return this.#abort(request, "abort");
     const group = groupWithSequence(request, index);
     const sequence = group.drop(index);
-    if (sequence !== undefined) this.#aborts.add(sequence);
-    if (group.isOver) this.#abort(group);
+    if (sequence !== undefined) {
+      this.#aborts.add(sequence);
+      this.#metrics.sequenceEnd(sequence);
+    }
+    // Whoever ends sequences one by one has seen what was wanted of each, such as a stop string.
+    if (group.isOver) this.#abort(group, group.hasBranched ? "stop" : "abort");
   }
 
   /**
@@ -229,10 +245,16 @@ export class Engine {
       usedBlockCount: this.#kv.blockCount - this.#kv.availableCount,
       cachedBlockCount: this.#kv.cachedCount,
       blockCount: this.#kv.blockCount,
+      blockSize: KV_BLOCK_SIZE,
       stepCount: this.#stepCount,
       generatedTokens: this.#generatedTokens,
       ...this.#scheduler.counts,
     };
+  }
+
+  /** How long requests took, and how large they were. */
+  requestStats(): RequestStats {
+    return this.#metrics.stats();
   }
 
   /** Forgets all cached prefixes; false, and nothing done, while running requests hold blocks. */
@@ -267,6 +289,7 @@ export class Engine {
       const plan = this.#scheduler.plan();
       if (plan === undefined) return false;
       this.#stepCount++;
+      this.#metrics.step(plan.turns, this.#now());
       const batch = pack(plan);
       let rows: Rows;
       try {
@@ -361,6 +384,7 @@ export class Engine {
     if (!request.isComplete || this.#groupOf(request) === undefined) return;
     this.#requests.delete(request.id);
     this.#scheduler.remove(request);
+    this.#metrics.requestEnd(request, "stop", this.#now());
     request.finish();
   }
 
@@ -391,7 +415,9 @@ export class Engine {
     for (const event of events) group.tell(event);
     this.#generatedTokens += events.length;
     for (const beam of group.members) this.#scheduler.remove(beam);
-    this.#finish(group);
+    this.#metrics.searchEnd(group.first.times, answerLengths(events), this.#now());
+    const best = events.find(({ finishReason }) => finishReason !== null);
+    this.#finish(group, best?.finishReason ?? "length");
   }
 
   #commit({ request, start, count }: Turn): void {
@@ -400,12 +426,14 @@ export class Engine {
   }
 
   #emit(group: RequestGroup, sequence: Request, chosen: Sample): void {
-    const isLast = group.accept(sequence, chosen);
+    this.#metrics.token(sequence, this.#now());
+    const finish = group.accept(sequence, chosen);
     this.#generatedTokens++;
-    if (!isLast) return;
+    if (finish === undefined) return;
     this.#scheduler.remove(sequence);
     group.members.delete(sequence);
-    if (group.members.size === 0) this.#finish(group);
+    this.#metrics.sequenceEnd(sequence);
+    if (group.members.size === 0) this.#finish(group, finish.reason);
   }
 
   /**
@@ -418,15 +446,21 @@ export class Engine {
     return members?.has(sequence) ? group : undefined;
   }
 
-  #finish(group: AnyRequest): void {
+  #finish(group: AnyRequest, end: RequestEnd): void {
     this.#requests.delete(group.id);
     group.channel.close();
+    this.#measureEnd(group, end);
   }
 
-  #abort(group: AnyRequest): void {
+  #abort(group: AnyRequest, end: "stop" | "abort"): void {
     if (this.#requests.get(group.id) !== group) return;
     for (const member of group.members) this.#aborts.add(member);
-    this.#finish(group);
+    this.#finish(group, end);
+  }
+
+  #measureEnd(group: AnyRequest, end: RequestEnd): void {
+    const request = group instanceof RequestGroup ? group.first : group;
+    this.#metrics.requestEnd(request, end, this.#now());
   }
 
   /** Ends a request, now. One that was aborted is removed by the next step instead. */
@@ -438,6 +472,7 @@ export class Engine {
     if (group === undefined || this.#requests.get(group.id) !== group) return;
     this.#requests.delete(group.id);
     group.channel.fail(error);
+    this.#measureEnd(group, endOf(error));
     for (const member of group.members) this.#scheduler.remove(member, options);
     // Sequences of it that were aborted during this step share its blocks.
     for (const sequence of this.#aborts) {
@@ -452,6 +487,7 @@ export class Engine {
     for (const group of this.#requests.values()) {
       group.channel.fail(error);
       for (const member of group.members) this.#aborts.add(member);
+      this.#measureEnd(group, endOf(error));
     }
     this.#requests.clear();
   }
@@ -568,6 +604,18 @@ interface LastRow {
   readonly group: RequestGroup;
   readonly request: Request;
   readonly known: SummarizedRow;
+}
+
+/** How a request ends that is failed with an error. */
+function endOf(error: unknown): "abort" | "error" {
+  return error instanceof ClosedError ? "abort" : "error";
+}
+
+/** The lengths of whole answers that are told one after another. */
+function answerLengths(events: readonly TokenEvent[]): number[] {
+  const lengths: number[] = [];
+  for (const { index } of events) lengths[index] = (lengths[index] ?? 0) + 1;
+  return lengths;
 }
 
 /** The request, if it has a sequence `index` that may end before the others. */

@@ -8,7 +8,8 @@
 
 import { InvalidLogitsError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
-import type { RequestState } from "./request.ts";
+import type { RequestLimits, RequestState } from "./request.ts";
+import { RequestTimes } from "./request_metrics.ts";
 
 /**
  * Which hidden states of a prompt are wanted: that of its first token, of its last one, one row a
@@ -61,6 +62,7 @@ export class PoolingRequest {
   cachedCount: number | undefined;
   /** The step in which it last had a turn. */
   lastStep = -1;
+  readonly times: RequestTimes;
   /** How it ends without a result: both do nothing once it has one. */
   readonly channel: { close(): void; fail(error: unknown): void };
   /** The sequences that have not ended, as a request for tokens has them. */
@@ -71,11 +73,16 @@ export class PoolingRequest {
   #sum: Float64Array | undefined;
   #nextPosition: number;
 
-  constructor(request: EnginePoolingRequest, arrival: number, outcome: Outcome) {
+  constructor(
+    request: EnginePoolingRequest,
+    { arrival, arrivedMs }: Pick<RequestLimits, "arrival" | "arrivedMs">,
+    outcome: Outcome,
+  ) {
     const { id, promptTokenIds, tokenTypeIds, rows, priority = 0 } = request;
     this.id = id;
     this.priority = priority;
     this.arrival = arrival;
+    this.times = new RequestTimes(arrivedMs);
     this.promptLength = promptTokenIds.length;
     this.tokenIds = [...promptTokenIds];
     this.tokenTypeIds = tokenTypeIds && [...tokenTypeIds];

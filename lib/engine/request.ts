@@ -15,6 +15,7 @@ import type { TokenLogprob } from "../sampling/logprobs.ts";
 import type { ResolvedSamplingParams } from "../sampling/resolved_params.ts";
 import { offsetSeed, randomSeed } from "../sampling/random.ts";
 import { SamplingState } from "../sampling/sampler.ts";
+import { RequestTimes } from "./request_metrics.ts";
 
 /** What is asked of the engine: token ids in, token events out. */
 export interface EngineRequest {
@@ -65,6 +66,8 @@ export interface Finish {
 export interface RequestLimits {
   /** The place in the order of arrival. */
   readonly arrival: number;
+  /** When it came, in milliseconds. */
+  readonly arrivedMs: number;
   /** `params.maxTokens`, or the room left. */
   readonly maxTokens: number;
   /** The model's end tokens, the primary one first. */
@@ -93,6 +96,11 @@ export class Request {
   /** The step in which it last had a turn. */
   lastStep = -1;
 
+  /** Of the request; its sequences share them. */
+  readonly times: RequestTimes;
+  /** When its latest token was chosen, in milliseconds; negative without one. */
+  lastTokenMs = -1;
+
   /** Log-probabilities of prompt tokens 1, 2, … as far as they are known. */
   readonly promptLogprobs: TokenLogprob[][];
   readonly #source: EngineRequest;
@@ -113,6 +121,7 @@ export class Request {
     this.priority = request.priority ?? 0;
     this.arrival = limits.arrival;
     this.index = branch?.index ?? 0;
+    this.times = branch?.from.times ?? new RequestTimes(limits.arrivedMs);
     this.promptLength = request.promptTokenIds.length;
     this.#source = request;
     this.#limits = limits;
@@ -140,6 +149,11 @@ export class Request {
   /** Another sequence of the same request, with the tokens that this one has now. */
   branch(index: number): Request {
     return new Request(this.#source, this.#limits, { from: this, index });
+  }
+
+  /** Most tokens it may generate. */
+  get maxTokens(): number {
+    return this.#limits.maxTokens;
   }
 
   get outputCount(): number {

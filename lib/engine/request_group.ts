@@ -5,6 +5,7 @@ import type { Sample } from "../sampling/sampler.ts";
 import { BeamRun } from "./beam_run.ts";
 import {
   type EngineRequest,
+  type Finish,
   type PromptEvent,
   Request,
   type RequestLimits,
@@ -76,12 +77,12 @@ export class RequestGroup {
     return sequence;
   }
 
-  /** Appends a token to a sequence and tells it. Whether that was the sequence's last one. */
-  accept(sequence: Request, { tokenId, logprobs }: Sample): boolean {
+  /** Appends a token to a sequence and tells it. How the sequence ended, if that was its last one. */
+  accept(sequence: Request, { tokenId, logprobs }: Sample): Finish | undefined {
     const finish = sequence.append(tokenId);
     const { reason = null, stopReason = null } = finish ?? {};
     this.tell({ index: sequence.index, tokenId, logprobs, finishReason: reason, stopReason });
-    return finish !== undefined;
+    return finish;
   }
 
   /** Sends an event; the first one with what there is to say of the prompt. */

@@ -7,6 +7,7 @@ import type {
   PoolingRequestOutput,
 } from "../outputs.ts";
 import type { PoolingParams } from "../pooling/params.ts";
+import type { RequestCounts } from "./request_counts.ts";
 import type { StreamHooks } from "./sse.ts";
 import type { Usage } from "./types.ts";
 
@@ -15,6 +16,7 @@ export interface ServedModel extends
   Pick<
     LLM,
     | "info"
+    | "stats"
     | "stream"
     | "tokenize"
     | "tokenizeChat"
@@ -58,6 +60,8 @@ export interface Settings {
   readonly needsKey: boolean;
   /** When the handler was made, in Unix seconds. */
   readonly startedAt: number;
+  /** The answers given so far. */
+  readonly requestCounts: RequestCounts;
   readonly onError: (error: unknown) => void;
 }
 

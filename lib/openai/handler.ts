@@ -20,6 +20,7 @@ import type { RouteContext, ServedModel, Settings } from "./context.ts";
 import { preflight, withCors } from "./cors.ts";
 import { errorResponse, HttpError, toHttpError } from "./errors.ts";
 import { ServerLoad } from "./load.ts";
+import { RequestCounts } from "./request_counts.ts";
 import { reachable, type Route } from "./routes.ts";
 import { checkServedTask } from "./served_task.ts";
 import { VERSION } from "./version.ts";
@@ -84,6 +85,8 @@ export function handler(
       settings.onError(error);
       response = errorResponse(toHttpError(error));
     }
+    const path = routePath(request, server.routes);
+    settings.requestCounts.count(request.method, response.status, path);
     const requestId = request.headers.get("x-request-id");
     if (requestId) response.headers.set("x-request-id", requestId);
     return withCors(response, request, origins);
@@ -106,6 +109,7 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
     devMode: options.devMode ?? false,
     needsKey: (options.apiKeys ?? []).some((key) => key !== ""),
     startedAt: Math.floor(Date.now() / 1000),
+    requestCounts: new RequestCounts(),
     onError: (error) => {
       if (toHttpError(error).status === STATUS_CODE.InternalServerError) report(error);
     },
@@ -123,8 +127,7 @@ interface Server {
 }
 
 async function answer(request: Request, server: Server): Promise<Response> {
-  const pathname = new URL(request.url).pathname;
-  const path = pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
+  const path = pathOf(request);
   const routes = server.routes.filter((route) => matches(route, path));
   const allow = allowed(routes);
   if (request.method === "OPTIONS") return preflight(request, allow);
@@ -151,7 +154,20 @@ async function answer(request: Request, server: Server): Promise<Response> {
   return new Response(null, { status: response.status, headers: response.headers });
 }
 
+/** Without the slashes at its end. */
+function pathOf(request: Request): string {
+  const { pathname } = new URL(request.url);
+  return pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
+}
+
+/** The route of a request as the table spells it, so that no client can make up new ones. */
+function routePath(request: Request, routes: readonly Route[]): string | undefined {
+  const path = pathOf(request);
+  return routes.find((route) => matches(route, path))?.path;
+}
+
 function matches(route: Route, path: string): boolean {
+  if (route.coversBelow && path.startsWith(`${route.path}/`)) return true;
   if (!route.path.endsWith("*")) return route.path === path;
   return path.startsWith(route.path.slice(0, -1));
 }

@@ -17,7 +17,7 @@ export interface DescribedRoute {
   readonly body?: Schema;
   readonly bodyIsOptional?: boolean;
   /** What a success is answered with. */
-  readonly answer: "json" | "json or events" | "nothing";
+  readonly answer: "json" | "json or events" | "text" | "nothing";
   /** Reachable without a key. */
   readonly open?: boolean;
   /** Only some models can serve it. */
@@ -108,6 +108,11 @@ function success({ answer }: DescribedRoute): Schema {
       return {
         description: "The answer; with `stream` events of it, then `[DONE]`",
         content: { ...json, "text/event-stream": { schema: { type: "string" } } },
+      };
+    case "text":
+      return {
+        description: "The answer",
+        content: { "text/plain": { schema: { type: "string" } } },
       };
     case "nothing":
       return { description: "Done; without a body" };

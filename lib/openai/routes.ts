@@ -7,6 +7,7 @@ import type { RouteContext } from "./context.ts";
 import { postEmbeddings } from "./embeddings.ts";
 import { jsonResponse } from "./json.ts";
 import { getLoad } from "./load.ts";
+import { getMetrics } from "./metrics.ts";
 import { getModel, getModels, getVersion } from "./models.ts";
 import { type DescribedRoute, openApiDocument } from "./openapi.ts";
 import { postPooling } from "./pooling.ts";
@@ -33,6 +34,8 @@ import { getTokenizerInfo } from "./tokenizer_info.ts";
 export interface Route extends DescribedRoute {
   /** Reachable without a key. */
   readonly open?: boolean;
+  /** Answers at the paths below its own just the same. */
+  readonly coversBelow?: boolean;
   /** There only in development mode. */
   readonly dev?: boolean;
   /** What the model must be for; such routes count as load. */
@@ -179,6 +182,15 @@ export const ROUTES: readonly Route[] = [
     summary: "Whether the server works",
     answer: "nothing",
     run: ok,
+  },
+  {
+    method: "GET",
+    path: "/metrics",
+    open: true,
+    coversBelow: true,
+    summary: "How the server is doing, in the text format of Prometheus",
+    answer: "text",
+    run: getMetrics,
   },
   {
     method: "GET",

@@ -32,7 +32,7 @@ function request(
       params: resolveSamplingParams(new SamplingParams(params)),
       priority: options.priority ?? 0,
     },
-    { arrival: arrivals++, maxTokens: 10_000, endTokenIds: [] },
+    { arrival: arrivals++, arrivedMs: 0, maxTokens: 10_000, endTokenIds: [] },
   );
 }
 

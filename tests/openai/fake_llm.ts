@@ -1,7 +1,9 @@
 /** A model whose answers are written by the test: deterministic deltas, with doors to hold, fail and count. */
 
 import { ChatTemplateError } from "../../lib/base/errors.ts";
+import { Histogram } from "../../lib/base/histogram.ts";
 import { classify, embed, encode } from "../../lib/embedding.ts";
+import { RequestMetrics } from "../../lib/engine/request_metrics.ts";
 import type { ServedModel } from "../../lib/openai/handler.ts";
 import type {
   ChatMessage,
@@ -9,6 +11,7 @@ import type {
   EmbedOptions,
   EncodeOptions,
   ModelInfo,
+  ModelStats,
   PoolingOptions,
   Prompt,
   RerankOptions,
@@ -157,6 +160,34 @@ export class FakeLLM implements ServedModel {
   /** As the real one: nothing is forgotten while something runs. */
   resetPrefixCache(): boolean {
     return this.running === 0;
+  }
+
+  /** Of an engine that has done nothing; only what runs now is true. */
+  stats(): ModelStats {
+    return {
+      engine: {
+        runningCount: this.running,
+        waitingCount: 0,
+        usedBlockCount: 0,
+        cachedBlockCount: 0,
+        blockCount: 8,
+        blockSize: 16,
+        prefixQueryTokens: 0,
+        prefixHitTokens: 0,
+        stepCount: 0,
+        preemptionCount: 0,
+        promptTokens: 0,
+        generatedTokens: 0,
+      },
+      requests: new RequestMetrics(INFO.maxContextLength).stats(),
+      wires: {
+        wireCount: 0,
+        hitCount: 0,
+        missCount: 0,
+        compileMs: 0,
+        compileSeconds: new Histogram([1]).snapshot(),
+      },
+    };
   }
 
   async *stream(

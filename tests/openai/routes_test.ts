@@ -238,6 +238,9 @@ function checkDocument(document: Json, needsKey: boolean): void {
       assertEquals(inPath, templated, where);
       if (method === "get") assertEquals(operation.requestBody, undefined, where);
       assert("200" in operation.responses, where);
+      if (path === "/metrics") {
+        assertEquals(Object.keys(operation.responses["200"].content), ["text/plain"]);
+      }
       for (const [status, answer] of Object.entries<Json>(operation.responses)) {
         assertMatch(status, /^[1-5]\d\d$/);
         assertEquals(typeof answer.description, "string", `${where} ${status}`);

@@ -56,6 +56,7 @@ Deno.test("Every flag of the table is read and is in the help", () => {
 
 Deno.test("Switches are read with and without no-", () => {
   assertEquals(values("m"), {});
+  assertEquals(values("m", "--disable-log-stats"), { "disable-log-stats": true });
   assertEquals(values("m", "--enable-prefix-caching"), { "enable-prefix-caching": true });
   assertEquals(values("m", "--no-enable-prefix-caching"), { "enable-prefix-caching": false });
   assertEquals(values("--enable-prefix-caching=false", "m"), { "enable-prefix-caching": false });
@@ -190,6 +191,8 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   const plain = await toSettings({});
   assertEquals(plain.llm, {});
   assertEquals([plain.hostname, plain.port, plain.shutdownTimeoutSeconds], ["0.0.0.0", 8000, 30]);
+  assertEquals(plain.logsStatistics, true);
+  assertEquals((await toSettings({ "disable-log-stats": true })).logsStatistics, false);
 });
 
 Deno.test("Development routes are opened by a flag", async () => {

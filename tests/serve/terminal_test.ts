@@ -6,6 +6,9 @@ import { banner, type BannerFacts } from "../../serve/banner.ts";
 import { drain, listenProblem } from "../../serve/lifecycle.ts";
 import { explain } from "../../serve/start.ts";
 import { showLoading, Terminal } from "../../serve/terminal.ts";
+import { classifierModel, embeddingModel } from "../helpers/fake_pooling.ts";
+import { FakeLLM } from "../openai/fake_llm.ts";
+import { post, send } from "../openai/requests.ts";
 
 function recorder(options: { isTerminal: boolean; color?: boolean }): [Terminal, () => string] {
   let text = "";
@@ -76,7 +79,9 @@ Deno.test("Colours are used only where they are wanted", () => {
 const FACTS: BannerFacts = {
   info: {
     architecture: "LlamaForCausalLM",
+    task: "generate",
     parameterCount: 134_515_008,
+    maxPromptLength: 2047,
     maxContextLength: 2048,
     hasChatTemplate: true,
     kernelFallbacks: [],
@@ -120,6 +125,23 @@ Deno.test("The line to copy fits the model, the address and the key", () => {
   );
   assertStringIncludes(text, "curl http://[::1]:8000/v1/completions");
   assertStringIncludes(text, '-H "Authorization: Bearer YOUR_KEY"');
+});
+
+Deno.test("The line to copy asks for what the model is for, and is answered", async () => {
+  const models: readonly (readonly [FakeLLM, string])[] = [
+    [new FakeLLM(), "/v1/chat/completions"],
+    [new FakeLLM({ pooling: embeddingModel() }), "/v1/embeddings"],
+    [new FakeLLM({ pooling: classifierModel(1) }), "/rerank"],
+    [new FakeLLM({ pooling: classifierModel(3) }), "/classify"],
+  ];
+  for (const [llm, route] of models) {
+    const text = banner({ ...FACTS, info: llm.info }, (word) => word);
+    const [, path, body] = text.match(/curl http:\/\/localhost:8000(\S+) .* -d '([^']*)'\n/) ?? [];
+    assertEquals(path, route);
+    const response = await send(post(route, body), llm);
+    assertEquals(response.status, 200, `${route}: ${await response.text()}`);
+    assertEquals(text.includes("prompt and answer"), llm.info.task === "generate");
+  }
 });
 
 Deno.test("A model's refusal is told in the words of the command line", () => {

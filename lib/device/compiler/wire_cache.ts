@@ -1,5 +1,6 @@
 /** Graph × bucket → wire, compiled once; counts hits and compile time. */
 
+import { Histogram, type HistogramSnapshot } from "../../base/histogram.ts";
 import type { Bucket } from "../bucket.ts";
 import { compile, type CompileTarget, wireKey } from "./compile.ts";
 import type { Graph } from "./graph.ts";
@@ -15,7 +16,11 @@ export interface WireStats {
   readonly missCount: number;
   /** Time spent compiling, in milliseconds. */
   readonly compileMs: number;
+  /** The time each of them took, in seconds. */
+  readonly compileSeconds: HistogramSnapshot;
 }
+
+const COMPILE_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /** The wires of one device. */
 export class WireCache {
@@ -24,6 +29,7 @@ export class WireCache {
   #hitCount = 0;
   #missCount = 0;
   #compileMs = 0;
+  readonly #compileSeconds = new Histogram(COMPILE_SECONDS);
 
   constructor(target: CompileTarget) {
     this.#target = target;
@@ -39,7 +45,9 @@ export class WireCache {
     }
     const start = performance.now();
     const wire = compile(graph, bucket, this.#target);
-    this.#compileMs += performance.now() - start;
+    const tookMs = performance.now() - start;
+    this.#compileMs += tookMs;
+    this.#compileSeconds.observe(tookMs / 1000);
     this.#missCount++;
     this.#wires.set(key, wire);
     return wire;
@@ -56,6 +64,7 @@ export class WireCache {
       hitCount: this.#hitCount,
       missCount: this.#missCount,
       compileMs: this.#compileMs,
+      compileSeconds: this.#compileSeconds.snapshot(),
     };
   }
 }
