@@ -68,6 +68,10 @@ const KNOBS: readonly Knob[] = [
     tokenized: { badTokenSequences: HUNDRED_IDS.map((id) => [id - 1, id]) },
   },
   { name: "100 allowed tokens", options: { allowedTokenIds: HUNDRED_IDS } },
+  {
+    name: "a logits processor",
+    options: { logitsProcessors: [(_, logits) => void (logits[0] = -Infinity)] },
+  },
   { name: "minTokens", options: { minTokens: STEPS, stopTokenIds: [2, 0] } },
   { name: "greedy, logprobs 5", options: { temperature: 0, logprobs: 5 } },
   { name: "logprobs 5", options: { logprobs: 5 } },

@@ -2,14 +2,17 @@
  * A row of logits after bans, bias, processors and penalties, without a copy of it.
  *
  * Nearly all that these do is done to few tokens, so that what they make of a row is the row and a
- * short list of logits that are different. Only a processor sees, and may change, all of them: it
- * gets a copy, and what it leaves takes the place of the row.
+ * short list of logits that are different. A processor sees, and may change, all of them: it gets a
+ * copy, which is compared with the row afterwards, and takes its place only where much is changed.
  */
 
 import { InvalidLogitsError, InvalidParameterError } from "../base/errors.ts";
 import { bannedIds, isTooShort } from "./bans.ts";
 import { penalize } from "./penalties.ts";
 import type { SamplingState } from "./state.ts";
+
+/** From so many changes of processors on, what they left is read like a new row. */
+const PROCESSED_COUNT_MAX = 1024;
 
 /** What became of a row. */
 export interface AdjustedRow {
@@ -33,9 +36,17 @@ export interface AdjustedRow {
 export function adjust(row: Float32Array, state: SamplingState): AdjustedRow {
   const banned = bannedIds(state);
   if (state.params.logitsProcessors.length > 0) {
-    const base = processedRow(changeLogits(row, state, { banned, penalizes: false }), state);
-    const ids = inside(state.penalizedIds, base.length);
-    return { base, ids, logits: penalties(base, ids, state), isList: false };
+    const processed = processedRow(changeLogits(row, state, { banned, penalizes: false }), state);
+    const changed = changedIds(row, processed);
+    const penalized = inside(state.penalizedIds, row.length);
+    const isShort = changed.length < PROCESSED_COUNT_MAX;
+    return {
+      base: isShort ? row : processed,
+      ...(isShort && changed.length > 0
+        ? penalizedAmong(union(penalized, NO_BIAS, changed), processed, state)
+        : { ids: penalized, logits: penalties(processed, penalized, state) }),
+      isList: false,
+    };
   }
   return changeLogits(row, state, { banned, penalizes: true });
 }
@@ -84,6 +95,22 @@ function changeLogits(
     return checked(value, id, state);
   });
   return { base: row, ids, logits, isList };
+}
+
+const NO_BIAS: ReadonlyMap<number, number> = new Map();
+
+/** The logits of some ids, with penalties on those that are penalised. */
+function penalizedAmong(
+  ids: readonly number[],
+  row: Float32Array,
+  state: SamplingState,
+): Pick<AdjustedRow, "ids" | "logits"> {
+  const logits = ids.map((id) => {
+    const place = state.penalizedPlace(id);
+    if (place === undefined) return row[id]!;
+    return checked(penalize(row[id]!, state.penalizedCounts[place]!, state.params), id, state);
+  });
+  return { ids, logits };
 }
 
 function penalties(row: Float32Array, ids: readonly number[], state: SamplingState): number[] {
@@ -146,12 +173,25 @@ function processedRow(adjusted: AdjustedRow, state: SamplingState): Float32Array
     }
     logits = result;
   }
-  let wrong = 0;
-  while (wrong < logits.length && logits[wrong]! < Infinity) wrong++;
-  if (wrong === logits.length) return logits;
-  throw new InvalidLogitsError(
-    `Cannot choose a token: the logit of token ${wrong} is ${
-      logits[wrong]
-    } after the logits processors`,
-  );
+  return logits;
+}
+
+/**
+ * The first `PROCESSED_COUNT_MAX` tokens whose logits processors have changed, ascending.
+ *
+ * @throws {InvalidLogitsError} One of them is +Infinity or NaN, whichever it is.
+ */
+function changedIds(row: Float32Array, processed: Float32Array): readonly number[] {
+  const ids: number[] = [];
+  for (let id = 0; id < row.length; id++) {
+    const logit = processed[id]!;
+    if (logit === row[id]) continue;
+    if (!(logit < Infinity)) {
+      throw new InvalidLogitsError(
+        `Cannot choose a token: the logit of token ${id} is ${logit} after the logits processors`,
+      );
+    }
+    if (ids.length < PROCESSED_COUNT_MAX) ids.push(id);
+  }
+  return ids;
 }

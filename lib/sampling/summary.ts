@@ -10,10 +10,9 @@ import type { SamplingState } from "./state.ts";
  */
 export function summaryNeed({ params, scale, allowedIds }: SamplingState): SummaryNeed {
   const { temperature, minP, topK, logprobs } = params;
-  const changesAll = params.logitsProcessors.length > 0 || allowedIds !== null;
   const chooses = temperature > 0 && params.forcedTokenIds === null;
   const dependsOnMass = !filters(params) || (minP === 0 && topK === 0);
-  if (chooses && dependsOnMass && !changesAll) {
+  if (chooses && dependsOnMass && allowedIds === null) {
     return drawNeed(scale, { logprobs: logprobs !== null });
   }
   return logprobs === null ? SUMMARY_NEED.top : SUMMARY_NEED.logprobs;

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { InvalidLogitsError, InvalidParameterError } from "../../lib/base/errors.ts";
-import type { LogitsProcessor } from "../../lib/sampling/params.ts";
+import type { LogitsProcessor, SamplingParamsOptions } from "../../lib/sampling/params.ts";
 import { adjustRow, sample } from "../../lib/sampling/sampler.ts";
 import { naivelyAdjusted, randomRow, type Situation, stateOf } from "../helpers/sampling.ts";
 import { seededRandom } from "../helpers/scripted_runner.ts";
@@ -290,4 +290,22 @@ Deno.test("A fork goes on by itself", () => {
   assertEquals([...adjustRow(row, fork)], [1, 2, 1]);
   assertEquals(adjustRow(row, state), before);
   assertEquals([state.outputCount, fork.outputCount], [1, 2]);
+});
+
+Deno.test("A processor draws what a bias draws where it changes little, and what another row would otherwise", () => {
+  const random = seededRandom(SEED);
+  for (let seed = 0; seed < 60; seed++) {
+    const row = randomRow(random, 3000);
+    const options = { temperature: 0.5 + random(), repetitionPenalty: 1.2, frequencyPenalty: 0.3 };
+    const situation = { prompt: [3, 5, 2999], output: [5, 8] };
+    const draw = (of: Float32Array, more: SamplingParamsOptions) =>
+      sample(of, stateOf({ ...situation, options: { ...options, ...more }, seed })).tokenId;
+    const ids = [5, 17, 2998];
+    const lift: LogitsProcessor = (_, logits) => ids.forEach((id) => logits[id]! += 2);
+    const bias = new Map(ids.map((id) => [id, 2]));
+    assertEquals(draw(row, { logitsProcessors: [lift] }), draw(row, { logitBias: bias }));
+    const flatten: LogitsProcessor = (_, logits) => logits.map((logit) => logit / 2);
+    const flat = row.map((logit) => logit / 2);
+    assertEquals(draw(row, { logitsProcessors: [flatten] }), draw(flat, {}), `seed ${SEED}`);
+  }
 });
