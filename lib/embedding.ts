@@ -6,7 +6,7 @@ import type {
   EmbeddingRequestOutput,
   PoolingRequestOutput,
 } from "./outputs.ts";
-import { PoolingParams, type PoolingTask } from "./pooling/params.ts";
+import { checkPoolingParams, PoolingParams, type PoolingTask } from "./pooling/params.ts";
 import { planFor, type PoolingPlan, type Vectors } from "./pooling_plan.ts";
 import {
   encodePoolingPrompt,
@@ -48,6 +48,7 @@ export async function embed(
     const embedding = outputs.data as Float32Array;
     return { ...rest, outputs: { embedding, hiddenSize: embedding.length } };
   };
+  checkEach(params, "embed");
   const outputs = await encode(context, input, params, { ...options, task: "embed" });
   return Array.isArray(outputs) ? outputs.map(toOutput) : toOutput(outputs as PoolingRequestOutput);
 }
@@ -66,8 +67,13 @@ export async function classify(
     const label = labels[best] ?? null;
     return { ...rest, outputs: { probs, numClasses: probs.length, label } };
   };
+  checkEach(params, "classify");
   const outputs = await encode(context, input, params, { ...options, task: "classify" });
   return Array.isArray(outputs) ? outputs.map(toOutput) : toOutput(outputs as PoolingRequestOutput);
+}
+
+function checkEach(params: Params, task: PoolingTask): void {
+  for (const one of [params ?? []].flat()) checkPoolingParams(one, task);
 }
 
 /** Pools one prompt, or each of several, as the task says. */

@@ -2,7 +2,7 @@
 
 import { InvalidParameterError } from "./base/errors.ts";
 import { activate, applyLayers } from "./pooling/head.ts";
-import type { PoolingParams, PoolingTask } from "./pooling/params.ts";
+import { checkPoolingParams, type PoolingParams, type PoolingTask } from "./pooling/params.ts";
 import { normalized, pool, type RowSelection, rowsFor } from "./pooling/pooler.ts";
 import type { ClassifierHead, EmbeddingHead } from "./pooling_model.ts";
 import { checkTask, type PoolingContext } from "./pooling_requests.ts";
@@ -22,6 +22,7 @@ export function planFor(
   wanted: PoolingTask | undefined,
   params: PoolingParams,
 ): PoolingPlan<Vectors> {
+  checkPoolingParams(params);
   const { embedding, classifier, tasks } = context.pooling;
   const task = wanted ?? tasks[0] ?? "embed";
   checkTask(context, task);

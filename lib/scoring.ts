@@ -2,7 +2,7 @@
 
 import { embed } from "./embedding.ts";
 import type { EmbeddingRequestOutput, RerankOutput, ScoringRequestOutput } from "./outputs.ts";
-import { PoolingParams } from "./pooling/params.ts";
+import { checkPoolingParams, PoolingParams } from "./pooling/params.ts";
 import { dot } from "./pooling/pooler.ts";
 import type { ClassifierHead } from "./pooling_model.ts";
 import { classifierPlan } from "./pooling_plan.ts";
@@ -43,6 +43,7 @@ export async function score(
   params: PoolingParams = new PoolingParams(),
   options: ScoreOptions = {},
 ): Promise<ScoringRequestOutput[]> {
+  checkPoolingParams(params, "score");
   const pairs = pairUp(first, second);
   checkCounts(options);
   const { classifier, embedding } = context.pooling;
@@ -107,7 +108,7 @@ async function cosines(
   const outputs = await embed(
     context,
     texts,
-    params.clone({ normalize: true }),
+    params.clone({ normalize: true, task: "embed" }),
     { ...options, requestId },
   ) as EmbeddingRequestOutput[];
   const byText = new Map(texts.map((text, i) => [text, outputs[i] as EmbeddingRequestOutput]));

@@ -219,6 +219,16 @@ Deno.test("Prompts and parameters of the wrong shape are refused before anything
   const two = [new PoolingParams(), new PoolingParams()];
   await assertRejects(() => embed(context, "x", two, {}), TypeError, "One prompt takes one");
   await assertRejects(() => embed(context, ["x"], two, {}), TypeError, "1 prompts take one");
+  for (const params of ["x", {}, 5]) {
+    const wrong = params as never;
+    await assertRejects(() => embed(context, "x", wrong, {}), TypeError, "must be PoolingParams");
+  }
+  const other = new PoolingParams({ task: "classify" });
+  await assertRejects(
+    () => embed(context, ["x"], other, {}),
+    InvalidParameterError,
+    'Cannot use task "classify": this call is for the task "embed"',
+  );
   assertEquals(engine.requests, []);
   for (const prompt of [7, null, { promptTokenIds: ["x"] }, { text: "x" }]) {
     await assertRejects(() => vector(context, prompt as never), TypeError);

@@ -238,3 +238,21 @@ function showValue(value: unknown): string {
   const text = typeof value === "number" ? String(value) : JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
+
+/**
+ * Refuses what only looks like parameters, and parameters that are for another task than the call.
+ *
+ * @throws {TypeError} `params` are no {@linkcode PoolingParams}.
+ * @throws {InvalidParameterError} They name another task.
+ */
+export function checkPoolingParams(params: unknown, task?: PoolingTask): void {
+  if (!(params instanceof PoolingParams)) {
+    throw new TypeError("The parameters of a request for pooling must be PoolingParams");
+  }
+  if (task === undefined || params.task === undefined || params.task === task) return;
+  throw new InvalidParameterError(
+    "task",
+    params.task,
+    `Cannot use task "${params.task}": this call is for the task "${task}"`,
+  );
+}
