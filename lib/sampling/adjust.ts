@@ -9,6 +9,7 @@
 import { InvalidLogitsError, InvalidParameterError } from "../base/errors.ts";
 import { bannedIds, isTooShort } from "./bans.ts";
 import { penalize } from "./penalties.ts";
+import { SamplerScratch } from "./scratch.ts";
 import type { SamplingState } from "./state.ts";
 
 /** From so many changes of processors on, what they left is read like a new row. */
@@ -33,10 +34,15 @@ export interface AdjustedRow {
  *   repetition brings a logit to +Infinity or NaN.
  * @throws {InvalidLogitsError} A processor left +Infinity or NaN.
  */
-export function adjust(row: Float32Array, state: SamplingState): AdjustedRow {
+export function adjust(
+  row: Float32Array,
+  state: SamplingState,
+  scratch: SamplerScratch = new SamplerScratch(),
+): AdjustedRow {
   const banned = bannedIds(state);
   if (state.params.logitsProcessors.length > 0) {
-    const processed = processedRow(changeLogits(row, state, { banned, penalizes: false }), state);
+    const changes = changeLogits(row, state, { banned, penalizes: false });
+    const processed = processedRow(materialize(changes, scratch.rowOf(row.length)), state);
     const changed = changedIds(row, processed);
     const penalized = inside(state.penalizedIds, row.length);
     const isShort = changed.length < PROCESSED_COUNT_MAX;
@@ -51,9 +57,13 @@ export function adjust(row: Float32Array, state: SamplingState): AdjustedRow {
   return changeLogits(row, state, { banned, penalizes: true });
 }
 
-/** A row of its own with the changes in it. */
-export function materialize({ base, ids, logits, isList }: AdjustedRow): Float32Array {
-  const copy = isList ? new Float32Array(base.length).fill(-Infinity) : base.slice();
+/** A row of its own, or the one that is given, with the changes in it. */
+export function materialize(
+  { base, ids, logits, isList }: AdjustedRow,
+  copy: Float32Array = new Float32Array(base.length),
+): Float32Array {
+  if (isList) copy.fill(-Infinity);
+  else copy.set(base);
   for (let i = 0; i < ids.length; i++) copy[ids[i]!] = logits[i]!;
   return copy;
 }
@@ -153,8 +163,8 @@ function checked(value: number, id: number, { params: { repetitionPenalty } }: S
   );
 }
 
-function processedRow(adjusted: AdjustedRow, state: SamplingState): Float32Array {
-  let logits = materialize(adjusted);
+function processedRow(row: Float32Array, state: SamplingState): Float32Array {
+  let logits = row;
   for (const processor of state.params.logitsProcessors) {
     // Copies: what a function of the user does to them must not reach the state.
     const result: unknown = processor(
@@ -183,15 +193,26 @@ function processedRow(adjusted: AdjustedRow, state: SamplingState): Float32Array
  */
 function changedIds(row: Float32Array, processed: Float32Array): readonly number[] {
   const ids: number[] = [];
-  for (let id = 0; id < row.length; id++) {
-    const logit = processed[id]!;
-    if (logit === row[id]) continue;
-    if (!(logit < Infinity)) {
+  const note = (id: number) => {
+    if (!(processed[id]! < Infinity)) {
       throw new InvalidLogitsError(
-        `Cannot choose a token: the logit of token ${id} is ${logit} after the logits processors`,
+        `Cannot choose a token: the logit of token ${id} is ${
+          processed[id]
+        } after the logits processors`,
       );
     }
     if (ids.length < PROCESSED_COUNT_MAX) ids.push(id);
+  };
+  // Bits, four at a time: nearly all are equal.
+  const before = new Int32Array(row.buffer, row.byteOffset, row.length);
+  const after = new Int32Array(processed.buffer, processed.byteOffset, row.length);
+  const whole = row.length - row.length % 4;
+  for (let id = 0; id < whole; id += 4) {
+    const difference = (before[id]! ^ after[id]!) | (before[id + 1]! ^ after[id + 1]!) |
+      (before[id + 2]! ^ after[id + 2]!) | (before[id + 3]! ^ after[id + 3]!);
+    if (difference === 0) continue;
+    for (let i = id; i < id + 4; i++) if (before[i] !== after[i]) note(i);
   }
+  for (let id = whole; id < row.length; id++) if (before[id] !== after[id]) note(id);
   return ids;
 }

@@ -11,7 +11,8 @@ export type RequestOutputKind = "CUMULATIVE" | "DELTA" | "FINAL";
  * return another array of the same length. Called once a token and sequence, on the main thread.
  *
  * @param outputTokenIds The tokens generated so far.
- * @param logits A copy of the row, [vocabulary], after bans and bias, before penalties.
+ * @param logits A copy of the row, [vocabulary], after bans and bias, before penalties. It is this
+ * call's alone while it runs; afterwards it holds other rows.
  * @param promptTokenIds The tokens of the prompt.
  */
 export type LogitsProcessor = (

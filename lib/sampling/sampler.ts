@@ -65,12 +65,13 @@ export interface SampleHelp {
 export function sample(row: Float32Array, state: SamplingState, help: SampleHelp = {}): Sample {
   const known = new KnownRow(row, help.summary);
   known.check();
-  const adjusted = adjust(row, state);
+  const scratch = help.scratch ?? new SamplerScratch();
+  const adjusted = adjust(row, state, scratch);
   const tokenId = state.params.forcedTokenIds === null
     ? choose(
       { base: adjusted.base === row ? known : new KnownRow(adjusted.base), adjusted },
       state,
-      help.scratch ?? new SamplerScratch(),
+      scratch,
     )
     : forcedToken(adjusted, state);
   const { logprobs } = state.params;

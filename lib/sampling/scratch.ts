@@ -17,6 +17,13 @@ export class SamplerScratch {
   /** … and the sum relative to the largest logit of the row. */
   chunkMasses: Float64Array = new Float64Array(0);
   readonly bins: Float64Array = new Float64Array(BIN_COUNT);
+  #row: Float32Array = new Float32Array(0);
+
+  /** Room for a row that processors may change. */
+  rowOf(length: number): Float32Array {
+    if (this.#row.length !== length) this.#row = new Float32Array(length);
+    return this.#row;
+  }
 
   /** Makes room for all tokens of a row as candidates. */
   reserveCandidates(count: number): void {
