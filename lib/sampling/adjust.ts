@@ -49,7 +49,7 @@ export function adjust(
     return {
       base: isShort ? row : processed,
       ...(isShort && changed.length > 0
-        ? penalizedAmong(union(penalized, NO_BIAS, changed), processed, state)
+        ? penalizedAmong(union(penalized, changed), processed, state)
         : { ids: penalized, logits: penalties(processed, penalized, state) }),
       isList: false,
     };
@@ -87,7 +87,7 @@ function changeLogits(
   const { logitBias } = state.params;
   const isList = state.allowedIds !== null;
   const changed = state.allowedIds ??
-    union(penalizes ? state.penalizedIds : [], logitBias, banned);
+    union(penalizes ? state.penalizedIds : [], [...logitBias.keys(), ...banned]);
   if (changed.length === 0) return { base: row, ids: changed, logits: changed, isList };
   const ids = inside(changed, row.length);
   // By far the most common changes are long lists of penalties and nothing else.
@@ -106,8 +106,6 @@ function changeLogits(
   });
   return { base: row, ids, logits, isList };
 }
-
-const NO_BIAS: ReadonlyMap<number, number> = new Map();
 
 /** The logits of some ids, with penalties on those that are penalised. */
 function penalizedAmong(
@@ -133,13 +131,9 @@ function penalties(row: Float32Array, ids: readonly number[], state: SamplingSta
 }
 
 /** All of the ids once, ascending. */
-function union(
-  penalized: readonly number[],
-  logitBias: ReadonlyMap<number, number>,
-  banned: readonly number[],
-): readonly number[] {
-  if (logitBias.size === 0 && banned.length === 0) return penalized;
-  return [...new Set([...penalized, ...logitBias.keys(), ...banned])].sort(ascending);
+function union(penalized: readonly number[], others: readonly number[]): readonly number[] {
+  if (others.length === 0) return penalized;
+  return [...new Set([...penalized, ...others])].sort(ascending);
 }
 
 /** Ids beyond the row cannot be chosen anyway. */
