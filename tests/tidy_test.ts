@@ -208,7 +208,7 @@ Deno.test("The leftover check finds machine paths and notes", () => {
     "a todo list",
     "lib/root/x",
     "/" + "home/me/model",
-    "./work/x",
+    "./" + "work/x",
   ];
   for (const text of good) assertEquals(checkLeftovers([{ path: "a.md", text }]), [], text);
 });

@@ -7,13 +7,7 @@
  */
 
 import { Channel } from "../base/channel.ts";
-import {
-  ClosedError,
-  ContextLengthError,
-  DeviceError,
-  InvalidParameterError,
-  QueueFullError,
-} from "../base/errors.ts";
+import { ClosedError, DeviceError, InvalidParameterError, QueueFullError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import type { StepShape } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
@@ -23,6 +17,7 @@ import { type Sample, sample } from "../sampling/sampler.ts";
 import { SamplerScratch } from "../sampling/scratch.ts";
 import { checkTokenIds } from "../sampling/vocabulary.ts";
 import type { SummarizedRow } from "../sampling/continuations.ts";
+import { checkPrompt, checkPromptLength, checkTokenTypes, outputRoom } from "./admission.ts";
 import { pack } from "./batch.ts";
 import { Breather } from "./event_loop.ts";
 import { KvCache } from "./kv_cache.ts";
@@ -165,10 +160,11 @@ export class Engine {
     if (!(this.#runner.isGenerative ?? true)) {
       throw new TypeError("Cannot generate tokens: the model has no language head");
     }
-    this.#checkPrompt(request);
+    this.#checkTakes(request.id);
+    checkPrompt(request, this.#runner);
     checkTokenIds(request.params, this.#runner.vocabSize);
     checkForcedOutput(request.params, this.#options.endTokenIds);
-    const maxTokens = this.#outputRoom(request);
+    const maxTokens = outputRoom(request, this.#runner);
     this.#checkQueue();
     const channel = new Channel<TokenEvent>(() => this.#abort(born, "abort"));
     const born = new RequestGroup(request, {
@@ -192,9 +188,10 @@ export class Engine {
    * @throws {ClosedError} The engine was closed.
    */
   submitPooling(request: EnginePoolingRequest): Promise<PoolingOutput> {
-    this.#checkPrompt(request);
-    this.#checkTokenTypes(request);
-    this.#checkPromptLength(request.promptTokenIds.length);
+    this.#checkTakes(request.id);
+    checkPrompt(request, this.#runner);
+    checkTokenTypes(request, this.#runner);
+    checkPromptLength(request.promptTokenIds.length, this.#runner);
     this.#checkQueue();
     const { promise, resolve, reject } = Promise.withResolvers<PoolingOutput>();
     const limits = { arrival: this.#arrivalCount++, arrivedMs: this.#now() };
@@ -505,97 +502,15 @@ export class Engine {
     throw new QueueFullError(waitingCount, RETRY_AFTER_SECONDS);
   }
 
-  #checkPrompt(
-    { id, promptTokenIds, priority = 0 }: Pick<
-      EngineRequest,
-      "id" | "promptTokenIds" | "priority"
-    >,
-  ): void {
+  /** Whether anything is taken, and under this id. */
+  #checkTakes(id: string): void {
     if (this.#closed) throw new ClosedError("Cannot take a request: the engine was closed");
-    if (this.#requests.has(id)) {
-      throw new InvalidParameterError(
-        "requestId",
-        id,
-        `Cannot use the request id "${id}": an unfinished request has it already`,
-      );
-    }
-    if (!Number.isFinite(priority)) {
-      throw new InvalidParameterError(
-        "priority",
-        priority,
-        `Cannot use priority ${priority}: it must be a finite number`,
-      );
-    }
-    if (promptTokenIds.length === 0) {
-      throw new InvalidParameterError(
-        "promptTokenIds",
-        promptTokenIds,
-        "Cannot run a prompt of no tokens: it must hold at least one",
-      );
-    }
-    const { vocabSize } = this.#runner;
-    for (const [index, tokenId] of promptTokenIds.entries()) {
-      if (Number.isSafeInteger(tokenId) && tokenId >= 0 && tokenId < vocabSize) continue;
-      throw new InvalidParameterError(
-        "promptTokenIds",
-        tokenId,
-        `Cannot use token id ${tokenId}, number ${index} of the prompt, as it is out of vocabulary: ids are integers from 0 to ${
-          vocabSize - 1
-        }`,
-      );
-    }
-  }
-
-  #checkTokenTypes({ promptTokenIds, tokenTypeIds }: EnginePoolingRequest): void {
-    if (tokenTypeIds === undefined) return;
-    const { tokenTypeCount = 0 } = this.#runner;
-    const fail = (value: unknown, what: string) => {
-      throw new InvalidParameterError("tokenTypeIds", value, `Cannot use tokenTypeIds: ${what}`);
-    };
-    if (tokenTypeCount === 0) fail(tokenTypeIds, "the model has no token types");
-    if (tokenTypeIds.length !== promptTokenIds.length) {
-      fail(
-        tokenTypeIds,
-        `there must be one for each of ${promptTokenIds.length} tokens, not ${tokenTypeIds.length}`,
-      );
-    }
-    const isType = (id: number) => Number.isSafeInteger(id) && id >= 0 && id < tokenTypeCount;
-    const wrong = tokenTypeIds.find((id) => !isType(id));
-    if (wrong !== undefined) {
-      fail(wrong, `${wrong} is not an integer from 0 to ${tokenTypeCount - 1}`);
-    }
-  }
-
-  #checkPromptLength(promptLength: number): void {
-    const { maxPromptLength, blockCount } = this.#runner;
-    const limit = Math.min(maxPromptLength, blockCount * KV_BLOCK_SIZE);
-    if (promptLength <= limit) return;
-    const holder = limit < maxPromptLength ? "the KV pool holds" : "the model takes";
-    throw new ContextLengthError(
-      promptLength,
-      limit,
-      `Cannot run a prompt of ${promptLength} tokens as ${holder} at most ${limit}`,
+    if (!this.#requests.has(id)) return;
+    throw new InvalidParameterError(
+      "requestId",
+      id,
+      `Cannot use the request id "${id}": an unfinished request has it already`,
     );
-  }
-
-  /** Most tokens the request may generate. */
-  #outputRoom({ promptTokenIds, params }: EngineRequest): number {
-    const promptLength = promptTokenIds.length;
-    const { maxPromptLength, maxContextLength, blockCount } = this.#runner;
-    if (promptLength > maxPromptLength) this.#checkPromptLength(promptLength);
-    const limit = Math.min(maxContextLength, blockCount * KV_BLOCK_SIZE);
-    const holder = limit < maxContextLength ? "the KV pool" : "the context";
-    const wanted = params.cutMaxTokens ? 1 : params.maxTokens ?? 1;
-    if (promptLength + wanted > limit) {
-      throw new ContextLengthError(
-        promptLength + wanted,
-        limit,
-        `Cannot run a prompt of ${promptLength} tokens and generate ${
-          wanted === 1 ? "one more" : `${wanted} more`
-        } as ${holder} holds at most ${limit}`,
-      );
-    }
-    return Math.min(params.maxTokens ?? Infinity, limit - promptLength);
   }
 }
 
