@@ -10,6 +10,7 @@ import { checkPoolingParams, PoolingParams, type PoolingTask } from "./pooling/p
 import { planFor, type PoolingPlan, type Vectors } from "./pooling_plan.ts";
 import {
   encodePoolingPrompt,
+  encodePoolingPromptInBackground,
   paramsOfEach,
   type PoolingContext,
   type PoolingItem,
@@ -94,11 +95,11 @@ export async function encode(
   const named = promptName === undefined ? "" : namedPrompt(context, promptName);
   const run = async (index: number, item: PoolingItem): Promise<PoolingRequestOutput> => {
     const plan = plans[index] as PoolingPlan<Vectors>;
-    const promptTokenIds = encodePoolingPrompt(
+    const promptTokenIds = await encodePoolingPromptInBackground(
       withPrompt(named, prompts[index] as Prompt),
       context,
       each[index] as PoolingParams,
-      options.addSpecialTokens ?? true,
+      { addSpecialTokens: options.addSpecialTokens ?? true, signal: item.signal },
     );
     return await pool(context, promptTokenIds, plan, item);
   };

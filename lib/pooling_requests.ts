@@ -4,7 +4,8 @@ import { ContextLengthError, InvalidParameterError, UnsupportedTaskError } from 
 import type { EnginePoolingRequest, PoolingOutput } from "./engine/pooling_request.ts";
 import type { PoolingParams, PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
-import { type Prompt, tokenizeText } from "./prompts.ts";
+import { checkTextFits, checkTokenized, type Prompt } from "./prompts.ts";
+import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
@@ -20,6 +21,8 @@ export interface PoolingContext {
   readonly id: string;
   readonly engine: PoolingEngine;
   readonly tokenizer: Tokenizer;
+  /** The same tokenizer for what comes in while others must not wait. */
+  readonly background: BackgroundTokenizer;
   readonly pooling: PoolingModel;
   /** A template for pairs from its source; without a source the one that was given at loading, if any. */
   scoreTemplate(source: string | undefined): ChatTemplate | undefined;
@@ -61,26 +64,40 @@ export function checkTask({ id, pooling }: PoolingContext, task: PoolingTask): v
   throw new UnsupportedTaskError(task, `Cannot ${verb} with "${id}": ${reason}`);
 }
 
-/** One text or list of ids → the ids that are run. */
+/** One text or list of ids → the ids that are run, on the calling thread. */
 export function encodePoolingPrompt(
   prompt: Prompt,
-  { tokenizer, pooling }: PoolingContext,
+  context: PoolingContext,
   params: PoolingParams,
   addSpecialTokens: boolean,
 ): readonly number[] {
-  const limit = tokenLimit(params, pooling.maxLength);
-  const ids = promptIds(prompt, tokenizer, pooling, addSpecialTokens);
-  if (limit !== undefined && ids.length > limit) return ids.slice(-limit);
-  checkLength(ids.length, pooling.maxLength);
-  return ids;
+  const limit = tokenLimit(params, context.pooling.maxLength);
+  const read = readPoolingPrompt(prompt, context, limit);
+  const ids = typeof read === "string"
+    ? context.tokenizer.encode(read, { addSpecialTokens })
+    : read;
+  return finishPrompt(ids, context, limit, typeof read === "string" && addSpecialTokens);
 }
 
-function promptIds(
+/** The same; what is long on another thread. */
+export async function encodePoolingPromptInBackground(
   prompt: Prompt,
-  tokenizer: Tokenizer,
-  { embedding, lowerCases }: PoolingModel,
-  addSpecialTokens: boolean,
-): readonly number[] {
+  context: PoolingContext,
+  params: PoolingParams,
+  options: { readonly addSpecialTokens: boolean; readonly signal: AbortSignal },
+): Promise<readonly number[]> {
+  const limit = tokenLimit(params, context.pooling.maxLength);
+  const read = readPoolingPrompt(prompt, context, limit);
+  const ids = typeof read === "string" ? await context.background.encode(read, options) : read;
+  return finishPrompt(ids, context, limit, typeof read === "string" && options.addSpecialTokens);
+}
+
+/** The text as the model reads it, or ids; a text that cannot fit is refused. */
+function readPoolingPrompt(
+  prompt: Prompt,
+  context: PoolingContext,
+  limit: number | undefined,
+): string | readonly number[] {
   if (typeof prompt === "object" && prompt !== null && "promptTokenIds" in prompt) {
     const ids = prompt.promptTokenIds;
     if (Array.isArray(ids) && ids.every(Number.isInteger)) return ids;
@@ -92,9 +109,37 @@ function promptIds(
       "A prompt must be a string, { prompt: string } or { promptTokenIds: number[] }",
     );
   }
-  const ids = tokenizeText(lowerCases ? text.toLowerCase() : text, tokenizer, addSpecialTokens);
-  const end = addSpecialTokens ? embedding?.endTokenId : undefined;
-  return end === undefined || ids.at(-1) === end ? ids : [...ids, end];
+  checkPoolingText(text, context, limit);
+  return context.pooling.lowerCases ? text.toLowerCase() : text;
+}
+
+/** Puts the model's end token behind a text's ids, and keeps of all ids what was asked for. */
+function finishPrompt(
+  ids: readonly number[],
+  { pooling: { embedding, maxLength } }: PoolingContext,
+  limit: number | undefined,
+  endsWithToken: boolean,
+): readonly number[] {
+  const end = endsWithToken ? embedding?.endTokenId : undefined;
+  const all = end === undefined || ids.at(-1) === end ? ids : [...ids, end];
+  if (limit !== undefined && all.length > limit) return all.slice(-limit);
+  checkLength(all.length, maxLength);
+  return all;
+}
+
+/**
+ * Refuses a text that need not be encoded to be known as too long. Where it is cut anyway, or its
+ * tokens say nothing of its length, as with vocabularies that drop spaces, it may still be read.
+ */
+export function checkPoolingText(
+  text: string,
+  { tokenizer, pooling }: PoolingContext,
+  limit: number | undefined,
+): void {
+  if (limit === undefined && tokenizer.isByteLevel) {
+    checkTextFits(text, "a prompt", tokenizer, pooling.maxLength);
+  }
+  checkTokenized(text);
 }
 
 /** How many tokens are kept; undefined: no truncation is asked for. */

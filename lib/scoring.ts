@@ -54,7 +54,7 @@ export async function score(
   const { rows, finish } = classifierPlan(classifier as ClassifierHead, params);
   const encode = pairEncoder(context, params, options);
   return await runTogether(pairs.length, options, context.maxInFlight, async (index, item) => {
-    const pair = await encode(pairs[index] as TextPair);
+    const pair = await encode(pairs[index] as TextPair, item.signal);
     checkLength(pair.promptTokenIds.length, context.pooling.maxLength);
     const pooled = await runPooling(context.engine, { ...pair, rows }, item);
     return {
@@ -100,10 +100,11 @@ async function cosines(
 ): Promise<ScoringRequestOutput[]> {
   const { requestId = crypto.randomUUID() } = options;
   const { tokenizer } = context;
-  const cut = pairs.flatMap(({ first, second }) => [
-    cutText(tokenizer, first, options.maxTokensPerQuery),
-    cutText(tokenizer, second, options.maxTokensPerDoc),
-  ]);
+  const cut: string[] = [];
+  for (const { first, second } of pairs) {
+    cut.push(await cutText(context, first, options.maxTokensPerQuery, options.signal));
+    cut.push(await cutText(context, second, options.maxTokensPerDoc, options.signal));
+  }
   const texts = [...new Set(cut)];
   const outputs = await embed(
     context,

@@ -224,3 +224,17 @@ export function readTokenId(
   if (value >= vocabSize) throw badRequest(`Token id ${value} is out of vocabulary`, path);
   return value;
 }
+
+/** The same for a list that may be long: names of entries are spelled out for a fault only. */
+export function readTokenIds(
+  fields: Fields,
+  list: readonly unknown[],
+  path: string,
+  vocabSize: number,
+): readonly number[] {
+  const wrong = list.findIndex((id) =>
+    !(typeof id === "number" && Number.isInteger(id) && id >= 0 && id < vocabSize)
+  );
+  if (wrong >= 0) readTokenId(fields, list[wrong], `${path}.${wrong}`, vocabSize);
+  return list as readonly number[];
+}

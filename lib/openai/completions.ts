@@ -4,7 +4,7 @@ import { invariant } from "../base/invariant.ts";
 import type { Prompt, RequestOptions } from "../llm.ts";
 import type { GenerationDelta, LogprobMap, PromptInfo } from "../outputs.ts";
 import type { SamplingParams } from "../sampling/params.ts";
-import { type Fields, readFields, readTokenId } from "./body.ts";
+import { type Fields, readFields, readTokenIds } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
 import { badRequest } from "./errors.ts";
 import { completionLogprobs, type LogprobStyle, offsetAfter, promptLogprobs } from "./logprobs.ts";
@@ -119,7 +119,7 @@ function readIds(
 ): Prompt {
   if (list.length === 0) throw badRequest("The decoder prompt cannot be empty", path);
   return {
-    promptTokenIds: list.map((id, at) => readTokenId(fields, id, `${path}.${at}`, vocabSize)),
+    promptTokenIds: readTokenIds(fields, list, path, vocabSize),
   };
 }
 

@@ -22,7 +22,10 @@ const SPECIAL_TOKEN_NAMES = [
 /** A model's vocabulary, and the rules that cut text into it. */
 export class Tokenizer {
   #engine: Engine;
-  readonly #file: string;
+  /** What it was built from; the package keeps the same objects. */
+  readonly source: TokenizerSource;
+  /** The file it comes from, as errors name it. */
+  readonly file: string;
   /** Added tokens are found as they are in a text, and spell themselves, not bytes. */
   #added: ReadonlyMap<number, string>;
   #special: ReadonlySet<number>;
@@ -50,7 +53,8 @@ export class Tokenizer {
 
   private constructor(source: TokenizerSource, file: string) {
     const json = checkJson(source.json, file);
-    this.#file = file;
+    this.source = { ...source, json };
+    this.file = file;
     this.#engine = createEngine(json, source.config, file);
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token.content]));
     this.#special = new Set(
@@ -90,6 +94,11 @@ export class Tokenizer {
    */
   static fromGguf(metadata: ReadonlyMap<string, unknown>, file: string): Tokenizer {
     return new Tokenizer(tokenizerFromGguf(metadata, file), file);
+  }
+
+  /** From the {@linkcode Tokenizer.source} of another one. */
+  static fromSource(source: TokenizerSource, file: string): Tokenizer {
+    return new Tokenizer(source, file);
   }
 
   /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
@@ -137,7 +146,7 @@ export class Tokenizer {
    * @throws {CheckpointError} The tokenizer has no rule that holds two texts.
    */
   encodePair(first: readonly number[], second: readonly number[]): PairEncoding {
-    this.#pairTemplate ??= pairTemplateOf((a, b) => this.#encodeBoth(a, b), this.#file);
+    this.#pairTemplate ??= pairTemplateOf((a, b) => this.#encodeBoth(a, b), this.file);
     return joinPair(this.#pairTemplate, first, second);
   }
 
