@@ -15,6 +15,7 @@ import {
   type PoolingContext,
   type PoolingItem,
   type PoolingOptions,
+  type PoolingWork,
   runAlone,
   runPooling,
   runTogether,
@@ -93,19 +94,22 @@ export async function encode(
   const each = paramsOfEach(params, prompts.length, new PoolingParams());
   const plans = each.map((one) => planFor(context, task ?? one.task, one));
   const named = promptName === undefined ? "" : namedPrompt(context, promptName);
-  const run = async (index: number, item: PoolingItem): Promise<PoolingRequestOutput> => {
-    const plan = plans[index] as PoolingPlan<Vectors>;
-    const promptTokenIds = await encodePoolingPromptInBackground(
-      withPrompt(named, prompts[index] as Prompt),
-      context,
-      each[index] as PoolingParams,
-      { addSpecialTokens: options.addSpecialTokens ?? true, signal: item.signal },
-    );
-    return await pool(context, promptTokenIds, plan, item);
+  const { addSpecialTokens = true } = options;
+  const work: PoolingWork<readonly number[], PoolingRequestOutput> = {
+    prepare: (index, { signal }) =>
+      encodePoolingPromptInBackground(
+        withPrompt(named, prompts[index] as Prompt),
+        context,
+        each[index] as PoolingParams,
+        { addSpecialTokens, signal },
+      ),
+    // Not a promise where the engine refuses: `async` makes one of it.
+    run: async (promptTokenIds, item, index) =>
+      await pool(context, promptTokenIds, plans[index] as PoolingPlan<Vectors>, item),
   };
   return isList
-    ? await runTogether(prompts.length, options, context.maxInFlight, run)
-    : await runAlone(options, (item) => run(0, item));
+    ? await runTogether(prompts.length, options, context.maxInFlight, work)
+    : await runAlone(options, work);
 }
 
 /**

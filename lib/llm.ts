@@ -564,7 +564,7 @@ export class LLM implements AsyncDisposable {
     const { engine, tokenizer } = this.#loaded;
     // A forced output has a length of its own.
     const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
-    return generateDeltas(engine, tokenizer, {
+    const deltas = generateDeltas(engine, tokenizer, {
       requestId: options.requestId ?? crypto.randomUUID(),
       prompt,
       params: resolveSamplingParams(params, tier, tokenized),
@@ -573,6 +573,8 @@ export class LLM implements AsyncDisposable {
       priority: options.priority ?? 0,
       signal: options.signal,
     });
+    options.onQueued?.();
+    return deltas;
   }
 
   #one(

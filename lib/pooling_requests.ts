@@ -40,6 +40,8 @@ export interface PoolingOptions {
   readonly priority?: number;
   /** Let the tokenizer add its special tokens to a text. Default true. */
   readonly addSpecialTokens?: boolean;
+  /** Called once, when all prompts were tokenized and fit: none of them is refused for itself any more. */
+  readonly onQueued?: () => void;
 }
 
 /** One item of a call. */
@@ -198,27 +200,42 @@ async function untilAborted(
   }
 }
 
+/** What is done for each item of a call. */
+export interface PoolingWork<Prepared, Result> {
+  /** Checks it and makes tokens of it. */
+  prepare(index: number, item: PoolingItem): Promise<Prepared>;
+  /** Runs it in the engine. */
+  run(prepared: Prepared, item: PoolingItem, index: number): Promise<Result>;
+}
+
 /**
- * Runs `count` items together, at most `maxInFlight` at once, and gives the results in their
- * order. The first failure ends the others; none of them is left when this returns.
+ * Prepares `count` items, runs them together, at most `maxInFlight` at once, and gives the results
+ * in their order. The first failure ends the others; none of them is left when this returns.
  */
-export async function runTogether<Result>(
+export async function runTogether<Prepared, Result>(
   count: number,
-  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
+  { signal, requestId = crypto.randomUUID(), priority = 0, onQueued }: PoolingOptions,
   maxInFlight: number,
-  run: (index: number, item: PoolingItem) => Promise<Result>,
+  { prepare, run }: PoolingWork<Prepared, Result>,
 ): Promise<Result[]> {
   signal?.throwIfAborted();
   const failed = new AbortController();
   const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  const items = Array.from({ length: count }, (_, index): PoolingItem => {
+    return { requestId: `${requestId}-${index}`, priority, signal: either };
+  });
+  // All are prepared at once, and run as they come: of a refused one nobody should hear late.
+  const prepared = items.map((item, index) => prepare(index, item));
+  const checked = Promise.all(prepared).then(() => onQueued?.(), (error) => failed.abort(error));
   const results = new Array<Result>(count);
   let next = 0;
   const work = async () => {
     while (next < count) {
       either.throwIfAborted();
       const index = next++;
-      const item = { requestId: `${requestId}-${index}`, priority, signal: either };
-      results[index] = await run(index, item);
+      const ready = await prepared[index] as Prepared;
+      either.throwIfAborted();
+      results[index] = await run(ready, items[index] as PoolingItem, index);
     }
   };
   const workers = Array.from({ length: Math.min(count, maxInFlight) }, async () => {
@@ -230,18 +247,23 @@ export async function runTogether<Result>(
     }
   });
   const settled = await Promise.allSettled(workers);
+  await Promise.allSettled(prepared);
+  await checked;
   const isFailed = settled.some(({ status }) => status === "rejected");
   if (isFailed) either.throwIfAborted();
   return results;
 }
 
 /** Runs one item that is not one of several: it has the call's own id. */
-export async function runAlone<Result>(
-  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
-  run: (item: PoolingItem) => Promise<Result>,
+export async function runAlone<Prepared, Result>(
+  { signal, requestId = crypto.randomUUID(), priority = 0, onQueued }: PoolingOptions,
+  { prepare, run }: PoolingWork<Prepared, Result>,
 ): Promise<Result> {
   signal?.throwIfAborted();
-  return await run({ requestId, priority, signal: signal ?? new AbortController().signal });
+  const item = { requestId, priority, signal: signal ?? new AbortController().signal };
+  const prepared = await prepare(0, item);
+  onQueued?.();
+  return await run(prepared, item, 0);
 }
 
 /** One for all, or one each. */

@@ -32,6 +32,8 @@ export interface RequestOptions {
   readonly priority?: number;
   /** Let the tokenizer add its special tokens to a text prompt. Default true; chat: never. */
   readonly addSpecialTokens?: boolean;
+  /** Called for each prompt when it waits in the engine: it is refused no more. */
+  readonly onQueued?: () => void;
 }
 
 /** How a conversation becomes a prompt. */

@@ -52,8 +52,19 @@ export interface TokenizerThreadOptions {
 
 interface Job {
   readonly request: TokenizerRequest;
+  readonly line: Line;
   readonly resolve: (result: TokenizerResult) => void;
   readonly reject: (reason: unknown) => void;
+}
+
+/** The jobs of one owner. */
+interface Line {
+  readonly owner: object;
+  readonly waiting: Job[];
+  /** Those that wait, and the one that is worked on. */
+  readonly open: Set<Job>;
+  /** Stops watching the owner's signal. */
+  readonly forget: () => void;
 }
 
 /** See the file's header. */
@@ -61,8 +72,8 @@ export class TokenizerThread implements Disposable {
   readonly #tokenizer: Tokenizer;
   readonly #timeoutMs: number;
   readonly #idleMs: number;
-  /** What waits, by whom it is for; whose turn is next comes first. */
-  readonly #waiting = new Map<object, Job[]>();
+  /** Of every owner, until its last job is settled; whose turn is next comes first. */
+  readonly #lines = new Map<object, Line>();
   #current: Job | undefined;
   #worker: Worker | undefined;
   #isReady = false;
@@ -86,21 +97,12 @@ export class TokenizerThread implements Disposable {
   ask(request: TokenizerRequest, signal?: AbortSignal): Promise<TokenizerResult> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#isClosed) return Promise.reject(new ClosedError("The model is closed"));
+    const owner = signal ?? {};
+    const line = this.#lines.get(owner) ?? this.#openLine(owner, signal);
     return new Promise((resolve, reject) => {
-      const leave = () => {
-        this.#forget(owner, job);
-        reject(signal?.reason);
-      };
-      const settled = <T>(settle: (value: T) => void) => (value: T) => {
-        signal?.removeEventListener("abort", leave);
-        settle(value);
-      };
-      const job: Job = { request, resolve: settled(resolve), reject: settled(reject) };
-      const owner: object = signal ?? job;
-      signal?.addEventListener("abort", leave, { once: true });
-      const queue = this.#waiting.get(owner);
-      if (queue === undefined) this.#waiting.set(owner, [job]);
-      else queue.push(job);
+      const job: Job = { request, line, resolve, reject };
+      line.waiting.push(job);
+      line.open.add(job);
       this.#next();
     });
   }
@@ -109,10 +111,10 @@ export class TokenizerThread implements Disposable {
   close(): void {
     this.#isClosed = true;
     this.#stop();
-    const jobs = [this.#current ?? [], ...this.#waiting.values()].flat();
     this.#current = undefined;
-    this.#waiting.clear();
-    for (const job of jobs) job.reject(new ClosedError("The model was closed"));
+    for (const owner of this.#lines.keys()) {
+      this.#closeLine(owner, new ClosedError("The model was closed"));
+    }
   }
 
   /** As `close`. */
@@ -120,17 +122,30 @@ export class TokenizerThread implements Disposable {
     this.close();
   }
 
-  #forget(owner: object, job: Job): void {
-    const queue = this.#waiting.get(owner)?.filter((other) => other !== job) ?? [];
-    if (queue.length === 0) this.#waiting.delete(owner);
-    else this.#waiting.set(owner, queue);
+  #openLine(owner: object, signal: AbortSignal | undefined): Line {
+    const leave = () => this.#closeLine(owner, signal?.reason);
+    signal?.addEventListener("abort", leave, { once: true });
+    const forget = () => signal?.removeEventListener("abort", leave);
+    const line: Line = { owner, waiting: [], open: new Set(), forget };
+    this.#lines.set(owner, line);
+    return line;
+  }
+
+  #closeLine(owner: object, reason: unknown): void {
+    const line = this.#lines.get(owner);
+    this.#lines.delete(owner);
+    line?.forget();
+    for (const job of line?.open ?? []) job.reject(reason);
+    line?.open.clear();
   }
 
   /** The first job of the owner whose turn it is, who then goes to the end. */
   #take(): Job | undefined {
-    for (const [owner, [job, ...rest]] of this.#waiting) {
-      this.#waiting.delete(owner);
-      if (rest.length > 0) this.#waiting.set(owner, rest);
+    for (const [owner, line] of this.#lines) {
+      const job = line.waiting.shift();
+      if (job === undefined) continue;
+      this.#lines.delete(owner);
+      this.#lines.set(owner, line);
       return job;
     }
   }
@@ -203,7 +218,11 @@ export class TokenizerThread implements Disposable {
     clearTimeout(this.#timer);
     const job = this.#current;
     this.#current = undefined;
-    if (job !== undefined) tell(job);
+    // Of one that left meanwhile nobody wants to hear.
+    if (job?.line.open.delete(job)) {
+      if (job.line.open.size === 0) this.#closeLine(job.line.owner, undefined);
+      tell(job);
+    }
     this.#next();
   }
 }

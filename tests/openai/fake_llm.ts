@@ -211,6 +211,7 @@ export class FakeLLM implements ServedModel {
   ): AsyncGenerator<GenerationDelta, void, void> {
     const { pieces = ["Hel", "lo", " wor", "ld", "!"], before, cachedTokens = 0 } = this.#options;
     const ids = [...await this.#promptIds(input, options)];
+    options.onQueued?.();
     const limit = params?.maxTokens ?? Infinity;
     const prompt = {
       text: this.detokenize(ids),
