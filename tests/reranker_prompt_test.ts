@@ -2,7 +2,12 @@
 
 import { assertEquals } from "@std/assert";
 import { openCheckpoint } from "../lib/models/checkpoint.ts";
-import { isQwen3Reranker, type RerankerQuestion, rerankerEncoder, rerankerPrompt } from "../lib/reranker_prompt.ts";
+import {
+  isQwen3Reranker,
+  rerankerEncoder,
+  rerankerPrompt,
+  type RerankerQuestion,
+} from "../lib/reranker_prompt.ts";
 import { BackgroundTokenizer } from "../lib/text/background_tokenizer.ts";
 import { Tokenizer } from "../lib/text/tokenizer.ts";
 import { modelTest } from "./helpers/smollm2.ts";

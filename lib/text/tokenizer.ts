@@ -182,9 +182,14 @@ export class Tokenizer {
   /** Bytes of the longest token: a text of n tokens has at most n times as many. */
   get longestTokenBytes(): number {
     if (this.#longestTokenBytes === 0) {
+      let longest = 1;
+      const lengthens = this.#decoders.some(canLengthen);
       for (let id = 0; id < this.vocabSize; id++) {
-        this.#longestTokenBytes = Math.max(this.#longestTokenBytes, this.tokenBytes(id).length);
+        // A code unit has at most three bytes, so most tokens need no closer look.
+        if (this.tokenString(id).length * 3 <= longest && !lengthens) continue;
+        longest = Math.max(longest, this.tokenBytes(id).length);
       }
+      this.#longestTokenBytes = longest;
     }
     return this.#longestTokenBytes;
   }
@@ -428,6 +433,12 @@ function plainSpelling(piece: string, decoder: Decoder): string {
     default:
       return piece;
   }
+}
+
+/** Whether {@linkcode plainSpelling} may make a token longer. */
+function canLengthen({ type, pattern, content }: Decoder): boolean {
+  if (type !== "Replace" || !isRecord(pattern)) return false;
+  return String(content ?? "").length > String(pattern["String"] ?? "").length;
 }
 
 function encodeUtf8(text: string): Uint8Array {

@@ -69,7 +69,9 @@ Deno.test("A tokenizer's source arrives whole, whatever its tokens are called", 
 });
 
 Deno.test("A forced text is spelled the same, and a refusal keeps its class", async () => {
-  for (const [name, unit] of [["byte level", "hello <|im_end|> 서울 "], ["SentencePiece", "ab a "]]) {
+  for (
+    const [name, unit] of [["byte level", "hello <|im_end|> 서울 "], ["SentencePiece", "ab a "]]
+  ) {
     const tokenizer = TOKENIZERS.get(name as string) as Tokenizer;
     using background = new BackgroundTokenizer(tokenizer);
     const text = (unit as string).repeat(2000);
@@ -128,7 +130,10 @@ Deno.test("Whoever leaves does not wait: neither in the queue nor while the text
   );
   client.abort(reason);
   assertEquals(await Promise.all(asked), [reason, reason, reason]);
-  const late = await thread.ask({ kind: "encode", text: "a", addSpecialTokens: false }, client.signal)
+  const late = await thread.ask(
+    { kind: "encode", text: "a", addSpecialTokens: false },
+    client.signal,
+  )
     .catch((error) => error);
   assertEquals(late, reason);
   const request = { kind: "encode", text: "hello", addSpecialTokens: false } as const;
