@@ -1,5 +1,6 @@
 /** A request's body: read within limits, parsed, and its fields taken out typed. */
 
+import { Turns } from "../base/turns.ts";
 import { badRequest, badShape, HttpError, show } from "./errors.ts";
 import { JsonError, JsonScan, parseScannedJson } from "./json.ts";
 
@@ -38,15 +39,12 @@ async function readJson(request: Request, sizeLimit: number): Promise<unknown> {
   const scan = new JsonScan();
   const pieces: string[] = [];
   let size = 0;
-  let turnStart = performance.now();
+  const turns = new Turns();
   for await (const chunk of request.body ?? []) {
     size += chunk.length;
     if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
     for (let at = 0; at < chunk.length; at += SLICE_BYTES) {
-      if (performance.now() - turnStart > TURN_MS) {
-        await nextTurn();
-        turnStart = performance.now();
-      }
+      if (turns.isOver) await turns.next();
       const piece = decode(decoder, chunk.subarray(at, at + SLICE_BYTES));
       scan.add(piece);
       pieces.push(piece);
@@ -58,13 +56,6 @@ async function readJson(request: Request, sizeLimit: number): Promise<unknown> {
 
 /** Bytes that are looked at between two looks at the clock. */
 const SLICE_BYTES = 65_536;
-/** After so long others may run. */
-const TURN_MS = 3;
-
-/** Lets others run. */
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve));
-}
 
 function decode(decoder: TextDecoder, bytes?: Uint8Array<ArrayBuffer>): string {
   try {

@@ -136,7 +136,7 @@ export class ChatTemplate implements Disposable {
     options: RenderOptions = {},
   ): Promise<string> {
     const { continue_final_message: goesOn, ...kwargs } = this.#readKwargs(options.kwargs);
-    const plain = normalizeMessages(messages, {
+    const plain = await normalizeMessages(messages, {
       contentAsParts: this.#facts.loopsOverContent,
       takesTextContent: this.#facts.takesTextContent,
       namesDeveloper: this.#facts.namesDeveloper,
