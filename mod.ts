@@ -46,6 +46,7 @@ export type {
   ScoreOptions,
   TokenizerInfo,
   TraceEntry,
+  TraceOptions,
   WireStats,
 } from "./lib/llm.ts";
 export type { LLMOptions, LoadProgress, ModelTask } from "./lib/options.ts";
@@ -81,6 +82,14 @@ export {
   type PoolingParamsOptions,
   type PoolingTask,
 } from "./lib/pooling/params.ts";
+export type {
+  AttributeValue,
+  Span,
+  SpanContext,
+  SpanOptions,
+  Tracer,
+  TracerContext,
+} from "./lib/tracing.ts";
 export {
   ChatTemplateError,
   CheckpointError,

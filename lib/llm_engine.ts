@@ -8,7 +8,10 @@ import { PoolingParams } from "./pooling/params.ts";
 import { checkSamplingParams, SamplingParams } from "./sampling/params.ts";
 
 /** What a request of an engine takes besides its id, prompt and parameters. */
-export type EngineRequestOptions = Pick<RequestOptions, "priority" | "addSpecialTokens">;
+export type EngineRequestOptions = Pick<
+  RequestOptions,
+  "priority" | "addSpecialTokens" | "cacheSalt" | "trace"
+>;
 
 /** What a step gives of a request: `"data" in outputs` tells numbers from texts. */
 export type EngineOutput = RequestOutput | PoolingRequestOutput;

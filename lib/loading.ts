@@ -14,6 +14,7 @@ import type { SamplingDefaults } from "./sampling/resolved_params.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
+import type { Tracer } from "./tracing.ts";
 
 /** The parts of a loaded model. */
 export interface LoadedModel {
@@ -23,6 +24,8 @@ export interface LoadedModel {
   readonly activationDtype: ModelOptions["activationDtype"];
   readonly model: Model;
   readonly engine: Engine;
+  /** Where requests leave their spans. */
+  readonly tracer: Tracer | undefined;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
   /** Renders the templates: the model's own, and those that requests bring. */
@@ -135,6 +138,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       activationDtype: resolved.activationDtype,
       model,
       engine,
+      tracer: resolved.tracer,
       tokenizer,
       chatTemplate,
       textWorker,
