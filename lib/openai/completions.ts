@@ -7,9 +7,11 @@ import type { SamplingParams } from "../sampling/params.ts";
 import { type Fields, readFields, readTokenId } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
 import { badRequest } from "./errors.ts";
+import { addLoadReport } from "./load_report.ts";
 import { completionLogprobs, type LogprobStyle, offsetAfter, promptLogprobs } from "./logprobs.ts";
 import { merge } from "./merge.ts";
 import { completionParams, paramLimits } from "./params.ts";
+import { optionsOfPrompt, readRequestOptions } from "./request_options.ts";
 import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
 import type { Completion, CompletionChunk, CompletionLogprobs, Usage } from "./types.ts";
@@ -48,35 +50,40 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   // All prompts start at once. A refused one is found before any token is computed, so even in a
   // stream it is a plain HTTP error.
   const deltas = merge(
-    request.prompts.map((prompt) => context.llm.stream(prompt, request.params, request.options)),
+    request.prompts.map((prompt, index, { length }) =>
+      context.llm.stream(prompt, request.params, optionsOfPrompt(request.options, index, length))
+    ),
   );
   const { hooks, settings: { systemFingerprint } } = context;
   return request.delivery.stream
     ? await eventStream(chunks(deltas, request, systemFingerprint), hooks)
-    : await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), hooks);
+    : addLoadReport(
+      await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), hooks),
+      context,
+    );
 }
 
 function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {
-  const { llm, signal } = context;
+  const { llm } = context;
   refuseUnsupported(fields, "completions");
   const delivery = readDelivery(fields);
   const prompts = readPrompts(fields, llm.info.vocabSize);
-  const priority = fields.integer("priority");
+  const head = answerHead(context, "cmpl-", fields.string("request_id"));
+  const requestOptions = readRequestOptions(fields, context, head);
   const params = completionParams(fields, paramLimits(context));
   const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
   return {
     prompts,
     params,
     options: {
-      signal,
+      ...requestOptions,
       addSpecialTokens: fields.boolean("add_special_tokens") ?? true,
-      ...(priority === undefined ? {} : { priority }),
     },
     delivery,
     logprobs: params.logprobs === undefined ? undefined : { topCount: params.logprobs, asTokenIds },
     returnTokenIds: fields.boolean("return_token_ids") ?? false,
     choiceCount: params.n ?? 1,
-    head: answerHead(context, "cmpl-", fields.string("request_id")),
+    head,
   };
 }
 

@@ -7,6 +7,7 @@ import type {
   PoolingRequestOutput,
 } from "../outputs.ts";
 import type { PoolingParams } from "../pooling/params.ts";
+import { badRequest, show } from "./errors.ts";
 import type { RequestCounts } from "./request_counts.ts";
 import type { StreamHooks } from "./sse.ts";
 import type { Usage } from "./types.ts";
@@ -80,6 +81,9 @@ export interface RouteContext {
   readonly load: { readonly count: number };
 }
 
+/** Longest `X-Request-Id`. */
+const REQUEST_ID_MAX = 256;
+
 /** What all answers and chunks of one request share. */
 export interface AnswerHead {
   readonly id: string;
@@ -87,18 +91,41 @@ export interface AnswerHead {
   readonly model: string;
 }
 
-/** An id for this request: its `X-Request-Id`, else its body's `request_id`, else a random one. */
+/**
+ * An id for this request: its `X-Request-Id`, else its body's `request_id`, else a random one.
+ *
+ * @throws {HttpError} The header is nothing to repeat in every chunk of an answer.
+ */
 export function answerHead(
   context: RouteContext,
   prefix: string,
   requestId: string | undefined,
 ): AnswerHead {
-  const name = context.request.headers.get("x-request-id") || requestId || randomHex();
+  const name = requestIdOf(context.request) || requestId || randomHex();
   return {
     id: `${prefix}${name}`,
     created: Math.floor(Date.now() / 1000),
     model: context.settings.servedModelNames[0],
   };
+}
+
+/**
+ * The `X-Request-Id` of a request. Whatever a header can hold may be one, as a gateway's ids are not
+ * ours to judge, but not at any length: every event of a stream repeats it.
+ */
+function requestIdOf({ headers }: Request): string | null {
+  const id = headers.get("x-request-id");
+  if (id === null || mayBeRepeated(id)) return id;
+  throw badRequest(
+    `Cannot use the header X-Request-Id ${show(id)} of ${id.length} characters: it must have at ` +
+      `most ${REQUEST_ID_MAX}`,
+    "X-Request-Id",
+  );
+}
+
+/** Whether an `X-Request-Id` is short enough for answers to repeat it. */
+export function mayBeRepeated(id: string): boolean {
+  return id.length <= REQUEST_ID_MAX;
 }
 
 /** 32 hexadecimal digits. */

@@ -16,7 +16,7 @@
 
 import { STATUS_CODE, STATUS_TEXT } from "@std/http/status";
 import { keyCheck } from "./api_keys.ts";
-import type { RouteContext, ServedModel, Settings } from "./context.ts";
+import { mayBeRepeated, type RouteContext, type ServedModel, type Settings } from "./context.ts";
 import { preflight, withCors } from "./cors.ts";
 import { errorResponse, HttpError, toHttpError } from "./errors.ts";
 import { ServerLoad } from "./load.ts";
@@ -88,7 +88,7 @@ export function handler(
     const path = routePath(request, server.routes);
     settings.requestCounts.count(request.method, response.status, path);
     const requestId = request.headers.get("x-request-id");
-    if (requestId) response.headers.set("x-request-id", requestId);
+    if (requestId && mayBeRepeated(requestId)) response.headers.set("x-request-id", requestId);
     return withCors(response, request, origins);
   };
 }

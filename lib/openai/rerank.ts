@@ -15,8 +15,8 @@ export async function postRerank(context: RouteContext): Promise<Response> {
   const documents = readDocuments(fields);
   const topN = readTopN(fields);
   const params = readPairParams(fields);
-  const options = readPairOptions(fields, context);
   const head = answerHead(context, "rerank-", fields.string("request_id"));
+  const options = readPairOptions(fields, context, head);
   // All of them come back, as all of them were computed and count as used.
   const outputs = await ofField(
     "query, documents",
