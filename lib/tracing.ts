@@ -208,10 +208,10 @@ function reportAttributes(report: RequestReport): Record<string, AttributeValue>
   return {
     "gen_ai.usage.prompt_tokens": report.promptTokens,
     "gen_ai.usage.completion_tokens": report.generatedTokens,
-    "gen_ai.usage.cached_tokens": report.cachedTokens,
+    "gen_ai.usage.cache_read.input_tokens": report.cachedTokens,
     "gen_ai.latency.e2e": (endedMs - arrivedMs) / 1000,
+    "gen_ai.latency.time_in_queue": ((firstTurnMs ?? endedMs) - arrivedMs) / 1000,
     ...(firstTurnMs !== undefined && {
-      "gen_ai.latency.time_in_queue": (firstTurnMs - arrivedMs) / 1000,
       "gen_ai.latency.time_in_model_prefill": ((firstTokenMs ?? endedMs) - firstTurnMs) / 1000,
       "gen_ai.latency.time_in_model_inference": (endedMs - firstTurnMs) / 1000,
     }),
