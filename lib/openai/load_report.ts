@@ -7,7 +7,10 @@ import type { RouteContext } from "./context.ts";
  * `TEXT` or `JSON`. Another format is not an error, as the balancer asks and not the client; there
  * is no report then, as in vLLM.
  */
-export function addLoadReport(response: Response, { request, llm }: RouteContext): Response {
+export function addLoadReport(
+  response: Response,
+  { request, llm }: Pick<RouteContext, "request" | "llm">,
+): Response {
   const format = request.headers.get("endpoint-load-metrics-format")?.toUpperCase();
   if (format !== "TEXT" && format !== "JSON") return response;
   const { usedBlockCount, blockCount, waitingCount } = llm.stats().engine;
