@@ -152,6 +152,22 @@ Deno.test("With OTEL_DENO=true the spans of a request arrive at the collector", 
   assertEquals([requests[0]?.traceId, traces.size], [TRACE_ID, 2]);
 });
 
+Deno.test("Where Deno does not read the caller's trace, ours still belongs to it", async () => {
+  await using collector = new Collector();
+  const env = {
+    OTEL_DENO: "true",
+    OTEL_DENO_CONSOLE: "ignore",
+    OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_METRICS_EXPORTER: "none",
+    OTEL_PROPAGATORS: "none",
+  };
+  const headers = { traceparent: `00-${TRACE_ID}-${CALLER}-01` };
+  await serving(env, async (url) => void await ask(url, headers));
+  const request = collector.spans.find(({ name }) => name === "llm_request");
+  assertEquals([request?.traceId, request?.parentSpanId], [TRACE_ID, CALLER]);
+});
+
 Deno.test("Without OTEL_DENO there is no tracer, and nothing is exported", async () => {
   assertEquals(Deno.env.get("OTEL_DENO") ?? "false", "false");
   assertEquals(denoTracer("1"), undefined);
