@@ -36,7 +36,7 @@ export interface Span {
   setAttributes(attributes: Record<string, AttributeValue>): unknown;
   /** `code` 2: an error. */
   setStatus(status: { code: number; message?: string }): unknown;
-  /** @param endTime In milliseconds since 1970. */
+  /** Ends it, at a time in milliseconds since 1970. */
   end(endTime?: number): void;
 }
 
