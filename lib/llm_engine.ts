@@ -82,7 +82,7 @@ export class LLMEngine implements AsyncDisposable {
    * @param prompt Text or token ids.
    * @param params How to generate, where `outputKind` says what the outputs hold; or what to make
    * of a prompt's hidden states, which gives one output.
-   * @param options Its priority, and whether special tokens are added to a text.
+   * @param options Its priority, salt and trace, and whether special tokens are added to a text.
    * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
    * @throws {UnsupportedTaskError} The model is not for what the parameters ask.
    * @throws {ContextLengthError} The prompt, or prompt and `maxTokens`, exceed the context.

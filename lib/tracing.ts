@@ -92,6 +92,8 @@ const INTERNAL = 0;
 const SERVER = 1;
 const ERROR = 2;
 
+const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
+
 /** The key of the span in a context. The API makes it with `Symbol.for`, so that its copies agree. */
 const SPAN_KEY = Symbol.for("OpenTelemetry Context Key SPAN");
 
@@ -141,9 +143,8 @@ export function traceOfOne(trace: TraceOptions, index: number): TraceOptions {
  * @returns undefined if it is not well-formed: then a new trace begins.
  */
 export function parseTraceparent(header: string | undefined): SpanContext | undefined {
-  const fields = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/.exec(
-    header?.trim() ?? "",
-  );
+  if (typeof header !== "string") return undefined;
+  const fields = TRACEPARENT.exec(header.trim());
   if (fields === null) return undefined;
   const [, version, traceId, spanId, flags, rest] = fields as unknown as string[];
   if (version === "ff" || (version === "00" && rest !== undefined)) return undefined;

@@ -81,7 +81,7 @@ export interface RouteContext {
   readonly load: { readonly count: number };
 }
 
-/** Longest `X-Request-Id`. */
+/** Longest id that a client may give its request. */
 const REQUEST_ID_MAX = 256;
 
 /** What all answers and chunks of one request share. */
@@ -94,14 +94,17 @@ export interface AnswerHead {
 /**
  * An id for this request: its `X-Request-Id`, else its body's `request_id`, else a random one.
  *
- * @throws {HttpError} The header is nothing to repeat in every chunk of an answer.
+ * @throws {HttpError} It is too long: every event of a stream repeats it.
  */
 export function answerHead(
   context: RouteContext,
   prefix: string,
   requestId: string | undefined,
 ): AnswerHead {
-  const name = requestIdOf(context.request) || requestId || randomHex();
+  const header = context.request.headers.get("x-request-id");
+  checkLength(header, "the header X-Request-Id", "X-Request-Id");
+  checkLength(requestId, "request_id", "request_id");
+  const name = header || requestId || randomHex();
   return {
     id: `${prefix}${name}`,
     created: Math.floor(Date.now() / 1000),
@@ -109,21 +112,17 @@ export function answerHead(
   };
 }
 
-/**
- * The `X-Request-Id` of a request. Whatever a header can hold may be one, as a gateway's ids are not
- * ours to judge, but not at any length: every event of a stream repeats it.
- */
-function requestIdOf({ headers }: Request): string | null {
-  const id = headers.get("x-request-id");
-  if (id === null || mayBeRepeated(id)) return id;
+/** Whatever the characters of an id are, they are not ours to judge. */
+function checkLength(id: string | null | undefined, what: string, param: string): void {
+  if (id === null || id === undefined || mayBeRepeated(id)) return;
   throw badRequest(
-    `Cannot use the header X-Request-Id ${show(id)} of ${id.length} characters: it must have at ` +
-      `most ${REQUEST_ID_MAX}`,
-    "X-Request-Id",
+    `Cannot use ${what} ${show(id)} of ${id.length} characters: it must have at most ` +
+      REQUEST_ID_MAX,
+    param,
   );
 }
 
-/** Whether an `X-Request-Id` is short enough for answers to repeat it. */
+/** Whether an id is short enough for answers to repeat it. */
 export function mayBeRepeated(id: string): boolean {
   return id.length <= REQUEST_ID_MAX;
 }

@@ -1,8 +1,9 @@
 /** Headers that say how a request is to be treated: priority, ids, load reports, traces. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { handler } from "../../lib/openai/handler.ts";
 import { addLoadReport } from "../../lib/openai/load_report.ts";
-import { type EngineStats, PoolingParams } from "../../mod.ts";
+import { PoolingParams } from "../../mod.ts";
 import { embeddingModel } from "../helpers/fake_pooling.ts";
 import { idle, tinyTest } from "../helpers/tiny_llm.ts";
 import { FakeLLM } from "./fake_llm.ts";
@@ -49,7 +50,7 @@ Deno.test("A wrong priority of the body is refused even where the header beats i
 
 tinyTest("A waiting request of a lower number overtakes the others", async (llm) => {
   const body = { ...HELLO, temperature: 0, ignore_eos: true };
-  const long = await send(post(CHAT, { ...body, max_tokens: 60, stream: true }), llm);
+  const long = await send(post(CHAT, { ...body, stream: true }), llm); // to the context's end
   const order: string[] = [];
   const ask = async (name: string, headers: Record<string, string>, more: object) => {
     const response = await send(
@@ -149,6 +150,37 @@ Deno.test("An X-Request-Id of more than 256 characters is refused by its name, w
   assertEquals([health.status, health.headers.get("x-request-id")], [200, null]);
 });
 
+Deno.test("A request_id of the body has the same limit", async () => {
+  for (const [path, base] of ENDPOINTS) {
+    const ask = (request_id: string) => send(post(path, { ...base, request_id }));
+    const { error } = await (await ask("x".repeat(257))).json();
+    assertEquals(error.param, "request_id");
+    assertStringIncludes(error.message, "of 257 characters: it must have at most 256");
+    assertEquals((await (await ask("x".repeat(256))).json()).id.endsWith("x".repeat(256)), true);
+  }
+});
+
+Deno.test("Over a socket the bytes of an X-Request-Id come back as they came", async () => {
+  const server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen() {} },
+    handler(new FakeLLM()),
+  );
+  const body = JSON.stringify(HELLO);
+  for (const id of [[0x61, 0xff, 0x80, 0x62], [...new TextEncoder().encode("é🚀\tx")]]) {
+    using connection = await Deno.connect({ hostname: "127.0.0.1", port: server.addr.port });
+    const head = `POST ${CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n` +
+      `Content-Type: application/json\r\nContent-Length: ${body.length}\r\nX-Request-Id: `;
+    const encode = (text: string) => new TextEncoder().encode(text);
+    const request = [...encode(head), ...id, ...encode(`\r\n\r\n${body}`)];
+    await connection.write(Uint8Array.from(request));
+    const answer = (await Array.fromAsync(connection.readable)).flatMap((chunk) => [...chunk]);
+    const text = String.fromCharCode(...answer); // a character a byte
+    assertStringIncludes(text, "HTTP/1.1 200 OK");
+    assertStringIncludes(text, `\r\nx-request-id: ${String.fromCharCode(...id)}\r\n`);
+  }
+  await server.shutdown();
+});
+
 Deno.test("Two requests may have one X-Request-Id at the same time", async () => {
   const llm = new FakeLLM();
   const request = () => send(withHeaders(CHAT, HELLO, { "x-request-id": "same" }), llm);
@@ -192,14 +224,8 @@ tinyTest("The report tells of the engine as it is", async (llm) => {
   const endless = { ...HELLO, ignore_eos: true, stream: true };
   const running = await send(post(CHAT, endless), llm);
   const waiting = [1, 2].map(() => send(post(CHAT, endless), llm));
-  const { waitingCount, usedBlockCount, blockCount } = await new Promise<EngineStats>((resolve) => {
-    const look = () => {
-      const stats = llm.stats().engine;
-      if (stats.waitingCount === 2) resolve(stats);
-      else setTimeout(look);
-    };
-    look();
-  });
+  await until(() => llm.stats().engine.waitingCount > 0, "a request waits");
+  const { waitingCount, usedBlockCount, blockCount } = llm.stats().engine;
   const request = withHeaders(CHAT, HELLO, { "endpoint-load-metrics-format": "JSON" });
   const { headers } = addLoadReport(new Response(), { request, llm });
   assertEquals(JSON.parse(headers.get("endpoint-load-metrics")!.slice(5)), {
@@ -208,7 +234,7 @@ tinyTest("The report tells of the engine as it is", async (llm) => {
       num_requests_waiting: waitingCount,
     },
   });
-  assert(usedBlockCount > 0);
+  assert(usedBlockCount > 0 && waitingCount > 0);
   await running.body?.cancel();
   for (const response of waiting) await (await response).body?.cancel();
   await idle(llm);
