@@ -41,7 +41,9 @@ export function readConfigFile(path: string, readFile: (path: string) => string)
     throw new FlagError(`Cannot read ${lineOf(mistake.pos[0])}: ${mistake.message.split("\n")[0]}`);
   }
   const { contents } = document;
-  if (contents === null) return { model: undefined, values: {} };
+  if (contents === null || isScalar(contents) && contents.value === null) {
+    return { model: undefined, values: {} };
+  }
   if (!isMap<Node, Node | null>(contents)) {
     throw new FlagError(`Cannot use --config "${path}": it must hold lines such as "port: 8000"`);
   }
