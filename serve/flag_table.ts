@@ -247,7 +247,7 @@ const REQUESTS: readonly Flag[] = [
     value: "COUNT",
     standard: "1024",
     help: "requests that may wait; one more is answered 503",
-    read: integer(0),
+    read: integer(1),
     option: "maxWaitingRequests",
   },
   {
@@ -273,7 +273,6 @@ const LOGS: readonly Flag[] = [
     name: "disable-uvicorn-access-log",
     group: "Logs",
     help: "do not write a line for each request: who, method, path, status",
-    aliases: ["--disable-access-log"],
   },
   {
     name: "disable-access-log-for-endpoints",

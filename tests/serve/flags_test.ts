@@ -45,7 +45,7 @@ const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>>
   "response-role": ["model", "model"],
   "default-chat-template-kwargs": ['{"a": [1]}', { a: [1] }],
   "max-logprobs": ["-1", -1],
-  "max-waiting-requests": ["0", 0],
+  "max-waiting-requests": ["1", 1],
   "log-level": ["warning", "warning"],
   "disable-access-log-for-endpoints": ["/health,/metrics", ["/health", "/metrics"]],
   "max-log-len": ["0", 0],
