@@ -253,8 +253,8 @@ const REQUESTS: readonly Flag[] = [
   {
     name: "dev-mode",
     group: "Requests",
-    help: "open the routes that are for development: /reset_prefix_cache; so does " +
-      "VLLM_SERVER_DEV_MODE=1",
+    help: "open the routes that are for development: /reset_prefix_cache; so do " +
+      "VLLM_SERVER_DEV_MODE=1 and FURIOSA_SERVER_DEV_MODE=1",
   },
 ];
 

@@ -47,10 +47,6 @@ export async function prepare(
     return WRONG_FLAG;
   }
   terminal.setLevel(settings.logs.level);
-  const { idleFlags } = settings;
-  if (idleFlags.length > 0) {
-    terminal.warn(`no effect here: ${idleFlags.join(", ")}`);
-  }
   // Asked before the model loads: nobody should wait for that to be told of a taken port.
   const problem = await listenProblem(settings.listening);
   if (problem !== undefined) {

@@ -1,6 +1,6 @@
 /** What the server's owner decides for all requests: names, origins, paths, ids, defaults. */
 
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { handler, type HandlerOptions } from "../../lib/openai/handler.ts";
 import { classifierModel, embeddingModel } from "../helpers/fake_pooling.ts";
 import { FakeLLM } from "./fake_llm.ts";
@@ -57,6 +57,7 @@ Deno.test("Requests are answered with the root path and without it, each with an
     assertEquals(await status(`${prefix}/v1/models/fake%2Fmodel/`, "Bearer k"), 200);
     assertEquals(await status(`${prefix}/health`), 200);
   }
+  assertThrows(() => handler(new FakeLLM(), { rootPath: "llm" }), RangeError, '"llm"');
   assertEquals(await status("/llmx/v1/models", "Bearer k"), 404);
   assertEquals(await status("/llm/llm/v1/models", "Bearer k"), 404);
   assertEquals(await status("/llm", "Bearer k"), 404);
