@@ -333,6 +333,17 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   });
   assertEquals(settings.requests.apiKeys, ["a", "b"]);
   assertEquals(settings.requests.allowedOrigins, ["https://a", "https://b"]);
+  const more = await toSettings(
+    values("m", "-pb", "1,16", "4,64", "--generation-config=./mine", "--max-concurrency=2"),
+  );
+  assertEquals(more.llm, {
+    prefillBuckets: [
+      { batchSize: 1, attentionSize: 16 },
+      { batchSize: 4, attentionSize: 64 },
+    ],
+    generationConfig: "./mine",
+    maxBatchSize: 2,
+  });
   const plain = await toSettings({});
   assertEquals(plain.llm, {});
   const { listening, shutdownTimeoutSeconds, logs, requests } = plain;
