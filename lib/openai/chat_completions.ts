@@ -19,6 +19,7 @@ import { chatParams, paramLimits } from "./params.ts";
 import { readRequestOptions } from "./request_options.ts";
 import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
+import { withDefaultKwargs } from "./template_defaults.ts";
 import type { ChatCompletion, ChatCompletionChunk, ChatLogprobs } from "./types.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { wholeResponse } from "./whole.ts";
@@ -41,7 +42,7 @@ interface ChatRequest {
 
 /** Answers one chat request. */
 export async function postChatCompletions(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const chat = readChatRequest(fields, context);
   const deltas = assistantDeltas(context.llm.stream(chat.messages, chat.params, chat.options));
   const { hooks, settings: { systemFingerprint } } = context;
@@ -56,13 +57,15 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
 function readChatRequest(fields: Fields, context: RouteContext): ChatRequest {
   const { settings } = context;
   refuseUnsupported(fields, "chat");
-  const delivery = readDelivery(fields);
+  const delivery = readDelivery(fields, settings.forceIncludeUsage);
   const messages = readMessages(fields, settings.servedModelNames[0]);
-  const options = readChatOptions(fields, settings.trustRequestChatTemplate);
+  const given = readChatOptions(fields, settings.trustRequestChatTemplate);
+  const options = withDefaultKwargs(given, settings);
   const head = answerHead(context, "chatcmpl-", fields.string("request_id"));
   const requestOptions = readRequestOptions(fields, context, head);
   const params = chatParams(fields, paramLimits(context));
-  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ??
+    settings.returnTokensAsTokenIds;
   return {
     messages,
     params,

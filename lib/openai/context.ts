@@ -56,6 +56,12 @@ export interface Settings {
   readonly systemFingerprint: string;
   readonly responseRole: string;
   readonly trustRequestChatTemplate: boolean;
+  readonly strictModel: boolean;
+  readonly defaultChatTemplateKwargs: Readonly<Record<string, unknown>>;
+  readonly forceIncludeUsage: boolean;
+  readonly returnTokensAsTokenIds: boolean;
+  /** Starts with a slash and does not end with one; or empty. */
+  readonly rootPath: string;
   readonly devMode: boolean;
   /** Whether a client must send a key. */
   readonly needsKey: boolean;
@@ -63,7 +69,18 @@ export interface Settings {
   readonly startedAt: number;
   /** The answers given so far. */
   readonly requestCounts: RequestCounts;
+  readonly onRequest: ((received: ReceivedRequest) => void) | undefined;
   readonly onError: (error: unknown) => void;
+}
+
+/** A request whose body was read, and is a JSON object; its fields are not checked yet. */
+export interface ReceivedRequest {
+  /** As the handler was given it. */
+  readonly request: Request;
+  /** The id of its answer, without a prefix such as `chatcmpl-`. */
+  readonly id: string;
+  /** The fields as they were sent. */
+  readonly body: Readonly<Record<string, unknown>>;
 }
 
 /** One request on its way through a route. */
@@ -71,6 +88,8 @@ export interface RouteContext {
   readonly llm: ServedModel;
   readonly settings: Settings;
   readonly request: Request;
+  /** 32 hexadecimal digits, for a request that brings no id. */
+  readonly id: string;
   /** What the route's pattern left over: the id in `/v1/models/{id}`. */
   readonly rest: string;
   /** Aborted when the client leaves. */
@@ -92,7 +111,8 @@ export interface AnswerHead {
 }
 
 /**
- * An id for this request: its `X-Request-Id`, else its body's `request_id`, else a random one.
+ * An id for this request: its `X-Request-Id`, else its body's `request_id`, else
+ * {@linkcode RouteContext.id}.
  *
  * @throws {HttpError} It is too long: every event of a stream repeats it.
  */
@@ -104,7 +124,7 @@ export function answerHead(
   const header = context.request.headers.get("x-request-id");
   checkLength(header, "the header X-Request-Id", "X-Request-Id");
   checkLength(requestId, "request_id", "request_id");
-  const name = header || requestId || randomHex();
+  const name = header || requestId || context.id;
   return {
     id: `${prefix}${name}`,
     created: Math.floor(Date.now() / 1000),
