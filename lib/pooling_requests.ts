@@ -8,6 +8,7 @@ import { checkTextFits, checkTokenized, type Prompt } from "./prompts.ts";
 import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import { traced, traceOfOne, type TraceOptions, type Tracer } from "./tracing.ts";
 
 /** What pooling needs of an engine. */
 export interface PoolingEngine {
@@ -20,6 +21,8 @@ export interface PoolingContext {
   /** The model, as it was named. */
   readonly id: string;
   readonly engine: PoolingEngine;
+  /** Where requests leave their spans. */
+  readonly tracer?: Tracer | undefined;
   readonly tokenizer: Tokenizer;
   /** The same tokenizer for what comes in while others must not wait. */
   readonly background: BackgroundTokenizer;
@@ -38,6 +41,13 @@ export interface PoolingOptions {
   readonly requestId?: string;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
+  /**
+   * Separates prefix caches: only requests of the same salt reuse each other's keys and values. From
+   * 1 to 1024 characters. Default: none, which is a class of its own.
+   */
+  readonly cacheSalt?: string;
+  /** How it shows in traces, where `LLM.load` was given a tracer. */
+  readonly trace?: TraceOptions;
   /** Let the tokenizer add its special tokens to a text. Default true. */
   readonly addSpecialTokens?: boolean;
   /** Called once, when all prompts were tokenized and fit: none of them is refused for itself any more. */
@@ -49,6 +59,8 @@ export interface PoolingItem {
   readonly requestId: string;
   readonly priority: number;
   readonly signal: AbortSignal;
+  readonly cacheSalt: string | undefined;
+  readonly trace: TraceOptions | undefined;
 }
 
 /** Refuses what the model is not for. */
@@ -175,12 +187,16 @@ export function checkLength(tokenCount: number, maxLength: number): void {
  * @throws What the engine refuses the request with, at once.
  */
 export function runPooling(
-  engine: PoolingEngine,
-  request: Omit<EnginePoolingRequest, "id" | "priority">,
-  { requestId: id, priority, signal }: PoolingItem,
+  { engine, tracer, id: model }: Pick<PoolingContext, "engine" | "tracer" | "id">,
+  request: Pick<EnginePoolingRequest, "promptTokenIds" | "tokenTypeIds" | "rows">,
+  { requestId: id, priority, signal, cacheSalt, trace }: PoolingItem,
 ): Promise<PoolingOutput> {
   signal.throwIfAborted();
-  const output = engine.submitPooling({ ...request, id, priority });
+  const output = traced(
+    tracer,
+    { requestId: id, model, trace },
+    (onEnd) => engine.submitPooling({ ...request, id, priority, cacheSalt, onEnd }),
+  );
   return untilAborted(output, signal, () => engine.abort(id));
 }
 
@@ -214,19 +230,29 @@ export interface PoolingWork<Prepared, Result> {
  */
 export async function runTogether<Prepared, Result>(
   count: number,
-  { signal, requestId = crypto.randomUUID(), priority = 0, onQueued }: PoolingOptions,
+  options: PoolingOptions,
   maxInFlight: number,
   { prepare, run }: PoolingWork<Prepared, Result>,
 ): Promise<Result[]> {
+  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
   signal?.throwIfAborted();
   const failed = new AbortController();
   const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
   const items = Array.from({ length: count }, (_, index): PoolingItem => {
-    return { requestId: `${requestId}-${index}`, priority, signal: either };
+    return {
+      requestId: `${requestId}-${index}`,
+      priority,
+      signal: either,
+      cacheSalt,
+      trace: trace && traceOfOne(trace, index),
+    };
   });
   // All are prepared at once, and run as they come: of a refused one nobody should hear late.
   const prepared = items.map((item, index) => prepare(index, item));
-  const checked = Promise.all(prepared).then(() => onQueued?.(), (error) => failed.abort(error));
+  const checked = Promise.all(prepared).then(
+    () => options.onQueued?.(),
+    (error) => failed.abort(error),
+  );
   const results = new Array<Result>(count);
   let next = 0;
   const work = async () => {
@@ -256,13 +282,20 @@ export async function runTogether<Prepared, Result>(
 
 /** Runs one item that is not one of several: it has the call's own id. */
 export async function runAlone<Prepared, Result>(
-  { signal, requestId = crypto.randomUUID(), priority = 0, onQueued }: PoolingOptions,
+  options: PoolingOptions,
   { prepare, run }: PoolingWork<Prepared, Result>,
 ): Promise<Result> {
+  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
   signal?.throwIfAborted();
-  const item = { requestId, priority, signal: signal ?? new AbortController().signal };
+  const item: PoolingItem = {
+    requestId,
+    priority,
+    signal: signal ?? new AbortController().signal,
+    cacheSalt,
+    trace,
+  };
   const prepared = await prepare(0, item);
-  onQueued?.();
+  options.onQueued?.();
   return await run(prepared, item, 0);
 }
 

@@ -60,7 +60,7 @@ export async function score(
       return pair;
     },
     async run(pair, item) {
-      const pooled = await runPooling(context.engine, { ...pair, rows }, item);
+      const pooled = await runPooling(context, { ...pair, rows }, item);
       return {
         requestId: item.requestId,
         outputs: { score: finish(pooled.rows)[0] as number },

@@ -1,15 +1,17 @@
 /** A request's body: read within limits, parsed, and its fields taken out typed. */
 
 import { Turns } from "../base/turns.ts";
+import type { RouteContext } from "./context.ts";
 import { badRequest, badShape, HttpError, show } from "./errors.ts";
 import { JsonError, JsonScan, parseScannedJson } from "./json.ts";
+import { checkServedName } from "./served_names.ts";
 
 /**
- * Reads a JSON object from a request.
- *
- * @param sizeLimit the largest body in bytes; a longer one is refused before it is read whole
+ * Reads a JSON object from a request. A body above the size limit is refused before it is read
+ * whole, and where names are strict, so is one that names another model.
  */
-export async function readFields(request: Request, sizeLimit: number): Promise<Fields> {
+export async function readFields(context: RouteContext): Promise<Fields> {
+  const { request, settings } = context;
   const mediaType = (request.headers.get("content-type") ?? "").split(";", 1)[0] as string;
   if (mediaType.trim().toLowerCase() !== "application/json") {
     throw new HttpError(
@@ -17,7 +19,7 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
       `Unsupported Media Type: Only 'application/json' is allowed, got ${show(mediaType.trim())}`,
     );
   }
-  const value = await readJson(request, sizeLimit).catch((error) => {
+  const value = await readJson(request, settings.bodySizeLimit).catch((error) => {
     throw named(error);
   });
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -26,7 +28,17 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
       "",
     );
   }
-  return new Fields(value as Record<string, unknown>);
+  const body = value as Readonly<Record<string, unknown>>;
+  settings.onRequest?.({ request, id: requestId(context, body), body });
+  const fields = new Fields(body);
+  if (settings.strictModel) checkServedName(fields.string("model"), settings.servedModelNames);
+  return fields;
+}
+
+/** The id of its answer, without the prefix that says of what kind it is. */
+function requestId({ request, id }: RouteContext, body: Readonly<Record<string, unknown>>): string {
+  const sent = request.headers.get("x-request-id") || body["request_id"];
+  return typeof sent === "string" && sent !== "" ? sent : id;
 }
 
 /** Everything but the parsing itself is done piece by piece, as the body comes in. */

@@ -13,11 +13,14 @@ import type { SamplingParams } from "../sampling/params.ts";
 import { type Fields, readFields } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
+import { addLoadReport } from "./load_report.ts";
 import { chatLogprobs, type LogprobStyle, promptLogprobs } from "./logprobs.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { chatParams, paramLimits } from "./params.ts";
+import { readRequestOptions } from "./request_options.ts";
 import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
+import { withDefaultKwargs } from "./template_defaults.ts";
 import type { ChatCompletion, ChatCompletionChunk, ChatLogprobs } from "./types.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { wholeResponse } from "./whole.ts";
@@ -40,7 +43,7 @@ interface ChatRequest {
 
 /** Answers one chat request. */
 export async function postChatCompletions(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const chat = readChatRequest(fields, context);
   const queue = new QueueWatch(1);
   const options = { ...chat.options, onQueued: queue.onQueued };
@@ -48,22 +51,28 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   const { hooks, settings: { systemFingerprint } } = context;
   return chat.delivery.stream
     ? await eventStream(chunks(deltas, chat, systemFingerprint), queue, hooks)
-    : await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), queue, hooks);
+    : addLoadReport(
+      await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), queue, hooks),
+      context,
+    );
 }
 
 function readChatRequest(fields: Fields, context: RouteContext): ChatRequest {
-  const { settings, signal } = context;
+  const { settings } = context;
   refuseUnsupported(fields, "chat");
-  const delivery = readDelivery(fields);
+  const delivery = readDelivery(fields, settings.forceIncludeUsage);
   const messages = readMessages(fields, settings.servedModelNames[0]);
-  const options = readChatOptions(fields, settings.trustRequestChatTemplate);
-  const priority = fields.integer("priority");
+  const given = readChatOptions(fields, settings.trustRequestChatTemplate);
+  const options = withDefaultKwargs(given, settings);
+  const head = answerHead(context, "chatcmpl-", fields.string("request_id"));
+  const requestOptions = readRequestOptions(fields, context, head);
   const params = chatParams(fields, paramLimits(context));
-  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ??
+    settings.returnTokensAsTokenIds;
   return {
     messages,
     params,
-    options: { ...options, signal, ...(priority === undefined ? {} : { priority }) },
+    options: { ...options, ...requestOptions },
     delivery,
     logprobs: params.logprobs === undefined ? undefined : { topCount: params.logprobs, asTokenIds },
     returnTokenIds: fields.boolean("return_token_ids") ?? false,
@@ -72,7 +81,7 @@ function readChatRequest(fields: Fields, context: RouteContext): ChatRequest {
       ? messages.at(-1)?.role ?? settings.responseRole
       : settings.responseRole,
     choiceCount: params.n ?? 1,
-    head: answerHead(context, "chatcmpl-", fields.string("request_id")),
+    head,
   };
 }
 

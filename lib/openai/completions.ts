@@ -8,9 +8,11 @@ import { type Fields, readFields, readTokenIds } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
+import { addLoadReport } from "./load_report.ts";
 import { completionLogprobs, type LogprobStyle, offsetAfter, promptLogprobs } from "./logprobs.ts";
 import { merge } from "./merge.ts";
 import { completionParams, paramLimits } from "./params.ts";
+import { optionsOfPrompt, readRequestOptions } from "./request_options.ts";
 import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
 import type { Completion, CompletionChunk, CompletionLogprobs, Usage } from "./types.ts";
@@ -44,42 +46,48 @@ interface Choice {
 
 /** Answers one completions request. */
 export async function postCompletions(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const request = readCompletionRequest(fields, context);
   // All prompts start at once. A refused one is found before any token is computed, so even in a
   // stream it is a plain HTTP error.
   const queue = new QueueWatch(request.prompts.length);
   const options = { ...request.options, onQueued: queue.onQueued };
   const deltas = merge(
-    request.prompts.map((prompt) => context.llm.stream(prompt, request.params, options)),
+    request.prompts.map((prompt, index, { length }) =>
+      context.llm.stream(prompt, request.params, optionsOfPrompt(options, index, length))
+    ),
   );
   const { hooks, settings: { systemFingerprint } } = context;
   return request.delivery.stream
     ? await eventStream(chunks(deltas, request, systemFingerprint), queue, hooks)
-    : await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), queue, hooks);
+    : addLoadReport(
+      await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), queue, hooks),
+      context,
+    );
 }
 
 function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {
-  const { llm, signal } = context;
+  const { llm, settings } = context;
   refuseUnsupported(fields, "completions");
-  const delivery = readDelivery(fields);
+  const delivery = readDelivery(fields, settings.forceIncludeUsage);
   const prompts = readPrompts(fields, llm.info.vocabSize);
-  const priority = fields.integer("priority");
+  const head = answerHead(context, "cmpl-", fields.string("request_id"));
+  const requestOptions = readRequestOptions(fields, context, head);
   const params = completionParams(fields, paramLimits(context));
-  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ??
+    settings.returnTokensAsTokenIds;
   return {
     prompts,
     params,
     options: {
-      signal,
+      ...requestOptions,
       addSpecialTokens: fields.boolean("add_special_tokens") ?? true,
-      ...(priority === undefined ? {} : { priority }),
     },
     delivery,
     logprobs: params.logprobs === undefined ? undefined : { topCount: params.logprobs, asTokenIds },
     returnTokenIds: fields.boolean("return_token_ids") ?? false,
     choiceCount: params.n ?? 1,
-    head: answerHead(context, "cmpl-", fields.string("request_id")),
+    head,
   };
 }
 

@@ -17,12 +17,12 @@ import { pooledResponse } from "./whole.ts";
 
 /** Answers one embeddings request. */
 export async function postEmbeddings(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, "embed");
-  const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "embd-", fields.string("request_id"));
+  const options = readPoolingOptions(fields, context, head);
   const prompts = await readInputs(fields, context);
   const queue = new QueueWatch(1);
   const outputs = ofField(
