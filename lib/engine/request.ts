@@ -13,7 +13,7 @@
 import { invariant } from "../base/invariant.ts";
 import type { TokenLogprob } from "../sampling/logprobs.ts";
 import type { ResolvedSamplingParams } from "../sampling/resolved_params.ts";
-import { offsetSeed, randomSeed } from "../sampling/random.ts";
+import { offsetSeed, randomSeed, type Seed } from "../sampling/random.ts";
 import { SamplingState } from "../sampling/sampler.ts";
 import { RequestTimes } from "./request_metrics.ts";
 
@@ -108,7 +108,7 @@ export class Request {
   readonly #stopTokenIds: ReadonlySet<number>;
   readonly #minTokens: number;
   /** The seed of sequence 0. */
-  readonly #seed: number;
+  readonly #seed: Seed;
 
   /** The first sequence of a request, or one that branches off another, with all it has so far. */
   constructor(
