@@ -73,9 +73,8 @@ export class CompletionBatch {
 
   /** As it was sent; ids as they are, special ones shown. */
   #promptText(index: number): string {
-    const { text, tokenIds } = this.promptOf(index);
     const sent = this.#request.prompts[this.#promptNumber(index)];
-    return typeof sent === "string" ? text : this.#detokenize(tokenIds);
+    return typeof sent === "string" ? sent : this.#detokenize(this.promptOf(index).tokenIds);
   }
 
   #promptEntries(index: number): CompletionEntry[] {
