@@ -115,7 +115,7 @@ function contextLength(error: ContextLengthError): HttpError {
   const { tokenCount, tokenLimit, outputTokenCount } = error;
   const promptTokenCount = tokenCount - outputTokenCount;
   const asked = outputTokenCount === 0
-    ? `your prompt contains ${promptTokenCount} input tokens`
+    ? `your prompt contains at least ${promptTokenCount} input tokens`
     : `you requested ${outputTokenCount} output tokens and your prompt contains ` +
       `${promptTokenCount} input tokens, for a total of ${tokenCount} tokens`;
   // Clients recognise an overflow by the first sentence; LangChain and LiteLLM search for it.
