@@ -85,7 +85,7 @@ async function* readDeltas(
       // What the engine chose before it heard that a stop string had ended the sequence.
       if (sequence === undefined || sequence.isFinished) continue;
       const delta = sequence.push(event);
-      // By a stop string or repetition, then, of which the engine does not know.
+      // By a stop string, then, of which the engine does not know.
       if (sequence.isFinished && event.finishReason === null) on.stop(event.index);
       yield event.prompt === undefined
         ? delta

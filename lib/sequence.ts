@@ -1,9 +1,8 @@
-/** One of a request's sequences: its token events → text deltas, up to a stop string or a repetition. */
+/** One of a request's sequences: its token events → text deltas, up to a stop string. */
 
 import type { TokenEvent } from "./engine/engine.ts";
 import { CONTEXT_TOKENS, logprobMap } from "./logprob_maps.ts";
 import type { GenerationDelta } from "./outputs.ts";
-import { endsInRepetition } from "./sampling/repetition.ts";
 import type { ResolvedSamplingParams } from "./sampling/resolved_params.ts";
 import { Detokenizer } from "./text/detokenizer.ts";
 import { StopStrings } from "./text/stop_strings.ts";
@@ -28,8 +27,6 @@ export class Sequence {
   readonly #stops: StopStrings;
   /** The last tokens, the prompt's included. */
   readonly #recent: number[];
-  /** All of the output; kept only where it is searched for repetitions. */
-  readonly #tokenIds: number[] = [];
   #tokenCount = 0;
   #isFinished = false;
 
@@ -45,7 +42,7 @@ export class Sequence {
     this.#recent = promptTokenIds.slice(-CONTEXT_TOKENS);
   }
 
-  /** Whether it ended: by a token, a stop string or a repetition. */
+  /** Whether it ended, by a token or by a stop string. */
   get isFinished(): boolean {
     return this.#isFinished;
   }
@@ -54,8 +51,7 @@ export class Sequence {
   push(event: TokenEvent): GenerationDelta {
     const { index, tokenId, logprobs } = event;
     this.#tokenCount++;
-    const isRepetition = event.finishReason === null && this.#repeats(tokenId);
-    const isLast = event.finishReason !== null || isRepetition;
+    const isLast = event.finishReason !== null;
     const piece = this.#detokenizer.push(this.#isShown(event) ? [tokenId] : []) +
       (isLast ? this.#detokenizer.finish() : "");
     let text = this.#stops.push(piece, this.#tokenCount);
@@ -68,29 +64,12 @@ export class Sequence {
       text,
       tokenIds: [tokenId],
       logprobs: logprobs && [logprobMap(logprobs, this.#recent, this.#tokenizer)],
-      ...this.#ending(event, isRepetition),
+      finishReason: stop === null ? event.finishReason : "stop",
+      stopReason: stop ?? event.stopReason,
     };
     this.#recent.push(tokenId);
     if (this.#recent.length > CONTEXT_TOKENS) this.#recent.shift();
     return delta;
-  }
-
-  #ending(
-    { finishReason, stopReason }: TokenEvent,
-    isRepetition: boolean,
-  ): Pick<GenerationDelta, "finishReason" | "stopReason"> {
-    const stop = this.#stops.found;
-    if (stop !== null) return { finishReason: "stop", stopReason: stop };
-    if (isRepetition) return { finishReason: "repetition", stopReason: "repetition_detected" };
-    return { finishReason, stopReason };
-  }
-
-  /** Whether the output, with this token, says the same again and again. */
-  #repeats(tokenId: number): boolean {
-    const { repetitionDetection, minTokens, forcedTokenIds } = this.#options.params;
-    if (repetitionDetection === null || forcedTokenIds !== null) return false;
-    this.#tokenIds.push(tokenId);
-    return this.#tokenCount >= minTokens && endsInRepetition(this.#tokenIds, repetitionDetection);
   }
 
   /** The token that ends an answer is counted and not shown, unless it was asked for word for word. */

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Channel } from "../lib/base/channel.ts";
 import type { EngineRequest, TokenEvent } from "../lib/engine/engine.ts";
-import { foldDeltas, RequestFold } from "../lib/fold.ts";
+import { foldDeltas } from "../lib/fold.ts";
 import { generateDeltas, type Generation, type GenerationEngine } from "../lib/generation.ts";
 import type { GenerationDelta, RequestOutput } from "../lib/outputs.ts";
 import { SamplingParams, type SamplingParamsOptions } from "../lib/sampling/params.ts";
@@ -127,32 +127,6 @@ Deno.test("Sequences are told apart by their index, each with an end of its own"
     ],
   );
   assertEquals([output.finished, output.cachedTokens, output.prompt], [true, 1, "hello"]);
-});
-
-Deno.test("A repetition ends its own sequence, and a stop string that ends with it wins", async () => {
-  const repetitionDetection = { maxPatternSize: 3, minCount: 3 };
-  const scripts = [{ tokenIds: bytesOf("abcXYXYXYXY") }, { tokenIds: bytesOf("aabbccaabb") }];
-  const engine = new ScriptedEngine(interleave(scripts), { keepsOpen: true });
-  const deltas = await collect(start(engine, { n: 2, repetitionDetection }));
-  const fold = new RequestFold(2);
-  for (const delta of deltas) fold.add(delta);
-  const output = fold.output();
-  assertEquals(texts(output), ["abcXYXYXY", "aabbccaabb"]);
-  const [first] = output.outputs;
-  assertEquals([first?.finishReason, first?.stopReason], ["repetition", "repetition_detected"]);
-  assertEquals(engine.aborted, ["r/0"]);
-
-  const one = [{ tokenIds: bytesOf("ababab") }];
-  const ends = async (options: SamplingParamsOptions) => {
-    const { outputs: [only] } = await generate(one, { repetitionDetection, ...options });
-    return [only?.text, only?.finishReason];
-  };
-  assertEquals(await ends({ stop: "bab" }), ["a", "stop"]);
-  assertEquals(await ends({ minTokens: 6 }), ["ababab", "length"]);
-  const short = { ...repetitionDetection, minPatternSize: 3 };
-  assertEquals(await ends({ repetitionDetection: short }), ["ababab", "length"]);
-  const off = { maxPatternSize: 0, minCount: 2 };
-  assertEquals(await ends({ repetitionDetection: off }), ["ababab", "length"]);
 });
 
 Deno.test("A stop string ends its own sequence; what the engine sends after it is dropped", async () => {

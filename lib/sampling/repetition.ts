@@ -5,15 +5,19 @@ import type { RepetitionDetection } from "./param_options.ts";
 /**
  * Whether the last tokens are one pattern, `minCount` times over.
  *
+ * @param tokenIds ends with the output
+ * @param outputCount tokens of the output
+ *
  * A pattern of length p is repeated where each token equals the one p before it, so only the run of
  * such equalities at the end has to be counted: p · (minCount − 1) of them.
  */
 export function endsInRepetition(
   tokenIds: readonly number[],
+  outputCount: number,
   { maxPatternSize, minPatternSize = 0, minCount }: RepetitionDetection,
 ): boolean {
   for (let size = Math.max(1, minPatternSize); size <= maxPatternSize; size++) {
-    if (size * minCount > tokenIds.length) return false; // longer patterns do not fit either
+    if (size * minCount > outputCount) return false; // longer patterns do not fit either
     if (equalRun(tokenIds, size, size * (minCount - 1))) return true;
   }
   return false;
