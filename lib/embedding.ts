@@ -119,21 +119,22 @@ export function submitPooling(
   options: PoolingOptions,
 ): Promise<PoolingRequestOutput> {
   const { requestId = crypto.randomUUID(), priority = 0, addSpecialTokens = true } = options;
+  const { cacheSalt, trace } = options;
   const plan = planFor(context, params.task, params);
   const promptTokenIds = encodePoolingPrompt(prompt, context, params, addSpecialTokens);
   const signal = options.signal ?? new AbortController().signal;
-  return pool(context, promptTokenIds, plan, { requestId, priority, signal });
+  return pool(context, promptTokenIds, plan, { requestId, priority, signal, cacheSalt, trace });
 }
 
 /** Queues token ids at once; what comes of them. */
 function pool(
-  { engine }: PoolingContext,
+  context: PoolingContext,
   promptTokenIds: readonly number[],
   { rows, finish }: PoolingPlan<Vectors>,
   item: PoolingItem,
 ): Promise<PoolingRequestOutput> {
   const { requestId } = item;
-  const pooled = runPooling(engine, { promptTokenIds, rows }, item);
+  const pooled = runPooling(context, { promptTokenIds, rows }, item);
   return pooled.then(({ rows, cachedTokens }) => ({
     requestId,
     outputs: { data: finish(rows) },

@@ -45,6 +45,7 @@ import { resolveSamplingParams, type SamplingDefaults } from "./sampling/resolve
 import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { tokenizeParams } from "./token_params.ts";
+import { traced, type TraceOptions } from "./tracing.ts";
 
 export type {
   EngineStats,
@@ -60,6 +61,7 @@ export type { TokenizerInfo, TraceEntry };
 export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
 export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
 export type { PairOptions } from "./text_pairs.ts";
+export type { TraceOptions };
 
 /** Tokens that `generate` writes where `maxTokens` is not given. */
 const GENERATE_MAX_TOKENS = 16;
@@ -408,7 +410,8 @@ export class LLM implements AsyncDisposable {
 
   /** The sampling defaults that the model's authors ask for, as parameters. */
   getDefaultSamplingParams(): SamplingParams {
-    return new SamplingParams(this.#loaded.samplingDefaults);
+    const { maxTokensLimit: _, ...defaults } = this.#loaded.samplingDefaults;
+    return new SamplingParams(defaults);
   }
 
   /** Counters and measurements of the engine, its requests and the wire cache. */
@@ -454,10 +457,11 @@ export class LLM implements AsyncDisposable {
 
   get #pooling(): PoolingContext {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
-    const { id, engine, tokenizer, pooling, poolingInFlight } = this.#loaded;
+    const { id, engine, tracer, tokenizer, pooling, poolingInFlight } = this.#loaded;
     return {
       id,
       engine,
+      tracer,
       tokenizer,
       pooling,
       scoreTemplate: (source) =>
@@ -503,15 +507,21 @@ export class LLM implements AsyncDisposable {
     const tokenized = tokenizeParams(params, tokenizer, prompt.tokenIds);
     // A forced output has a length of its own.
     const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
-    return generateDeltas(engine, tokenizer, {
-      requestId: options.requestId ?? crypto.randomUUID(),
-      prompt,
-      params: resolveSamplingParams(params, tier, tokenized),
-      stops: params.stop ?? [],
-      includeStop: params.includeStopStrInOutput ?? false,
-      priority: options.priority ?? 0,
-      signal: options.signal,
-    });
+    const requestId = options.requestId ?? crypto.randomUUID();
+    const resolved = resolveSamplingParams(params, tier, tokenized);
+    const request = { requestId, model: this.info.id, params: resolved, trace: options.trace };
+    return traced(this.#loaded.tracer, request, (onEnd) =>
+      generateDeltas(engine, tokenizer, {
+        requestId,
+        prompt,
+        params: resolved,
+        stops: params.stop ?? [],
+        includeStop: params.includeStopStrInOutput ?? false,
+        priority: options.priority ?? 0,
+        cacheSalt: options.cacheSalt,
+        signal: options.signal,
+        onEnd,
+      }));
   }
 
   #one(

@@ -7,6 +7,7 @@ import type { PoolingModel } from "./pooling_model.ts";
 import { type Prompt, tokenizeText } from "./prompts.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import { traced, traceOfOne, type TraceOptions, type Tracer } from "./tracing.ts";
 
 /** What pooling needs of an engine. */
 export interface PoolingEngine {
@@ -19,6 +20,8 @@ export interface PoolingContext {
   /** The model, as it was named. */
   readonly id: string;
   readonly engine: PoolingEngine;
+  /** Where requests leave their spans. */
+  readonly tracer?: Tracer | undefined;
   readonly tokenizer: Tokenizer;
   readonly pooling: PoolingModel;
   /** A template for pairs from its source; without a source the one that was given at loading, if any. */
@@ -35,6 +38,13 @@ export interface PoolingOptions {
   readonly requestId?: string;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
+  /**
+   * Separates prefix caches: only requests of the same salt reuse each other's keys and values. From
+   * 1 to 1024 characters. Default: none, which is a class of its own.
+   */
+  readonly cacheSalt?: string;
+  /** How it shows in traces, where `LLM.load` was given a tracer. */
+  readonly trace?: TraceOptions;
   /** Let the tokenizer add its special tokens to a text. Default true. */
   readonly addSpecialTokens?: boolean;
 }
@@ -44,6 +54,8 @@ export interface PoolingItem {
   readonly requestId: string;
   readonly priority: number;
   readonly signal: AbortSignal;
+  readonly cacheSalt: string | undefined;
+  readonly trace: TraceOptions | undefined;
 }
 
 /** Refuses what the model is not for. */
@@ -128,12 +140,16 @@ export function checkLength(tokenCount: number, maxLength: number): void {
  * @throws What the engine refuses the request with, at once.
  */
 export function runPooling(
-  engine: PoolingEngine,
-  request: Omit<EnginePoolingRequest, "id" | "priority">,
-  { requestId: id, priority, signal }: PoolingItem,
+  { engine, tracer, id: model }: Pick<PoolingContext, "engine" | "tracer" | "id">,
+  request: Pick<EnginePoolingRequest, "promptTokenIds" | "tokenTypeIds" | "rows">,
+  { requestId: id, priority, signal, cacheSalt, trace }: PoolingItem,
 ): Promise<PoolingOutput> {
   signal.throwIfAborted();
-  const output = engine.submitPooling({ ...request, id, priority });
+  const output = traced(
+    tracer,
+    { requestId: id, model, trace },
+    (onEnd) => engine.submitPooling({ ...request, id, priority, cacheSalt, onEnd }),
+  );
   return untilAborted(output, signal, () => engine.abort(id));
 }
 
@@ -159,7 +175,7 @@ async function untilAborted(
  */
 export async function runTogether<Result>(
   count: number,
-  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
+  { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace }: PoolingOptions,
   maxInFlight: number,
   run: (index: number, item: PoolingItem) => Promise<Result>,
 ): Promise<Result[]> {
@@ -172,8 +188,13 @@ export async function runTogether<Result>(
     while (next < count) {
       either.throwIfAborted();
       const index = next++;
-      const item = { requestId: `${requestId}-${index}`, priority, signal: either };
-      results[index] = await run(index, item);
+      results[index] = await run(index, {
+        requestId: `${requestId}-${index}`,
+        priority,
+        signal: either,
+        cacheSalt,
+        trace: trace && traceOfOne(trace, index),
+      });
     }
   };
   const workers = Array.from({ length: Math.min(count, maxInFlight) }, async () => {
@@ -192,11 +213,17 @@ export async function runTogether<Result>(
 
 /** Runs one item that is not one of several: it has the call's own id. */
 export async function runAlone<Result>(
-  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
+  { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace }: PoolingOptions,
   run: (item: PoolingItem) => Promise<Result>,
 ): Promise<Result> {
   signal?.throwIfAborted();
-  return await run({ requestId, priority, signal: signal ?? new AbortController().signal });
+  return await run({
+    requestId,
+    priority,
+    signal: signal ?? new AbortController().signal,
+    cacheSalt,
+    trace,
+  });
 }
 
 /** One for all, or one each. */

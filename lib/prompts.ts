@@ -4,6 +4,7 @@ import { ContextLengthError, InvalidParameterError } from "./base/errors.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import type { TraceOptions } from "./tracing.ts";
 
 /** One prompt: text, or token ids as they are. */
 export type Prompt =
@@ -29,6 +30,14 @@ export interface RequestOptions {
   readonly requestId?: string;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
+  /**
+   * Separates prefix caches: the request reuses only what requests of the same salt have computed,
+   * and only they reuse what it computes. From 1 to 1024 characters. Default: none, which is a
+   * class of its own. Outputs do not depend on it.
+   */
+  readonly cacheSalt?: string;
+  /** How it shows in traces, where `LLM.load` was given a tracer. */
+  readonly trace?: TraceOptions;
   /**
    * Let the tokenizer add its special tokens to a prompt of text. Default true; for a conversation
    * false, as its template writes them.

@@ -56,7 +56,7 @@ export async function score(
   return await runTogether(pairs.length, options, context.maxInFlight, async (index, item) => {
     const pair = await encode(pairs[index] as TextPair);
     checkLength(pair.promptTokenIds.length, context.pooling.maxLength);
-    const pooled = await runPooling(context.engine, { ...pair, rows }, item);
+    const pooled = await runPooling(context, { ...pair, rows }, item);
     return {
       requestId: item.requestId,
       outputs: { score: finish(pooled.rows)[0] as number },

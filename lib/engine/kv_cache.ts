@@ -69,6 +69,7 @@ export class KvCache {
       ? this.#prefixes.match(
         request.tokenIds,
         Math.floor(request.firstRowPosition / KV_BLOCK_SIZE),
+        request.cacheSalt,
       )
       : [];
     const idleCount = path.filter((node) => this.#prefixes.isIdle(node)).length;
@@ -137,6 +138,7 @@ export class KvCache {
       const node = this.#prefixes.insert(nodes.at(-1), request.tokenIds, {
         blockIndex,
         blockId: blockIds[blockIndex]!,
+        salt: request.cacheSalt,
       });
       nodes.push(node);
       blockIds[blockIndex] = node.blockId;

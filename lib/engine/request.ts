@@ -16,7 +16,7 @@ import { endsInRepetition } from "../sampling/repetition.ts";
 import type { ResolvedSamplingParams } from "../sampling/resolved_params.ts";
 import { offsetSeed, randomSeed, type Seed } from "../sampling/random.ts";
 import { SamplingState } from "../sampling/sampler.ts";
-import { RequestTimes } from "./request_metrics.ts";
+import { type RequestReport, RequestTimes } from "./request_metrics.ts";
 
 /** What is asked of the engine: token ids in, token events out. */
 export interface EngineRequest {
@@ -26,6 +26,10 @@ export interface EngineRequest {
   readonly params: ResolvedSamplingParams;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
+  /** Cached blocks are shared only with requests of the same salt. Default: with those of none. */
+  readonly cacheSalt?: string | undefined;
+  /** Told how it went, when it has ended. Must not throw. */
+  readonly onEnd?: ((report: RequestReport) => void) | undefined;
 }
 
 /** Why a sequence ended. The engine itself never sends "abort": an aborted channel just ends. */
@@ -84,6 +88,8 @@ export class Request {
   readonly id: string;
   readonly params: ResolvedSamplingParams;
   readonly priority: number;
+  readonly cacheSalt: string | undefined;
+  readonly onEnd: EngineRequest["onEnd"];
   /** The place in the order of arrival; its sequences share it. */
   readonly arrival: number;
   /** Its place among the sequences of its request; of a live beam its rank, which may change. */
@@ -123,6 +129,8 @@ export class Request {
     this.id = request.id;
     this.params = request.params;
     this.priority = request.priority ?? 0;
+    this.cacheSalt = request.cacheSalt;
+    this.onEnd = request.onEnd;
     this.arrival = limits.arrival;
     this.index = branch?.index ?? 0;
     this.times = branch?.from.times ?? new RequestTimes(limits.arrivedMs);

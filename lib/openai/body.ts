@@ -1,17 +1,19 @@
 /** The fields of a request's body, taken out typed. */
 
+import type { RouteContext } from "./context.ts";
 import { badRequest, badShape, type HttpError, show } from "./errors.ts";
 import { memberSource } from "./json.ts";
 import { checkMediaType, parseBody, readText } from "./read_body.ts";
+import { checkServedName } from "./served_names.ts";
 
 /**
- * Reads a JSON object from a request.
- *
- * @param sizeLimit the largest body in bytes; a longer one is refused before it is read whole
+ * Reads a JSON object from a request. A body above the size limit is refused before it is read
+ * whole, and where names are strict, so is one that names another model.
  */
-export async function readFields(request: Request, sizeLimit: number): Promise<Fields> {
+export async function readFields(context: RouteContext): Promise<Fields> {
+  const { request, settings } = context;
   checkMediaType(request);
-  const text = await readText(request, sizeLimit);
+  const text = await readText(request, settings.bodySizeLimit);
   const value = parseBody(text);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badShape(
@@ -19,7 +21,17 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
       "",
     );
   }
-  return new Fields(value as Record<string, unknown>, "", text);
+  const body = value as Readonly<Record<string, unknown>>;
+  settings.onRequest?.({ request, id: requestId(context, body), body });
+  const fields = new Fields(body, "", text);
+  if (settings.strictModel) checkServedName(fields.string("model"), settings.servedModelNames);
+  return fields;
+}
+
+/** The id of its answer, without the prefix that says of what kind it is. */
+function requestId({ request, id }: RouteContext, body: Readonly<Record<string, unknown>>): string {
+  const sent = request.headers.get("x-request-id") || body["request_id"];
+  return typeof sent === "string" && sent !== "" ? sent : id;
 }
 
 /** One way only to read any text: two would take time that grows with the square of its length. */

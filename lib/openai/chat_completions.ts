@@ -12,6 +12,7 @@ import { readFields } from "./body.ts";
 import { type ChatRequest, readChatRequest } from "./chat_request.ts";
 import { Choice, choiceAt, countTokens } from "./choice.ts";
 import { plainUsage, type RouteContext, usage } from "./context.ts";
+import { addLoadReport } from "./load_report.ts";
 import { chatLogprobs, promptLogprobs } from "./logprobs.ts";
 import { eventStream } from "./sse.ts";
 import { atIntervals } from "./stream_interval.ts";
@@ -20,7 +21,7 @@ import { wholeResponse } from "./whole.ts";
 
 /** Answers one chat request. */
 export async function postChatCompletions(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const chat = readChatRequest(fields, context);
   const { llm, hooks, settings: { systemFingerprint } } = context;
   const { stream, interval } = chat.delivery;
@@ -28,9 +29,10 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   const deltas = assistantDeltas(
     stream && interval > 1 ? atIntervals(generated, interval) : generated,
   );
-  return stream
-    ? await eventStream(chunks(deltas, chat, systemFingerprint), hooks)
-    : await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), hooks);
+  return stream ? await eventStream(chunks(deltas, chat, systemFingerprint), hooks) : addLoadReport(
+    await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), hooks),
+    context,
+  );
 }
 
 /** A choice, and the parts of its message that were not sent. */

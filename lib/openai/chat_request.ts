@@ -7,6 +7,7 @@ import { badRequest } from "./errors.ts";
 import { type GenerationRequest, readGenerationRequest } from "./generation_request.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { chatParams } from "./params.ts";
+import { withDefaultKwargs } from "./template_defaults.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 
 /** A checked request. */
@@ -25,7 +26,8 @@ export function readChatRequest(fields: Fields, context: RouteContext): ChatRequ
   const { servedModelNames, trustRequestChatTemplate, responseRole } = context.settings;
   refuseUnsupported(fields, "chat");
   const messages = readMessages(fields, servedModelNames[0]);
-  const options = readChatOptions(fields, trustRequestChatTemplate);
+  const given = readChatOptions(fields, trustRequestChatTemplate);
+  const options = withDefaultKwargs(given, context.settings);
   checkHasTemplate(options, context);
   const isEcho = fields.boolean("echo") ?? false;
   const request = readGenerationRequest(fields, context, "chatcmpl-", chatParams);
@@ -34,7 +36,7 @@ export function readChatRequest(fields: Fields, context: RouteContext): ChatRequ
   return {
     ...request,
     messages,
-    options: { ...request.options, ...options },
+    options: { ...options, ...request.options },
     returnPromptText: fields.boolean("return_prompt_text") ?? false,
     role,
     // A message of another role is not what the answer goes on with.

@@ -16,11 +16,11 @@ import type { ClassificationList } from "./types.ts";
 
 /** Answers one classification request. */
 export async function postClassify(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const params = readPoolingParams(fields, "classify");
-  const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "classify-", fields.string("request_id"));
+  const options = readPoolingOptions(fields, context, head);
   const prompts = await readInputs(fields, context);
   if (prompts.includes("")) {
     throw badRequest(`Cannot classify input "": it must have at least one character`, "input");

@@ -6,8 +6,10 @@ import { CompletionBatch, type Saying } from "./completion_batch.ts";
 import { type CompletionRequest, readCompletionRequest } from "./completion_request.ts";
 import { choiceAt } from "./choice.ts";
 import { plainUsage, type RouteContext } from "./context.ts";
+import { addLoadReport } from "./load_report.ts";
 import { completionLogprobs, offsetAfter, promptLogprobs } from "./logprobs.ts";
 import { merge } from "./merge.ts";
+import { optionsOfPrompt } from "./request_options.ts";
 import { eventStream } from "./sse.ts";
 import { atIntervals } from "./stream_interval.ts";
 import type { Completion, CompletionChunk } from "./types.ts";
@@ -15,20 +17,23 @@ import { wholeResponse } from "./whole.ts";
 
 /** Answers one completions request. */
 export async function postCompletions(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const request = readCompletionRequest(fields, context);
   const { llm, hooks, settings: { systemFingerprint } } = context;
   const { prompts, params, options, delivery: { stream, interval } } = request;
   // All prompts start at once. A refused one is found before any token is computed, so even in a
   // stream it is a plain HTTP error.
-  const deltas = merge(prompts.map((prompt) => {
-    const deltas = llm.stream(prompt, params, options);
+  const deltas = merge(prompts.map((prompt, index, { length }) => {
+    const deltas = llm.stream(prompt, params, optionsOfPrompt(options, index, length));
     return stream && interval > 1 ? atIntervals(deltas, interval) : deltas;
   }));
   const batch = new CompletionBatch(request, (ids) => llm.detokenize(ids));
   return stream
     ? await eventStream(chunks(deltas, request, batch, systemFingerprint), hooks)
-    : await wholeResponse(deltas, (all) => fold(all, request, batch, systemFingerprint), hooks);
+    : addLoadReport(
+      await wholeResponse(deltas, (all) => fold(all, request, batch, systemFingerprint), hooks),
+      context,
+    );
 }
 
 async function fold(

@@ -16,12 +16,12 @@ import { readVectorFormat, wireVectors } from "./vectors.ts";
 
 /** Answers one embeddings request. */
 export async function postEmbeddings(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, "embed");
-  const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "embd-", fields.string("request_id"));
+  const options = readPoolingOptions(fields, context, head);
   const prompts = await readInputs(fields, context);
   const outputs = await ofField("input", context.llm.embed(prompts, params, options));
   const answer: EmbeddingList = {

@@ -6,6 +6,7 @@ import type { Fields } from "./body.ts";
 import { type AnswerHead, answerHead, type RouteContext } from "./context.ts";
 import type { LogprobStyle } from "./logprobs.ts";
 import { type ParamLimits, paramLimits } from "./params.ts";
+import { readRequestOptions } from "./request_options.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
 
 /** A checked request, as far as it is the same for chats and completions. */
@@ -33,27 +34,31 @@ export function readGenerationRequest(
   idPrefix: string,
   readParams: (fields: Fields, limits: ParamLimits) => SamplingParams,
 ): GenerationRequest {
-  const delivery = readDelivery(fields);
-  const priority = fields.integer("priority");
+  const { settings } = context;
+  const delivery = readDelivery(fields, settings.forceIncludeUsage);
+  const head = answerHead(context, idPrefix, fields.string("request_id"));
   const truncationSide = fields.choice("truncation_side", ["left", "right"]);
   const params = readParams(fields, paramLimits(context));
   return {
     params,
     options: {
-      signal: context.signal,
-      ...(priority === undefined ? {} : { priority }),
+      ...readRequestOptions(fields, context, head),
       ...(truncationSide === undefined ? {} : { truncationSide }),
     },
     delivery,
-    logprobs: logprobStyle(fields, params),
+    logprobs: logprobStyle(fields, params, settings.returnTokensAsTokenIds),
     returnTokenIds: fields.boolean("return_token_ids") ?? false,
     choiceCount: params.n ?? 1,
-    head: answerHead(context, idPrefix, fields.string("request_id")),
+    head,
   };
 }
 
-function logprobStyle(fields: Fields, params: SamplingParams): LogprobStyle | undefined {
-  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+function logprobStyle(
+  fields: Fields,
+  params: SamplingParams,
+  asTokenIdsByDefault: boolean,
+): LogprobStyle | undefined {
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? asTokenIdsByDefault;
   if (params.logprobs === undefined) return undefined;
   const topCount = params.logprobTokenIds === undefined ? params.logprobs : Infinity;
   return { topCount, asTokenIds };

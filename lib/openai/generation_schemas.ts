@@ -52,7 +52,6 @@ const NOT_YET_FIELDS: Properties = {
   kv_transfer_params: NOT_YET,
   ec_transfer_params: NOT_YET,
   suffix: NOT_YET,
-  cache_salt: NOT_YET,
   return_token_offsets: { enum: [false, null] },
   response_format: {
     ...OBJECT,

@@ -18,13 +18,13 @@ import { readVectorFormat, wireVectors } from "./vectors.ts";
 
 /** Answers one pooling request. */
 export async function postPooling(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const task = readTask(fields, context.llm.info.poolingTasks);
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, task);
-  const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "pooling-", fields.string("request_id"));
+  const options = readPoolingOptions(fields, context, head);
   const prompts = await readInputs(fields, context);
   const outputs = await ofField("input", context.llm.encode(prompts, params, options));
   const answer: PoolingList = {

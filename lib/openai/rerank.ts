@@ -10,13 +10,13 @@ import type { RerankAnswer } from "./types.ts";
 
 /** Answers one reranking request. */
 export async function postRerank(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const query = readQuery(fields);
   const documents = readDocuments(fields);
   const topN = readTopN(fields);
   const params = readPairParams(fields);
-  const options = readPairOptions(fields, context);
   const head = answerHead(context, "rerank-", fields.string("request_id"));
+  const options = readPairOptions(fields, context, head);
   // All of them come back, as all of them were computed and count as used.
   const outputs = await ofField(
     "query, documents",

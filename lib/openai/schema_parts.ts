@@ -60,6 +60,10 @@ export const MODEL: Properties = {
   user: STRING,
   priority: { ...INTEGER, description: "Lower runs earlier" },
   request_id: STRING,
+  cache_salt: {
+    ...STRING,
+    description: "Only requests of the same salt reuse each other's keys and values",
+  },
 };
 
 /** How a conversation becomes a prompt. */

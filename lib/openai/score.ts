@@ -18,11 +18,11 @@ const SIDES: readonly (readonly [string, string])[] = [
 
 /** Answers one scoring request. */
 export async function postScore(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const { left, right, first, second } = readSides(fields);
   const params = readPairParams(fields);
-  const options = readPairOptions(fields, context);
   const head = answerHead(context, "score-", fields.string("request_id"));
+  const options = readPairOptions(fields, context, head);
   const outputs = await ofField(
     // Which of the two it is, the model does not say.
     `${left}, ${right}`,

@@ -86,10 +86,6 @@ export function refuseUnsupported(fields: Fields, kind: "chat" | "completions"):
 /** Values that will stay wrong when their field is supported, in vLLM's words. */
 function refuseBroken(fields: Fields): void {
   if (fields.has("suffix")) throw badRequest("suffix is not currently supported", "suffix");
-  if (fields.string("cache_salt") === "") {
-    throw fields.shapeError("cache_salt", "", "at least one character", "string_too_short");
-  }
-  if (fields.has("cache_salt")) throw notYet("cache_salt", fields.raw("cache_salt"));
 }
 
 function checkResponseFormat(fields: Fields): void {

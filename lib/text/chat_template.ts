@@ -45,9 +45,6 @@ import {
 } from "./template_facts.ts";
 import { type RenderRequest, TextWorker } from "./text_worker.ts";
 
-/** How the content of messages reaches a template. */
-export type ContentFormat = "auto" | "string" | "openai";
-
 /** What a template is made with. */
 export interface ChatTemplateOptions {
   /** `bos_token`, `eos_token` and so on: variables of the template. */
@@ -55,10 +52,10 @@ export interface ChatTemplateOptions {
   /** Where the template comes from, as errors name it. */
   readonly file: string;
   /**
-   * How the template is given the content of messages: as text, as a list of parts ("openai"), or as
-   * its own text suggests ("auto", the default).
+   * How the template is given a message's content: as one text, or as OpenAI's list of parts.
+   * Default "auto": whichever it reads.
    */
-  readonly contentFormat?: ContentFormat;
+  readonly contentFormat?: "auto" | "string" | "openai";
   /** Longest render. Default 5000. */
   readonly timeoutMs?: number;
   /** Most characters (UTF-16 code units) of a prompt. Default 4,194,304. */
@@ -145,11 +142,10 @@ export class ChatTemplate implements Disposable {
   ): Promise<string> {
     const { continue_final_message: goesOn, ...kwargs } = this.#readKwargs(options.kwargs);
     const { contentFormat = "auto" } = this.#options;
+    const isAuto = contentFormat === "auto";
     const plain = normalizeMessages(messages, {
-      contentAsParts: contentFormat === "auto"
-        ? this.#facts.loopsOverContent
-        : contentFormat === "openai",
-      takesTextContent: contentFormat === "auto" && this.#facts.takesTextContent,
+      contentAsParts: isAuto ? this.#facts.loopsOverContent : contentFormat === "openai",
+      takesTextContent: isAuto && this.#facts.takesTextContent,
       namesDeveloper: this.#facts.namesDeveloper,
     });
     const variables: Record<string, unknown> = {

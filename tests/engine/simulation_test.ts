@@ -262,6 +262,7 @@ function makeLives(world: World, random: () => number): Life[] {
         promptTokenIds: prompt,
         params,
         priority: random() < 0.2 ? int(-1, 1) : 0,
+        cacheSalt: [undefined, undefined, "a", undefined, "b"][index % 5],
       },
       arrivalStep,
       abortStep: world.aborts && random() < 0.15 ? arrivalStep + int(0, 30) : undefined,

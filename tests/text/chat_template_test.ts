@@ -11,9 +11,9 @@ import { readGgufHeader } from "../../lib/models/formats/gguf.ts";
 import {
   ChatTemplate,
   type ChatTemplateOptions,
-  type ContentFormat,
   type RenderOptions,
 } from "../../lib/text/chat_template.ts";
+import type { ContentFormat } from "../../lib/options.ts";
 import type { TemplateMessage } from "../../lib/text/messages.ts";
 import { TextWorker } from "../../lib/text/text_worker.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
@@ -133,6 +133,16 @@ Deno.test("ChatTemplate gives content as the template reads it", async () => {
     "[user:(one)][user:(one)(two)][assistant:]",
   );
   assertEquals(await render(EITHER, [text, parts, nothing]), "[text one][(one)(two)][text ]");
+});
+
+Deno.test("ChatTemplate gives content in a format that is asked for, whatever the template reads", async () => {
+  const text = { role: "user", content: "one" };
+  const parts = { role: "user", content: [{ type: "text", text: "one" }, "two"] };
+  const shown = (contentFormat: "auto" | "string" | "openai") =>
+    render(EITHER, [text, parts], {}, { contentFormat });
+  assertEquals(await shown("auto"), "[text one][(one)(two)]");
+  assertEquals(await shown("string"), "[text one][text one\ntwo]");
+  assertEquals(await shown("openai"), "[(one)][(one)(two)]");
 });
 
 Deno.test("ChatTemplate sees that a template loops over content through names and macros", async () => {
