@@ -33,10 +33,16 @@ async function readText(request: Request, sizeLimit: number): Promise<string> {
   }
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of request.body ?? []) {
-    size += chunk.length;
-    if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
-    chunks.push(chunk);
+  try {
+    for await (const chunk of request.body ?? []) {
+      size += chunk.length;
+      if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof HttpError) throw error;
+    // The client left before its body was complete, or cut it into chunks that are none.
+    throw new HttpError(400, "Cannot read the body: it ends too early or is not framed as it says");
   }
   const bytes = new Uint8Array(size);
   let offset = 0;
