@@ -148,7 +148,7 @@ function findGrowth(reports: readonly ServerReport[]): string[] {
 /** Without clients the prefix cache, too, can be given back. */
 async function emptyCache(port: number, server: ServerProcess): Promise<string[]> {
   using connection = await Connection.open(port);
-  await connection.post("/reset_prefix_cache", "");
+  await connection.post("/reset_prefix_cache", "{}");
   const { status } = await connection.readAnswer();
   const { engine: { cachedBlockCount, usedBlockCount }, faults } = await server.report();
   const held = cachedBlockCount + usedBlockCount;
