@@ -16,6 +16,14 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
       `Unsupported Media Type: Only 'application/json' is allowed, got ${show(mediaType.trim())}`,
     );
   }
+  const encoding = request.headers.get("content-encoding") ?? "identity";
+  if (encoding.trim().toLowerCase() !== "identity") {
+    throw new HttpError(
+      415,
+      `Unsupported Media Type: Cannot read a body with the content-encoding ${show(encoding)}: ` +
+        "send it without one",
+    );
+  }
   const value = parseBody(await readText(request, sizeLimit));
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badShape(
@@ -26,32 +34,36 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
   return new Fields(value as Record<string, unknown>);
 }
 
+/** Room for what most bodies are. */
+const FIRST_BUFFER_SIZE = 16_384;
+
 async function readText(request: Request, sizeLimit: number): Promise<string> {
   if (Number(request.headers.get("content-length") ?? 0) > sizeLimit) {
     await request.body?.cancel();
     throw tooLarge(sizeLimit);
   }
-  const chunks: Uint8Array[] = [];
+  // One buffer that grows: kept one by one, chunks of a byte would take a hundred times their size.
+  let bytes = new Uint8Array(Math.min(sizeLimit, FIRST_BUFFER_SIZE));
   let size = 0;
   try {
     for await (const chunk of request.body ?? []) {
+      if (size + chunk.length > sizeLimit) throw tooLarge(sizeLimit); // leaving cancels the rest
+      if (size + chunk.length > bytes.length) {
+        const larger = new Uint8Array(Math.min(sizeLimit, 2 * (size + chunk.length)));
+        larger.set(bytes.subarray(0, size));
+        bytes = larger;
+      }
+      bytes.set(chunk, size);
       size += chunk.length;
-      if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
-      chunks.push(chunk);
     }
   } catch (error) {
-    if (error instanceof HttpError) throw error;
+    // A TypeError: who passed the request on has read its body already.
+    if (error instanceof HttpError || error instanceof TypeError) throw error;
     // The client left before its body was complete, or cut it into chunks that are none.
     throw new HttpError(400, "Cannot read the body: it ends too early or is not framed as it says");
   }
-  const bytes = new Uint8Array(size);
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.length;
-  }
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, size));
   } catch {
     throw badShape("JSON decode error: the body is not UTF-8 (json_invalid)", "0");
   }

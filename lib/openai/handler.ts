@@ -18,7 +18,7 @@ import { STATUS_CODE, STATUS_TEXT } from "@std/http/status";
 import { keyCheck } from "./api_keys.ts";
 import type { RouteContext, ServedModel, Settings } from "./context.ts";
 import { preflight, withCors } from "./cors.ts";
-import { errorResponse, HttpError, toHttpError } from "./errors.ts";
+import { errorResponse, HttpError, show, toHttpError } from "./errors.ts";
 import { ServerLoad } from "./load.ts";
 import { RequestCounts } from "./request_counts.ts";
 import { reachable, type Route } from "./routes.ts";
@@ -128,6 +128,12 @@ interface Server {
 
 async function answer(request: Request, server: Server): Promise<Response> {
   const path = pathOf(request);
+  if (path === undefined) {
+    throw new HttpError(
+      STATUS_CODE.BadRequest,
+      `Cannot use ${show(request.url)} as an address: the Host header must name a host`,
+    );
+  }
   const routes = server.routes.filter((route) => matches(route, path));
   const allow = allowed(routes);
   if (request.method === "OPTIONS") return preflight(request, allow);
@@ -154,16 +160,16 @@ async function answer(request: Request, server: Server): Promise<Response> {
   return new Response(null, { status: response.status, headers: response.headers });
 }
 
-/** Without the slashes at its end. */
-function pathOf(request: Request): string {
-  const { pathname } = new URL(request.url);
-  return pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
+/** Without the slashes at its end; undefined where the host that the client names is none. */
+function pathOf(request: Request): string | undefined {
+  const pathname = URL.parse(request.url)?.pathname;
+  return pathname !== undefined && pathname.length > 1 ? pathname.replace(/\/+$/, "") : pathname;
 }
 
 /** The route of a request as the table spells it, so that no client can make up new ones. */
 function routePath(request: Request, routes: readonly Route[]): string | undefined {
   const path = pathOf(request);
-  return routes.find((route) => matches(route, path))?.path;
+  return path === undefined ? undefined : routes.find((route) => matches(route, path))?.path;
 }
 
 function matches(route: Route, path: string): boolean {

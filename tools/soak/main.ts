@@ -26,8 +26,8 @@ const PROGRESS_MS = 10_000;
 const EMPTY_TIMEOUT_MS = 20_000;
 const EMPTY_POLL_MS = 50;
 /** How far resident memory at the end may exceed that after the first third. */
-const RSS_GROWTH_SHARE = 0.05;
-const RSS_GROWTH_BYTES = 24 * 2 ** 20;
+const RESIDENT_GROWTH_SHARE = 0.05;
+const RESIDENT_GROWTH_BYTES = 24 * 2 ** 20;
 /** More say nothing new. */
 const FAULTS_SHOWN = 10;
 
@@ -38,9 +38,9 @@ Serves SmolLM2 to ${CLIENTS} clients for MINUTES (default ${DEFAULT_MINUTES}) an
   - everything wrong is refused with the right status, and nothing else is;
   - after each third, all clients gone, no request runs or waits and every block is free but for
     the prefix cache; at the end that one can be emptied too;
-  - resident memory, garbage collected, is at the end at most ${RSS_GROWTH_SHARE * 100} % and ${
-  RSS_GROWTH_BYTES / 2 ** 20
-} MiB above that after
+  - resident memory, garbage collected, is at the end at most ${
+  RESIDENT_GROWTH_SHARE * 100
+} % and ${RESIDENT_GROWTH_BYTES / 2 ** 20} MiB above that after
     the first third;
   - there is no unhandled rejection and no internal error, and the server ends in order.
 
@@ -138,10 +138,10 @@ function findLeaks({ engine }: ServerReport): string[] {
 function findGrowth(reports: readonly ServerReport[]): string[] {
   const [first, last] = [reports[0], reports.at(-1)];
   if (first === undefined || last === undefined) return [];
-  const bound = first.rssBytes * (1 + RSS_GROWTH_SHARE) + RSS_GROWTH_BYTES;
-  return last.rssBytes <= bound ? [] : [
-    `resident memory grew from ${mib(first.rssBytes)} after the first third to ` +
-    `${mib(last.rssBytes)}: more than ${mib(bound)}`,
+  const bound = first.residentBytes * (1 + RESIDENT_GROWTH_SHARE) + RESIDENT_GROWTH_BYTES;
+  return last.residentBytes <= bound ? [] : [
+    `resident memory grew from ${mib(first.residentBytes)} after the first third to ` +
+    `${mib(last.residentBytes)}: more than ${mib(bound)}`,
   ];
 }
 
@@ -165,9 +165,9 @@ function describe({ counts, faults }: Crew, ms: number): string {
     `requests refused, ${left} clients left, ${faults.length} faults`;
 }
 
-function holds({ rssBytes, heapBytes, engine }: ServerReport): string {
+function holds({ residentBytes, heapBytes, engine }: ServerReport): string {
   const { cachedBlockCount, usedBlockCount, blockCount, preemptionCount } = engine;
-  return `resident ${mib(rssBytes)}, heap ${mib(heapBytes)}; of ${blockCount} blocks ` +
+  return `resident ${mib(residentBytes)}, heap ${mib(heapBytes)}; of ${blockCount} blocks ` +
     `${usedBlockCount} used, ${cachedBlockCount} cached; ${preemptionCount} preemptions`;
 }
 

@@ -12,7 +12,8 @@ import { LLM, type ModelStats } from "../../mod.ts";
 /** What the process says when it listens, and each time it is asked. */
 export interface ServerReport {
   readonly port: number;
-  readonly rssBytes: number;
+  /** Resident memory that is the process's own. */
+  readonly residentBytes: number;
   readonly heapBytes: number;
   readonly engine: ModelStats["engine"];
   /** Rejections that nobody took, and what the handler called an internal error. */
@@ -69,11 +70,23 @@ function report(llm: LLM, port: number): ServerReport {
   const { rss, heapUsed } = Deno.memoryUsage();
   return {
     port,
-    rssBytes: rss,
+    residentBytes: ownBytes() ?? rss,
     heapBytes: heapUsed,
     engine: llm.stats().engine,
     faults: faults.splice(0),
   };
+}
+
+/**
+ * Resident memory without pages of files: those of the program and the model come and go as the
+ * system likes. Only Linux tells them apart.
+ */
+function ownBytes(): number | undefined {
+  if (Deno.build.os !== "linux") return undefined;
+  const status = Deno.readTextFileSync("/proc/self/status");
+  const kilobytes = (name: string) =>
+    Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(status)?.[1]);
+  return 1024 * (kilobytes("RssAnon") + kilobytes("RssShmem"));
 }
 
 function describe(error: unknown): string {
