@@ -9,7 +9,7 @@ import type { PartOptions } from "./part.ts";
 
 const STREAMS = 64;
 /** What stands in a socket that is not read must fit into it. */
-const TOKENS = 64;
+const TOKENS = 48;
 const WAYS = ["chat", "completions"] as const;
 
 const OVERHEAD_GOAL = `HTTP: time per token of ${STREAMS} streams over LLM.stream's`;
@@ -47,15 +47,17 @@ async function measureOverhead(
   const ratios: Record<typeof WAYS[number], number[]> = { chat: [], completions: [] };
   const answers: Record<Way, StreamAnswer[]> = { direct: [], chat: [], completions: [] };
   for (let round = 0; round < rounds; round++) {
-    for (const [at, way] of WAYS.entries()) {
-      // Direct on both sides of HTTP: a machine that gets slower meanwhile is no one's advantage.
-      const number = 10 * round + 3 * at;
-      const before = await ask("direct", number);
-      const over = await ask(way, number + 1);
-      const after = await ask("direct", number + 2);
-      ratios[way].push(msPerToken(over) / ((msPerToken(before) + msPerToken(after)) / 2));
-      answers.direct.push(before, after);
-      answers[way].push(over);
+    // Direct on both sides of HTTP: a machine that gets slower meanwhile is no one's advantage.
+    const before = await ask("direct", 4 * round);
+    const over = {
+      chat: await ask("chat", 4 * round + 1),
+      completions: await ask("completions", 4 * round + 2),
+    };
+    const after = await ask("direct", 4 * round + 3);
+    answers.direct.push(before, after);
+    for (const way of WAYS) {
+      ratios[way].push(2 * msPerToken(over[way]) / (msPerToken(before) + msPerToken(after)));
+      answers[way].push(over[way]);
     }
     say(`round ${round + 1}: ${WAYS.map((way) => `${way} ${ratios[way].at(-1)?.toFixed(3)}`)}`);
   }
