@@ -11,6 +11,7 @@ import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts
 import { type TokenizerInfo, tokenizerInfo } from "./models/tokenizer_info.ts";
 import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
+import { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
@@ -27,6 +28,8 @@ export interface LoadedModel {
   readonly chatTemplate: ChatTemplate | undefined;
   /** Renders the templates: the model's own, and those that requests bring. */
   readonly textWorker: TextWorker;
+  /** The tokenizer for what comes in while others must not wait. */
+  readonly background: BackgroundTokenizer;
   /** The tokenizer's settings, as the checkpoint states them. */
   readonly tokenizerInfo: TokenizerInfo;
   readonly samplingDefaults: SamplingDefaults;
@@ -138,6 +141,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       tokenizer,
       chatTemplate,
       textWorker,
+      background: new BackgroundTokenizer(tokenizer),
       tokenizerInfo: tokenizerInfo(checkpoint.text, {
         specialTokens: tokenizer.specialTokens,
         chatTemplate: chatTemplate?.source,

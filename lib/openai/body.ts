@@ -1,7 +1,7 @@
 /** A request's body: read within limits, parsed, and its fields taken out typed. */
 
 import { badRequest, badShape, HttpError, show } from "./errors.ts";
-import { JsonError, parseJson } from "./json.ts";
+import { JsonError, JsonScan, parseScannedJson } from "./json.ts";
 
 /**
  * Reads a JSON object from a request.
@@ -24,7 +24,9 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
         "send it without one",
     );
   }
-  const value = parseBody(await readText(request, sizeLimit));
+  const value = await readJson(request, sizeLimit).catch((error) => {
+    throw named(error);
+  });
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badShape(
       `Cannot use ${show(value)} as the body: it must be a JSON object (model_attributes_type)`,
@@ -34,27 +36,47 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
   return new Fields(value as Record<string, unknown>);
 }
 
-/** Room for what most bodies are. */
-const FIRST_BUFFER_SIZE = 16_384;
-
-async function readText(request: Request, sizeLimit: number): Promise<string> {
+/** Everything but the parsing itself is done piece by piece, as the body comes in. */
+async function readJson(request: Request, sizeLimit: number): Promise<unknown> {
   if (Number(request.headers.get("content-length") ?? 0) > sizeLimit) {
     await request.body?.cancel();
     throw tooLarge(sizeLimit);
   }
-  // One buffer that grows: kept one by one, chunks of a byte would take a hundred times their size.
-  let bytes = new Uint8Array(Math.min(sizeLimit, FIRST_BUFFER_SIZE));
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const scan = new JsonScan();
+  const texts: string[] = [];
+  let pieces: string[] = [];
+  let turnStart = performance.now();
+  for await (const chunk of receive(request, sizeLimit)) {
+    for (let at = 0; at < chunk.length; at += SLICE_BYTES) {
+      if (performance.now() - turnStart > TURN_MS) {
+        await nextTurn();
+        turnStart = performance.now();
+      }
+      const piece = decode(decoder, chunk.subarray(at, at + SLICE_BYTES));
+      scan.add(piece);
+      pieces.push(piece);
+      if (pieces.length === PIECES_MAX) {
+        texts.push(pieces.join(""));
+        pieces = [];
+      }
+    }
+  }
+  pieces.push(decode(decoder));
+  return parseScannedJson(texts.join("") + pieces.join(""));
+}
+
+/** The chunks of a body within its limit; what goes wrong with them is the client's doing. */
+async function* receive(
+  request: Request,
+  sizeLimit: number,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
   let size = 0;
   try {
     for await (const chunk of request.body ?? []) {
-      if (size + chunk.length > sizeLimit) throw tooLarge(sizeLimit); // leaving cancels the rest
-      if (size + chunk.length > bytes.length) {
-        const larger = new Uint8Array(Math.min(sizeLimit, 2 * (size + chunk.length)));
-        larger.set(bytes.subarray(0, size));
-        bytes = larger;
-      }
-      bytes.set(chunk, size);
       size += chunk.length;
+      if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
+      yield chunk;
     }
   } catch (error) {
     // A TypeError: who passed the request on has read its body already.
@@ -62,8 +84,23 @@ async function readText(request: Request, sizeLimit: number): Promise<string> {
     // The client left before its body was complete, or cut it into chunks that are none.
     throw new HttpError(400, "Cannot read the body: it ends too early or is not framed as it says");
   }
+}
+
+/** So many pieces become one: kept one by one, chunks of a byte would take many times their size. */
+const PIECES_MAX = 1024;
+/** Bytes that are looked at between two looks at the clock. */
+const SLICE_BYTES = 65_536;
+/** After so long others may run. */
+const TURN_MS = 3;
+
+/** Lets others run. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve));
+}
+
+function decode(decoder: TextDecoder, bytes?: Uint8Array<ArrayBuffer>): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, size));
+    return bytes === undefined ? decoder.decode() : decoder.decode(bytes, { stream: true });
   } catch {
     throw badShape("JSON decode error: the body is not UTF-8 (json_invalid)", "0");
   }
@@ -73,13 +110,10 @@ function tooLarge(sizeLimit: number): HttpError {
   return new HttpError(413, `Cannot read a body of more than ${sizeLimit} bytes`);
 }
 
-function parseBody(text: string): unknown {
-  try {
-    return parseJson(text);
-  } catch (error) {
-    if (!(error instanceof JsonError)) throw error;
-    throw badShape(`JSON decode error: ${error.message} (json_invalid)`, String(error.position));
-  }
+/** Says of a text that is no JSON, or too much of it, what a client is told. */
+function named(error: unknown): unknown {
+  if (!(error instanceof JsonError)) return error;
+  return badShape(`JSON decode error: ${error.message} (json_invalid)`, String(error.position));
 }
 
 /** One way only to read any text: two would take time that grows with the square of its length. */
@@ -241,4 +275,18 @@ export function readTokenId(
   if (value < 0) throw fields.shapeError(path, value, "at least 0", "greater_than_equal");
   if (value >= vocabSize) throw badRequest(`Token id ${value} is out of vocabulary`, path);
   return value;
+}
+
+/** The same for a list that may be long: names of entries are spelled out for a fault only. */
+export function readTokenIds(
+  fields: Fields,
+  list: readonly unknown[],
+  path: string,
+  vocabSize: number,
+): readonly number[] {
+  const wrong = list.findIndex((id) =>
+    !(typeof id === "number" && Number.isInteger(id) && id >= 0 && id < vocabSize)
+  );
+  if (wrong >= 0) readTokenId(fields, list[wrong], `${path}.${wrong}`, vocabSize);
+  return list as readonly number[];
 }

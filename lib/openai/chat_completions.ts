@@ -12,6 +12,7 @@ import type { GenerationDelta, LogprobMap, PromptInfo } from "../outputs.ts";
 import type { SamplingParams } from "../sampling/params.ts";
 import { type Fields, readFields } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
+import { QueueWatch } from "./early_head.ts";
 import { chatLogprobs, type LogprobStyle, promptLogprobs } from "./logprobs.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { chatParams, paramLimits } from "./params.ts";
@@ -41,11 +42,13 @@ interface ChatRequest {
 export async function postChatCompletions(context: RouteContext): Promise<Response> {
   const fields = await readFields(context.request, context.settings.bodySizeLimit);
   const chat = readChatRequest(fields, context);
-  const deltas = assistantDeltas(context.llm.stream(chat.messages, chat.params, chat.options));
+  const queue = new QueueWatch(1);
+  const options = { ...chat.options, onQueued: queue.onQueued };
+  const deltas = assistantDeltas(context.llm.stream(chat.messages, chat.params, options));
   const { hooks, settings: { systemFingerprint } } = context;
   return chat.delivery.stream
-    ? await eventStream(chunks(deltas, chat, systemFingerprint), hooks)
-    : await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), hooks);
+    ? await eventStream(chunks(deltas, chat, systemFingerprint), queue, hooks)
+    : await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), queue, hooks);
 }
 
 function readChatRequest(fields: Fields, context: RouteContext): ChatRequest {

@@ -4,8 +4,9 @@ import { invariant } from "../base/invariant.ts";
 import type { Prompt, RequestOptions } from "../llm.ts";
 import type { GenerationDelta, LogprobMap, PromptInfo } from "../outputs.ts";
 import type { SamplingParams } from "../sampling/params.ts";
-import { type Fields, readFields, readTokenId } from "./body.ts";
+import { type Fields, readFields, readTokenIds } from "./body.ts";
 import { type AnswerHead, answerHead, plainUsage, type RouteContext, usage } from "./context.ts";
+import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
 import { completionLogprobs, type LogprobStyle, offsetAfter, promptLogprobs } from "./logprobs.ts";
 import { merge } from "./merge.ts";
@@ -47,13 +48,15 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   const request = readCompletionRequest(fields, context);
   // All prompts start at once. A refused one is found before any token is computed, so even in a
   // stream it is a plain HTTP error.
+  const queue = new QueueWatch(request.prompts.length);
+  const options = { ...request.options, onQueued: queue.onQueued };
   const deltas = merge(
-    request.prompts.map((prompt) => context.llm.stream(prompt, request.params, request.options)),
+    request.prompts.map((prompt) => context.llm.stream(prompt, request.params, options)),
   );
   const { hooks, settings: { systemFingerprint } } = context;
   return request.delivery.stream
-    ? await eventStream(chunks(deltas, request, systemFingerprint), hooks)
-    : await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), hooks);
+    ? await eventStream(chunks(deltas, request, systemFingerprint), queue, hooks)
+    : await wholeResponse(deltas, (all) => fold(all, request, systemFingerprint), queue, hooks);
 }
 
 function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {
@@ -119,7 +122,7 @@ function readIds(
 ): Prompt {
   if (list.length === 0) throw badRequest("The decoder prompt cannot be empty", path);
   return {
-    promptTokenIds: list.map((id, at) => readTokenId(fields, id, `${path}.${at}`, vocabSize)),
+    promptTokenIds: readTokenIds(fields, list, path, vocabSize),
   };
 }
 

@@ -4,7 +4,7 @@ import { InvalidParameterError } from "../base/errors.ts";
 import type { EmbedOptions, Prompt } from "../llm.ts";
 import type { PoolingRequestOutput } from "../outputs.ts";
 import { PoolingParams, type PoolingTask } from "../pooling/params.ts";
-import { type Fields, readTokenId } from "./body.ts";
+import { type Fields, readTokenIds } from "./body.ts";
 import type { RouteContext } from "./context.ts";
 import { badRequest, show } from "./errors.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
@@ -57,7 +57,7 @@ function readIds(
     throw badRequest(`Cannot use ${path} []: a prompt must have at least one token id`, path);
   }
   return {
-    promptTokenIds: list.map((id, at) => readTokenId(fields, id, `${path}.${at}`, vocabSize)),
+    promptTokenIds: readTokenIds(fields, list, path, vocabSize),
   };
 }
 

@@ -1,7 +1,7 @@
 /** JSON reading and writing: the position of a break, and the order of maps. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { JsonError, parseJson, writeJson } from "../../lib/openai/json.ts";
+import { JsonError, JsonScan, parseJson, writeJson } from "../../lib/openai/json.ts";
 
 Deno.test("A broken text is reported at the first character that cannot be", () => {
   for (
@@ -44,6 +44,36 @@ Deno.test("Wherever a valid text is cut, the break is at its end or the rest is 
 Deno.test("Brackets inside strings do not count as nesting", () => {
   const text = JSON.stringify("[".repeat(1000) + '\\"' + "{".repeat(1000));
   assertEquals(parseJson(text), JSON.parse(text));
+});
+
+Deno.test("A text is looked at in pieces as it is in whole, wherever it is cut", () => {
+  const deep = "[".repeat(129);
+  const texts = ['{"a\\\\":["\\"[{,:", 1]}', `["\\\\\\"[", ${deep}`, `${deep}"`];
+  const verdict = (pieces: readonly string[]) => {
+    const scan = new JsonScan();
+    try {
+      for (const piece of pieces) scan.add(piece);
+    } catch (error) {
+      return (error as JsonError).position;
+    }
+  };
+  for (const text of texts) {
+    const expected = verdict([text]);
+    assertEquals(verdict([...text]), expected, text);
+    for (let at = 0; at <= text.length; at++) {
+      assertEquals(verdict([text.slice(0, at), "", text.slice(at)]), expected, `${text} at ${at}`);
+    }
+  }
+});
+
+Deno.test("Too many values or keys are refused before they are parsed, long strings are not", () => {
+  const refused = (text: string, message: string) =>
+    assertThrows(() => parseJson(text), JsonError, message);
+  refused(`[${"1,".repeat(1_048_576)}1]`, "more than 1048576 values");
+  refused("[]".repeat(1_048_577), "more than 1048576 values");
+  refused('{"a":1}'.repeat(131_073), "more than 131072 keys");
+  assertEquals(parseJson(`"${",:[".repeat(1_000_000)}"`), ",:[".repeat(1_000_000));
+  assertEquals((parseJson(`[${"1,".repeat(1_000_000)}1]`) as unknown[]).length, 1_000_001);
 });
 
 Deno.test("A long broken string is found without exhausting the stack", () => {
