@@ -38,7 +38,7 @@ Serves SmolLM2 to ${CLIENTS} clients for MINUTES (default ${DEFAULT_MINUTES}) an
   - everything wrong is refused with the right status, and nothing else is;
   - after each third, all clients gone, no request runs or waits and every block is free but for
     the prefix cache; at the end that one can be emptied too;
-  - resident memory, garbage collected, is at the end at most ${
+  - resident memory, garbage collected and pages of files left out, is at the end at most ${
   RESIDENT_GROWTH_SHARE * 100
 } % and ${RESIDENT_GROWTH_BYTES / 2 ** 20} MiB above that after
     the first third;
