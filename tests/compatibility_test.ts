@@ -1,0 +1,170 @@
+import { assert, assertEquals } from "@std/assert";
+import { ROUTES } from "../lib/openai/routes.ts";
+import * as bodies from "../lib/openai/request_schemas.ts";
+import {
+  checkLinks,
+  checkRows,
+  namesWithoutRow,
+  PAGE,
+  type Page,
+  readPage,
+  testNames,
+} from "../tools/checks/compatibility.ts";
+import { readSources, source } from "../tools/checks/source.ts";
+
+const page = readPage(await Deno.readTextFile(new URL(`../${PAGE}`, import.meta.url)));
+
+/** The headings under which the fields of each body stand. */
+const HEADINGS: readonly [body: object, headings: readonly string[]][] = [
+  [bodies.CHAT_BODY, ["Sampling", "Chat"]],
+  [bodies.COMPLETIONS_BODY, ["Sampling", "Completions"]],
+  [bodies.EMBEDDINGS_BODY, ["Inputs", "Conversations", "Vectors"]],
+  [bodies.POOLING_BODY, ["Inputs", "Conversations", "Vectors", "Pooling"]],
+  [bodies.CLASSIFY_BODY, ["Inputs", "Conversations"]],
+  [bodies.SCORE_BODY, ["Pairs", "Score"]],
+  [bodies.RERANK_BODY, ["Pairs", "Rerank"]],
+  [bodies.TOKENIZE_BODY, ["Tokenize"]],
+  [bodies.DETOKENIZE_BODY, ["Detokenize"]],
+  [bodies.RESET_BODY, ["Reset of the prefix cache"]],
+];
+
+/** The fields that a schema names. */
+function fieldsOf(body: object): string[] {
+  return Object.keys((body as { properties: object }).properties);
+}
+
+Deno.test("Every row of the page says what is ours in a word of the legend, with a test", () => {
+  assert(page.rows.length > 200, "the tables are found");
+  assertEquals(checkRows(page), []);
+});
+
+Deno.test("Every link of the page leads to a test that is there", () => {
+  assertEquals(checkLinks(page, readSources(["tests"])), []);
+});
+
+Deno.test("Every route has a row", () => {
+  const routes = ROUTES.map(({ method, path }) => `${method} ${path.replace("*", "{id}")}`);
+  assertEquals(namesWithoutRow(page, ["Routes"], routes), []);
+});
+
+Deno.test("Every field of every request body has a row, and what works is in the schema", () => {
+  const known = new Set(HEADINGS.map(([body]) => body));
+  for (const { path, body } of ROUTES) assert(body === undefined || known.has(body), path);
+  for (const [body, headings] of HEADINGS) {
+    const fields = fieldsOf(body);
+    assertEquals(namesWithoutRow(page, headings, fields), [], headings.join());
+    const working = page.rows
+      .filter(({ heading, word }) => headings.includes(heading) && word === "works")
+      .flatMap(({ names }) => names.map((name) => name.split(".")[0]!));
+    assertEquals(working.filter((name) => !fields.includes(name)), [], headings.join());
+  }
+});
+
+Deno.test("Every field that is refused by name has a row that says so", () => {
+  const [refusing] = readSources(["lib/openai/unsupported.ts"]);
+  const refused = [...refusing!.text.matchAll(/\{ name: "(\w+)"/g)].map(([, name]) => name!);
+  const headings = ["Sampling", "Chat", "Completions"];
+  assertEquals(namesWithoutRow(page, headings, refused), []);
+  // A field may be refused by one route and work for another one.
+  const rowsOf = (name: string) =>
+    page.rows.filter((row) => headings.includes(row.heading) && row.names.includes(name));
+  const claimed = refused.filter((name) => rowsOf(name).every(({ word }) => word === "works"));
+  assertEquals(claimed, []);
+});
+
+Deno.test("Every key of a whole answer has a row", async () => {
+  const names = page.rows.filter(({ kind }) => kind === "Key").flatMap((row) => row.names);
+  for (const file of ["chat", "completion"]) {
+    const golden = new URL(`golden/openai/${file}.json`, import.meta.url);
+    const answer = JSON.parse(await Deno.readTextFile(golden));
+    const [choice] = answer.choices;
+    const keys = [answer, choice, choice.message ?? {}, answer.usage].flatMap(Object.keys);
+    assertEquals(keys.filter((key) => !names.includes(key)), [], file);
+  }
+});
+
+Deno.test("No name has two rows under one heading", () => {
+  const names = page.rows
+    .filter(({ kind }) => kind !== "Rule" && kind !== "Key")
+    .flatMap((row) => row.names.map((name) => `${row.heading}: ${name}`));
+  assertEquals(names.filter((name, at) => names.indexOf(name) !== at), []);
+});
+
+const EXAMPLE = `# Page
+
+| Word | Ours |
+| ---- | ---- |
+| \`x\`  | y    |
+
+## Routes
+
+| Route           | OpenAI | vLLM | Furiosa | Ours                   |
+| --------------- | ------ | ---- | ------- | ---------------------- |
+| \`GET /a\`, \`/b\` | yes    | yes  | –       | [works][a], up to 16   |
+| \`GET /c\`        | yes    | yes  | –       | [perhaps][b] and [c][c] |
+| GET /d          | yes    | yes  | –       | [works][a]             |
+| \`GET /e\`        | yes    | yes  | –       | works                  |
+
+[a]: ../tests/a_test.ts "An 'a' works: 1:1"
+[b]: ../tests/a_test.ts "Another one"
+[d]: ../tests/b_test.ts
+[e]: ../tests/a_test.ts
+[f]: metrics.md
+`;
+
+function example(text = EXAMPLE): Page {
+  return readPage(text);
+}
+
+Deno.test("The page is read by headings, columns and links", () => {
+  const [row] = example().rows;
+  assertEquals(row, {
+    kind: "Route",
+    heading: "Routes",
+    line: 11,
+    names: ["GET /a", "/b"],
+    word: "works",
+    labels: ["a"],
+  });
+  assertEquals(example().rows.length, 4);
+  assertEquals(example().links[0]!.name, "An 'a' works: 1:1");
+  assertEquals(namesWithoutRow(example(), ["Routes"], ["GET /c", "/b", "GET /d"]), ["GET /d"]);
+  assertEquals(namesWithoutRow(example(), ["Other"], ["GET /c"]), ["GET /c"]);
+});
+
+Deno.test("The row check wants a name, a test and a word of the legend", () => {
+  assertEquals(checkRows(example()).map((fault) => fault.split(": ")[1]!.slice(0, 20)), [
+    '"perhaps" is not a w',
+    "the row names nothin",
+    "the last cell links ",
+  ]);
+});
+
+Deno.test("The link check finds what leads nowhere, and what nobody uses", () => {
+  const tests = source("tests/a_test.ts", `Deno.test("An 'a' works: 1:1", () => {});`);
+  assertEquals(checkLinks(example(), [tests]), [
+    "docs/compatibility.md:12: nothing says where [c] leads",
+    'docs/compatibility.md:17: tests/a_test.ts has no test "Another one"',
+    "docs/compatibility.md:18: nobody uses [d]",
+    "docs/compatibility.md:19: nobody uses [e]",
+    "docs/compatibility.md:20: nobody uses [f]",
+  ]);
+  const used = example(`[x][d] [x][a]\n\n[d]: ../tests/b_test.ts\n[a]: ../tests/a_test.ts\n`);
+  assertEquals(checkLinks(used, [tests]), [
+    "docs/compatibility.md:3: there is no file tests/b_test.ts",
+  ]);
+});
+
+Deno.test("Names of tests are read from calls, not from comments and strings", () => {
+  const text = `
+    // Deno.test("no", () => {});
+    const a = 'Deno.test("no")';
+    Deno.test("one", () => {});
+    tinyTest(
+      "two's", async () => {},
+    );
+    Deno.test(\`no \${a}\`, () => {});
+    a.isTest("no");
+  `;
+  assertEquals(testNames(source("tests/a_test.ts", text)), ["one", "two's"]);
+});
