@@ -10,6 +10,11 @@ import { CHAT, get, HELLO, type Json, post, send, stable } from "./requests.ts";
 
 const { rows } = readPage(await Deno.readTextFile(new URL(`../../${PAGE}`, import.meta.url)));
 
+/** Options without their signal, ids made equal. */
+function settled(options: object): Json {
+  return JSON.parse(stable(JSON.stringify({ ...options, signal: undefined })));
+}
+
 /** What the model was asked and what was answered, without what differs from run to run. */
 async function outcome({ path, body, model }: Carrier, extra: object): Promise<Json> {
   const llm = model();
@@ -21,15 +26,15 @@ async function outcome({ path, body, model }: Carrier, extra: object): Promise<J
   return {
     status: response.status,
     text,
-    calls: llm.calls.map(({ input, params, options: { signal: _, ...options } }) => ({
+    calls: llm.calls.map(({ input, params, options }) => ({
       input,
       params: { ...params },
-      options,
+      options: settled(options),
     })),
-    pooled: llm.engine.requests.map(({ id: _, ...request }) => request),
-    rendered: llm.rendered.map(({ messages, options: { signal: _, ...options } }) => ({
+    pooled: llm.engine.requests.map((request) => settled({ ...request, id: undefined })),
+    rendered: llm.rendered.map(({ messages, options }) => ({
       messages,
-      options,
+      options: settled(options),
     })),
   };
 }
