@@ -142,7 +142,12 @@ export const TABLES: Readonly<Record<string, Table>> = {
       request_id: { request_id: "r" },
       session_id: { session_id: "s" },
       cache_salt: { cache_salt: "s" },
-      echo: { echo: true },
+      echo: {
+        messages: [{ role: "assistant", content: "So" }],
+        add_generation_prompt: false,
+        continue_final_message: true,
+        echo: true,
+      },
       logprob_token_ids: { logprobs: true, logprob_token_ids: [7] },
       logits_processors: { logits_processors: ["x"] },
       response_format: { response_format: { type: "json_object" } },
