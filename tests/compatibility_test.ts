@@ -108,6 +108,15 @@ Deno.test("No name has two rows under one heading", () => {
   assertEquals(names.filter((name, at) => names.indexOf(name) !== at), []);
 });
 
+Deno.test("Parameters stand in the order of the alphabet", () => {
+  const parameters = page.rows.filter(({ kind }) => kind === "Parameter");
+  for (const [heading, rows] of Map.groupBy(parameters, (row) => row.heading)) {
+    const names = rows.map((row) => row.names[0]!);
+    assertEquals(names, names.toSorted(), heading);
+    for (const { names } of rows) assertEquals(names, names.toSorted(), heading);
+  }
+});
+
 const EXAMPLE = `# Page
 
 | Word | Ours |
