@@ -1,17 +1,20 @@
 import { assert, assertEquals } from "@std/assert";
+import { join } from "node:path";
 import { ROUTES } from "../lib/openai/routes.ts";
 import {
   checkLinks,
   checkRows,
+  checkTargets,
   namesWithoutRow,
   PAGE,
   type Page,
   readPage,
   testNames,
 } from "../tools/checks/compatibility.ts";
-import { readSources, source } from "../tools/checks/source.ts";
+import { listFiles, readSources, repositoryPath, ROOT, source } from "../tools/checks/source.ts";
 
-const page = readPage(await Deno.readTextFile(new URL(`../${PAGE}`, import.meta.url)));
+const text = await Deno.readTextFile(new URL(`../${PAGE}`, import.meta.url));
+const page = readPage(text);
 
 const INPUTS = ["Inputs", "Conversations"];
 
@@ -44,6 +47,11 @@ Deno.test("Every row of the page says what is ours in a word of the legend, with
 
 Deno.test("Every link of the page leads to a test that is there", () => {
   assertEquals(checkLinks(page, readSources(["tests"])), []);
+});
+
+Deno.test("Every link to a heading or to another page leads somewhere", () => {
+  const paths = listFiles(join(ROOT, "docs")).map(repositoryPath);
+  assertEquals(checkTargets(text, paths), []);
 });
 
 Deno.test("Every route has a row", () => {
@@ -179,6 +187,16 @@ Deno.test("The link check finds what leads nowhere, and what nobody uses", () =>
   const used = example(`[x][d] [x][a]\n\n[d]: ../tests/b_test.ts\n[a]: ../tests/a_test.ts\n`);
   assertEquals(checkLinks(used, [tests]), [
     "docs/compatibility.md:3: there is no file tests/b_test.ts",
+  ]);
+});
+
+Deno.test("The target check knows headings, pages and the web", () => {
+  const good = "# A, b & c\n\n[a](#a-b--c) [b](metrics.md#x) [c](https://example.org/)";
+  const bad = "# A\n\n[a](#b) [b](no.md)";
+  assertEquals(checkTargets(good, ["docs/metrics.md"]), []);
+  assertEquals(checkTargets(bad, ["docs/metrics.md"]), [
+    "docs/compatibility.md: the link to #b leads nowhere",
+    "docs/compatibility.md: the link to no.md leads nowhere",
   ]);
 });
 

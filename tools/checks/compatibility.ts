@@ -119,6 +119,24 @@ export function checkLinks({ links, used }: Page, sources: readonly Source[]): s
   ];
 }
 
+/** Links into the page and to other pages that lead nowhere; `paths` are all files there are. */
+export function checkTargets(text: string, paths: readonly string[]): string[] {
+  const anchors = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => `#${anchorOf(heading!)}`);
+  return [...text.matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, target]) => target!)
+    .filter((target) =>
+      target.startsWith("#")
+        ? !anchors.includes(target)
+        : !target.includes("://") && !paths.includes(posix.join("docs", target.split("#")[0]!))
+    )
+    .map((target) => `${PAGE}: the link to ${target} leads nowhere`);
+}
+
+/** As GitHub makes it of a heading. */
+function anchorOf(heading: string): string {
+  return heading.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-");
+}
+
 /** The names of a file's tests, as far as they stand there as plain texts. */
 export function testNames({ text, code }: Source): string[] {
   const calls = code.matchAll(/(?<![.\w$])(?:Deno\.test|[a-z]\w*Test)\(\s*(["'])/g);
