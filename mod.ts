@@ -70,6 +70,7 @@ export type {
 export {
   type EarlyStopping,
   type LogitsProcessor,
+  type RepetitionDetection,
   type RequestOutputKind,
   SamplingParams,
   type SamplingParamsFields,

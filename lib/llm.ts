@@ -216,7 +216,7 @@ export class LLM implements AsyncDisposable {
     this.#checkGenerates();
     const encoded = encodePrompt(
       prompt,
-      this.#encoding(params),
+      this.#encoding(params, options),
       options.addSpecialTokens ?? true,
     );
     const defaults = { maxTokens: GENERATE_MAX_TOKENS, ...this.#loaded.samplingDefaults };
@@ -480,12 +480,13 @@ export class LLM implements AsyncDisposable {
     signal?.throwIfAborted();
   }
 
-  #encoding(params: SamplingParams): Encoding {
+  #encoding(params: SamplingParams, { truncationSide = "left" }: RequestOptions): Encoding {
     const { maxPromptLength } = this.info;
     const keptTokens = keptPromptTokens(params, this.info);
     return {
       tokenizer: this.#loaded.tokenizer,
       maxPromptLength,
+      truncationSide,
       ...(keptTokens === undefined ? {} : { keptTokens }),
     };
   }
@@ -558,13 +559,14 @@ export class LLM implements AsyncDisposable {
         `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
       );
     }
-    return encodeConversation(messages, template, this.#encoding(params), options);
+    return encodeConversation(messages, template, this.#encoding(params, options), options);
   }
 
   /** A template that a call brings along. */
   #template(source: string): ChatTemplate {
-    const { tokenizer: { specialTokens: tokens }, textWorker: worker } = this.#loaded;
-    return new ChatTemplate(source, { tokens, file: "chatTemplate", worker });
+    const { tokenizer: { specialTokens: tokens }, textWorker: worker, contentFormat } =
+      this.#loaded;
+    return new ChatTemplate(source, { tokens, file: "chatTemplate", worker, contentFormat });
   }
 }
 

@@ -11,7 +11,11 @@ import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts
 import { type TokenizerInfo, tokenizerInfo } from "./models/tokenizer_info.ts";
 import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
-import { ChatTemplate } from "./text/chat_template.ts";
+import {
+  ChatTemplate,
+  type ChatTemplateOptions,
+  type ContentFormat,
+} from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
 
@@ -25,6 +29,8 @@ export interface LoadedModel {
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  /** For the templates that calls bring along. */
+  readonly contentFormat: ContentFormat;
   /** Renders the templates: the model's own, and those that requests bring. */
   readonly textWorker: TextWorker;
   /** The tokenizer's settings, as the checkpoint states them. */
@@ -50,7 +56,7 @@ function loadTokenizer({ text }: Checkpoint): Tokenizer {
 function loadChatTemplate(
   { text }: Checkpoint,
   tokenizer: Tokenizer,
-  worker: TextWorker,
+  { worker, contentFormat }: Pick<ChatTemplateOptions, "contentFormat"> & { worker: TextWorker },
   given: string | undefined,
 ): ChatTemplate | undefined {
   const [source, file] = given !== undefined
@@ -59,7 +65,13 @@ function loadChatTemplate(
     ? [text.metadata.get("tokenizer.chat_template"), text.file]
     : [text.chatTemplate, text.files.chatTemplate ?? text.files.tokenizerConfig];
   if (typeof source !== "string") return undefined;
-  return new ChatTemplate(source, { tokens: tokenizer.specialTokens, file, worker });
+  const tokens = tokenizer.specialTokens;
+  return new ChatTemplate(source, {
+    tokens,
+    file,
+    worker,
+    ...(contentFormat && { contentFormat }),
+  });
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
@@ -113,8 +125,9 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   const textWorker = new TextWorker(); // its thread starts with the first render
   const { tokenizer, chatTemplate } = await orClose(opening, () => {
     const tokenizer = loadTokenizer(checkpoint);
+    const setting = { worker: textWorker, contentFormat: resolved.chatTemplateContentFormat };
     const given = options.chatTemplate;
-    return { tokenizer, chatTemplate: loadChatTemplate(checkpoint, tokenizer, textWorker, given) };
+    return { tokenizer, chatTemplate: loadChatTemplate(checkpoint, tokenizer, setting, given) };
   });
   const model = await opening;
   try {
@@ -137,6 +150,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       engine,
       tokenizer,
       chatTemplate,
+      contentFormat: resolved.chatTemplateContentFormat,
       textWorker,
       tokenizerInfo: tokenizerInfo(checkpoint.text, {
         specialTokens: tokenizer.specialTokens,

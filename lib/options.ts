@@ -68,6 +68,11 @@ export interface LLMOptions {
   readonly task?: ModelTask | "auto";
   /** A chat template that replaces the checkpoint's own. */
   readonly chatTemplate?: string;
+  /**
+   * How chat templates are given the content of messages: as text ("string"), as a list of parts
+   * ("openai"), or as the template's own text suggests. Default "auto".
+   */
+  readonly chatTemplateContentFormat?: "auto" | "string" | "openai";
   /** generation_config.json as the middle tier of sampling defaults. Default "auto"; "none" ignores it. */
   readonly generationConfig?: "auto" | "none";
   /**
@@ -97,6 +102,7 @@ export interface ResolvedOptions {
   readonly maxWaitingRequests: number;
   readonly enablePrefixCaching: boolean;
   readonly generationConfig: "auto" | "none";
+  readonly chatTemplateContentFormat: "auto" | "string" | "openai";
   readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;
 }
@@ -161,6 +167,11 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     maxWaitingRequests: integer(options, "maxWaitingRequests", positive) ?? 1024,
     enablePrefixCaching: options.enablePrefixCaching ?? true,
     generationConfig: oneOf(options, "generationConfig", ["auto", "none"]),
+    chatTemplateContentFormat: oneOf(options, "chatTemplateContentFormat", [
+      "auto",
+      "string",
+      "openai",
+    ]),
     task: oneOf(options, "task", ["auto", "generate", "embed", "score", "classify"]),
     buckets: {
       ...(options.prefillBuckets && { prefill: options.prefillBuckets }),

@@ -29,8 +29,13 @@ export interface RequestOptions {
   readonly requestId?: string;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
-  /** Let the tokenizer add its special tokens to a text prompt. Default true; chat: never. */
+  /**
+   * Let the tokenizer add its special tokens to a prompt of text. Default true; for a conversation
+   * false, as its template writes them.
+   */
   readonly addSpecialTokens?: boolean;
+  /** Which tokens of a prompt `truncatePromptTokens` drops: the first ("left", the default) or the last. */
+  readonly truncationSide?: "left" | "right";
 }
 
 /** How a conversation becomes a prompt. */
@@ -65,8 +70,19 @@ export function isConversation(input: unknown): input is readonly ChatMessage[] 
 export interface Encoding {
   readonly tokenizer: Tokenizer;
   readonly maxPromptLength: number;
-  /** Of a longer prompt, the last so many tokens are kept. Default: all. */
+  /** Of a longer prompt, so many tokens are kept. Default: all. */
   readonly keptTokens?: number;
+  /** Where tokens are dropped. Default "left". */
+  readonly truncationSide?: "left" | "right";
+}
+
+/** What is left of a prompt that may be too long. */
+function truncated<Ids extends readonly number[]>(
+  tokenIds: Ids,
+  { keptTokens, truncationSide = "left" }: Encoding,
+): Ids | number[] {
+  if (keptTokens === undefined) return tokenIds;
+  return truncationSide === "left" ? tokenIds.slice(-keptTokens) : tokenIds.slice(0, keptTokens);
 }
 
 /** Tokens that a prompt cut to what the model takes leaves for an answer without a limit. */
@@ -107,13 +123,12 @@ export const TOKENIZED_TEXT_MAX = 1_048_576;
  */
 function encodeText(
   text: string,
-  { tokenizer, maxPromptLength, keptTokens }: Encoding,
+  encoding: Encoding,
   special: boolean,
 ): number[] {
-  // The end of a text cannot be encoded without its beginning.
-  if (keptTokens !== undefined) {
-    return tokenizeText(text, tokenizer, special).slice(-keptTokens);
-  }
+  const { tokenizer, maxPromptLength, keptTokens } = encoding;
+  // No part of a text can be encoded without the rest.
+  if (keptTokens !== undefined) return truncated(tokenizeText(text, tokenizer, special), encoding);
   if (text.length > SHORT_TEXT) {
     const tokenCount = Math.ceil(text.length / tokenizer.longestTokenBytes);
     if (tokenCount > maxPromptLength) {
@@ -138,9 +153,7 @@ export function encodePrompt(
     if (!Array.isArray(promptTokenIds) || !promptTokenIds.every(Number.isInteger)) {
       throw new TypeError("promptTokenIds must be an array of integers");
     }
-    const tokenIds = encoding.keptTokens === undefined
-      ? promptTokenIds
-      : promptTokenIds.slice(-encoding.keptTokens);
+    const tokenIds = truncated(promptTokenIds as readonly number[], encoding);
     if (tokenIds.length > encoding.maxPromptLength) {
       throw new ContextLengthError(
         tokenIds.length,
@@ -194,5 +207,5 @@ export async function encodeConversation(
     ...(options.documents === undefined ? {} : { documents: options.documents }),
     ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
   });
-  return { text, tokenIds: encodeText(text, encoding, false) };
+  return { text, tokenIds: encodeText(text, encoding, options.addSpecialTokens ?? false) };
 }

@@ -1,7 +1,7 @@
 /** A request's body: read within limits, parsed, and its fields taken out typed. */
 
 import { badRequest, badShape, HttpError, show } from "./errors.ts";
-import { JsonError, parseJson } from "./json.ts";
+import { brokenTextPath, JsonError, memberSource, parseJson } from "./json.ts";
 
 /**
  * Reads a JSON object from a request.
@@ -16,14 +16,15 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
       `Unsupported Media Type: Only 'application/json' is allowed, got ${show(mediaType.trim())}`,
     );
   }
-  const value = parseBody(await readText(request, sizeLimit));
+  const text = await readText(request, sizeLimit);
+  const value = parseBody(text);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badShape(
       `Cannot use ${show(value)} as the body: it must be a JSON object (model_attributes_type)`,
       "",
     );
   }
-  return new Fields(value as Record<string, unknown>);
+  return new Fields(value as Record<string, unknown>, "", text);
 }
 
 async function readText(request: Request, sizeLimit: number): Promise<string> {
@@ -56,12 +57,19 @@ function tooLarge(sizeLimit: number): HttpError {
 }
 
 function parseBody(text: string): unknown {
+  let value: unknown;
   try {
-    return parseJson(text);
+    value = parseJson(text);
   } catch (error) {
     if (!(error instanceof JsonError)) throw error;
     throw badShape(`JSON decode error: ${error.message} (json_invalid)`, String(error.position));
   }
+  const broken = brokenTextPath(text, value);
+  if (broken === undefined) return value;
+  throw badShape(
+    `Cannot use ${broken}: it must be Unicode, and holds half a surrogate pair (string_unicode)`,
+    broken,
+  );
 }
 
 /** One way only to read any text: two would take time that grows with the square of its length. */
@@ -79,10 +87,13 @@ const FALSE_WORDS: readonly unknown[] = ["false", "0", "no", "off", "f", "n"];
 export class Fields {
   readonly #values: Readonly<Record<string, unknown>>;
   readonly #path: string;
+  readonly #text: string | undefined;
 
-  constructor(values: Readonly<Record<string, unknown>>, path = "") {
+  /** @param text The JSON that the values were parsed from, where they are those of the body itself. */
+  constructor(values: Readonly<Record<string, unknown>>, path = "", text?: string) {
     this.#values = values;
     this.#path = path;
+    this.#text = text;
   }
 
   /** The field as it was sent; null counts as absent. */
@@ -113,6 +124,18 @@ export class Fields {
     return this.raw(name) === undefined ? undefined : this.#integer(name, this.raw(name));
   }
 
+  /** A signed integer of 64 bits, exact: digits that a number has no room for are read from the text. */
+  int64(name: string): bigint | undefined {
+    const number = this.integer(name);
+    if (number === undefined) return undefined;
+    const sent = this.raw(name);
+    const digits = Number.isSafeInteger(number) ? undefined : this.#digits(name, sent);
+    const exact = digits === undefined ? BigInt(number) : BigInt(digits);
+    if (BigInt.asIntN(64, exact) === exact) return exact;
+    const token = exact < 0n ? "greater_than_equal" : "less_than_equal";
+    throw this.shapeError(name, sent, "an integer of 64 bits", token);
+  }
+
   boolean(name: string): boolean | undefined {
     const value = this.raw(name);
     if (value === undefined || typeof value === "boolean") return value;
@@ -132,10 +155,11 @@ export class Fields {
   }
 
   /** One of a few words. */
-  choice(name: string, words: readonly string[]): string | undefined {
+  choice<const Word extends string>(name: string, words: readonly Word[]): Word | undefined {
     const value = this.raw(name);
     if (value === undefined) return undefined;
-    if (typeof value === "string" && words.includes(value)) return value;
+    const found = words.find((word) => word === value);
+    if (found !== undefined) return found;
     const quoted = words.map((word) => `'${word}'`);
     const list = [quoted.slice(0, -1).join(", "), quoted.at(-1)].filter(Boolean).join(" or ");
     throw badShape(
@@ -188,6 +212,14 @@ export class Fields {
   shapeError(name: string, value: unknown, right: string, token: string): HttpError {
     const path = this.path(name);
     return badShape(`Cannot use ${path} ${show(value)}: it must be ${right} (${token})`, path);
+  }
+
+  /** An integer as it was written; undefined where that was not digits alone, as in 1e18. */
+  #digits(name: string, sent: unknown): string | undefined {
+    const written = typeof sent === "string"
+      ? sent.trim()
+      : this.#text && memberSource(this.#text, name);
+    return written !== undefined && /^-?\d+$/.test(written) ? written : undefined;
   }
 
   #integer(name: string, value: unknown): number {

@@ -45,12 +45,20 @@ import {
 } from "./template_facts.ts";
 import { type RenderRequest, TextWorker } from "./text_worker.ts";
 
+/** How the content of messages reaches a template. */
+export type ContentFormat = "auto" | "string" | "openai";
+
 /** What a template is made with. */
 export interface ChatTemplateOptions {
   /** `bos_token`, `eos_token` and so on: variables of the template. */
   readonly tokens: Readonly<Record<string, string>>;
   /** Where the template comes from, as errors name it. */
   readonly file: string;
+  /**
+   * How the template is given the content of messages: as text, as a list of parts ("openai"), or as
+   * its own text suggests ("auto", the default).
+   */
+  readonly contentFormat?: ContentFormat;
   /** Longest render. Default 5000. */
   readonly timeoutMs?: number;
   /** Most characters (UTF-16 code units) of a prompt. Default 4,194,304. */
@@ -136,9 +144,12 @@ export class ChatTemplate implements Disposable {
     options: RenderOptions = {},
   ): Promise<string> {
     const { continue_final_message: goesOn, ...kwargs } = this.#readKwargs(options.kwargs);
+    const { contentFormat = "auto" } = this.#options;
     const plain = normalizeMessages(messages, {
-      contentAsParts: this.#facts.loopsOverContent,
-      takesTextContent: this.#facts.takesTextContent,
+      contentAsParts: contentFormat === "auto"
+        ? this.#facts.loopsOverContent
+        : contentFormat === "openai",
+      takesTextContent: contentFormat === "auto" && this.#facts.takesTextContent,
       namesDeveloper: this.#facts.namesDeveloper,
     });
     const variables: Record<string, unknown> = {

@@ -31,6 +31,8 @@ const NAMES = [
   "request_id", "reasoning_effort", "cache_salt", "presence_penalty", "add_special_tokens",
   "frequency_penalty", "include_stop_str_in_output", "truncate_prompt_tokens", "length_penalty",
   "forced_output", "tokens", "return_token_strs", "use_beam_search", "early_stopping", "guided_json", "user",
+  "stream_interval", "repetition_detection", "logprob_token_ids", "truncation_side", "modalities",
+  "vllm_xargs", "metadata", "prediction", "thinking_token_budget", "return_prompt_text",
   "__proto__", "constructor", "toString",
 ];
 

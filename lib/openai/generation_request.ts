@@ -1,0 +1,60 @@
+/** What the requests of both generating endpoints have in common. */
+
+import type { RequestOptions } from "../llm.ts";
+import type { SamplingParams } from "../sampling/params.ts";
+import type { Fields } from "./body.ts";
+import { type AnswerHead, answerHead, type RouteContext } from "./context.ts";
+import type { LogprobStyle } from "./logprobs.ts";
+import { type ParamLimits, paramLimits } from "./params.ts";
+import { type Delivery, readDelivery } from "./stream_options.ts";
+
+/** A checked request, as far as it is the same for chats and completions. */
+export interface GenerationRequest {
+  readonly params: SamplingParams;
+  readonly options: RequestOptions;
+  readonly delivery: Delivery;
+  /** undefined: no log-probabilities. */
+  readonly logprobs: LogprobStyle | undefined;
+  readonly returnTokenIds: boolean;
+  /** Answers to each prompt. */
+  readonly choiceCount: number;
+  readonly head: AnswerHead;
+}
+
+/**
+ * Reads the fields that both endpoints have.
+ *
+ * @param idPrefix what the answer's id begins with
+ * @param readParams the endpoint's own reading of what steers the generation
+ */
+export function readGenerationRequest(
+  fields: Fields,
+  context: RouteContext,
+  idPrefix: string,
+  readParams: (fields: Fields, limits: ParamLimits) => SamplingParams,
+): GenerationRequest {
+  const delivery = readDelivery(fields);
+  const priority = fields.integer("priority");
+  const truncationSide = fields.choice("truncation_side", ["left", "right"]);
+  const params = readParams(fields, paramLimits(context));
+  return {
+    params,
+    options: {
+      signal: context.signal,
+      ...(priority === undefined ? {} : { priority }),
+      ...(truncationSide === undefined ? {} : { truncationSide }),
+    },
+    delivery,
+    logprobs: logprobStyle(fields, params),
+    returnTokenIds: fields.boolean("return_token_ids") ?? false,
+    choiceCount: params.n ?? 1,
+    head: answerHead(context, idPrefix, fields.string("request_id")),
+  };
+}
+
+function logprobStyle(fields: Fields, params: SamplingParams): LogprobStyle | undefined {
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+  if (params.logprobs === undefined) return undefined;
+  const topCount = params.logprobTokenIds === undefined ? params.logprobs : Infinity;
+  return { topCount, asTokenIds };
+}
