@@ -10,29 +10,34 @@ export async function* atIntervals(
   deltas: AsyncIterable<GenerationDelta>,
   interval: number,
 ): AsyncGenerator<GenerationDelta, void, void> {
-  const waiting = new Map<number, GenerationDelta>();
-  const begun = new Set<number>();
+  const waiting = new Map<number, Waiting>();
   for await (const delta of deltas) {
-    const { index } = delta;
-    const before = waiting.get(index);
-    const all = before === undefined ? delta : joined(before, delta);
-    const isDue = !begun.has(index) || all.finishReason !== null ||
-      all.tokenIds.length >= interval;
-    if (isDue) {
-      begun.add(index);
-      waiting.delete(index);
-      yield all;
-    } else {
-      waiting.set(index, all);
+    const held = waiting.get(delta.index);
+    if (held === undefined) { // the first of its sequence, with what there is to say of the prompt
+      waiting.set(delta.index, { deltas: [], tokenCount: 0 });
+      yield delta;
+      continue;
     }
+    held.deltas.push(delta);
+    held.tokenCount += delta.tokenIds.length;
+    if (delta.finishReason === null && held.tokenCount < interval) continue;
+    waiting.set(delta.index, { deltas: [], tokenCount: 0 });
+    yield joined(held.deltas, delta);
   }
 }
 
-function joined(first: GenerationDelta, second: GenerationDelta): GenerationDelta {
+/** What a sequence has to say and does not yet. */
+interface Waiting {
+  readonly deltas: GenerationDelta[];
+  tokenCount: number;
+}
+
+/** @param last of the deltas, whose end is that of all */
+function joined(deltas: readonly GenerationDelta[], last: GenerationDelta): GenerationDelta {
   return {
-    ...second,
-    text: first.text + second.text,
-    tokenIds: [...first.tokenIds, ...second.tokenIds],
-    logprobs: first.logprobs && [...first.logprobs, ...second.logprobs ?? []],
+    ...last,
+    text: deltas.map(({ text }) => text).join(""),
+    tokenIds: deltas.flatMap(({ tokenIds }) => tokenIds),
+    logprobs: last.logprobs && deltas.flatMap(({ logprobs }) => logprobs ?? []),
   };
 }
