@@ -22,6 +22,7 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
     tokens = await llm.tokenizeChat(messages, {
       ...readChatOptions(fields, settings.trustRequestChatTemplate),
       ...(tools === undefined ? {} : { tools }),
+      addSpecialTokens: fields.boolean("add_special_tokens") ?? false,
       signal: context.signal,
     });
   } else {

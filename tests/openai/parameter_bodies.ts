@@ -94,7 +94,6 @@ const PARTS: ReadonlyMap<string, string> = new Map([
 export const TABLES: Readonly<Record<string, Table>> = {
   Sampling: {
     carriers: [chat, completions],
-    carriersOf: { return_token_offsets: [chat] },
     bodies: {
       model: { model: "other" },
       user: { user: "u" },
@@ -201,7 +200,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
       add_special_tokens: { add_special_tokens: true },
       return_assistant_tokens_mask: { return_assistant_tokens_mask: true },
       audio: { audio: { voice: "v", format: "wav" } },
-      modalities: { modalities: ["text"] },
+      modalities: { modalities: ["text", "audio"] },
       web_search_options: { web_search_options: {} },
       verbosity: { verbosity: "low" },
     },

@@ -91,6 +91,15 @@ Deno.test("Every parameter of the page is tried out, and no other", () => {
   }
 });
 
+Deno.test("Tokenizing passes on whether a conversation gets special tokens", async () => {
+  for (const add_special_tokens of [undefined, false, true]) {
+    const llm = new WatchedLLM();
+    const response = await send(post("/tokenize", { ...HELLO, add_special_tokens }), llm);
+    await response.body?.cancel();
+    assertEquals(llm.rendered[0]?.options.addSpecialTokens, add_special_tokens ?? false);
+  }
+});
+
 Deno.test("Routes that are not there answer 404 or 405, and none of them is claimed", async () => {
   const routes = rows.filter(({ heading }) => heading === "Routes");
   for (const { names, word } of routes) {
