@@ -1,7 +1,8 @@
-/** A request's body: read within limits, parsed, and its fields taken out typed. */
+/** The fields of a request's body, taken out typed. */
 
-import { badRequest, badShape, HttpError, show } from "./errors.ts";
-import { brokenTextPath, JsonError, memberSource, parseJson } from "./json.ts";
+import { badRequest, badShape, type HttpError, show } from "./errors.ts";
+import { memberSource } from "./json.ts";
+import { checkMediaType, parseBody, readText } from "./read_body.ts";
 
 /**
  * Reads a JSON object from a request.
@@ -9,13 +10,7 @@ import { brokenTextPath, JsonError, memberSource, parseJson } from "./json.ts";
  * @param sizeLimit the largest body in bytes; a longer one is refused before it is read whole
  */
 export async function readFields(request: Request, sizeLimit: number): Promise<Fields> {
-  const mediaType = (request.headers.get("content-type") ?? "").split(";", 1)[0] as string;
-  if (mediaType.trim().toLowerCase() !== "application/json") {
-    throw new HttpError(
-      415,
-      `Unsupported Media Type: Only 'application/json' is allowed, got ${show(mediaType.trim())}`,
-    );
-  }
+  checkMediaType(request);
   const text = await readText(request, sizeLimit);
   const value = parseBody(text);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -25,51 +20,6 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
     );
   }
   return new Fields(value as Record<string, unknown>, "", text);
-}
-
-async function readText(request: Request, sizeLimit: number): Promise<string> {
-  if (Number(request.headers.get("content-length") ?? 0) > sizeLimit) {
-    await request.body?.cancel();
-    throw tooLarge(sizeLimit);
-  }
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of request.body ?? []) {
-    size += chunk.length;
-    if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
-    chunks.push(chunk);
-  }
-  const bytes = new Uint8Array(size);
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.length;
-  }
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    throw badShape("JSON decode error: the body is not UTF-8 (json_invalid)", "0");
-  }
-}
-
-function tooLarge(sizeLimit: number): HttpError {
-  return new HttpError(413, `Cannot read a body of more than ${sizeLimit} bytes`);
-}
-
-function parseBody(text: string): unknown {
-  let value: unknown;
-  try {
-    value = parseJson(text);
-  } catch (error) {
-    if (!(error instanceof JsonError)) throw error;
-    throw badShape(`JSON decode error: ${error.message} (json_invalid)`, String(error.position));
-  }
-  const broken = brokenTextPath(text, value);
-  if (broken === undefined) return value;
-  throw badShape(
-    `Cannot use ${broken}: it must be Unicode, and holds half a surrogate pair (string_unicode)`,
-    broken,
-  );
 }
 
 /** One way only to read any text: two would take time that grows with the square of its length. */
