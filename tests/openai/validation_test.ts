@@ -470,6 +470,17 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
   }
 });
 
+Deno.test("A model without a chat template takes chats only with one of their own", async () => {
+  const llm = new FakeLLM();
+  const bare = Object.assign(llm, { info: { ...llm.info, hasChatTemplate: false } });
+  const { code, message } = await refusal(CHAT, HELLO, bare);
+  assertEquals(code, 400);
+  assertStringIncludes(message, "default chat template is no longer allowed");
+  const own = { ...HELLO, chat_template: "{{ messages }}" };
+  const trusted = await ask(CHAT, own, bare, { trustRequestChatTemplate: true });
+  assertEquals(trusted.status, 200);
+});
+
 Deno.test("Paths of the server's disk never reach a client", async () => {
   for (const path of ["/home/me/models/x.gguf", "file:///srv/m/x.json", "C:\\models\\x.gguf"]) {
     const error = await refusal(
