@@ -43,7 +43,7 @@ function listSteps(): Step[] {
       args: ["test", "--doc", "--permit-no-files", ...permissions, "mod.ts", "serve.ts", "lib"],
     },
     {
-      name: "floors, order, lock and map",
+      name: "floors, order, lock, map and compatibility",
       args: [
         "test",
         ...permissions,
@@ -51,6 +51,7 @@ function listSteps(): Step[] {
         "tests/tidy_test.ts",
         "tests/lock_test.ts",
         "tests/architecture_test.ts",
+        "tests/compatibility_test.ts",
       ],
     },
   ];
