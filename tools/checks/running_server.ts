@@ -12,12 +12,12 @@ export interface CommandServer extends AsyncDisposable {
 }
 
 /**
- * Starts `deno task serve` with these words on a free port of this machine.
+ * Starts `deno task serve` with these words on this machine, by default on a free port.
  *
  * @throws {Error} with what the command said, if it ends before it is ready.
  */
-export async function startCommand(words: readonly string[]): Promise<CommandServer> {
-  const own = ["--host", "127.0.0.1", "--port", "0", "--shutdown-timeout", "0"];
+export async function startCommand(words: readonly string[], port = 0): Promise<CommandServer> {
+  const own = ["--host", "127.0.0.1", "--port", String(port), "--shutdown-timeout", "0"];
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", ...PERMISSIONS, join(ROOT, "tools/serve.ts"), ...words, ...own],
     cwd: ROOT, // whose deno.json holds the import map
