@@ -67,6 +67,11 @@ async function faultOf({ language, program, expected }: Snippet): Promise<string
   return `it printed\n${said}\nand not\n${expected}`;
 }
 
+/** So does one that shows JSON with Python's tool. */
+function needsPython({ language, program }: Snippet): boolean {
+  return language === "python" || /\bpython\b/.test(program);
+}
+
 /** Why Python snippets cannot run here. */
 async function whyNoPython(): Promise<string | undefined> {
   try {
@@ -99,7 +104,7 @@ for (const { serve, snippets } of readPage(Deno.readTextFileSync(join(ROOT, PAGE
   await using server = await startCommand(withModelFromCache(serve), freePort());
   for (const snippet of snippets) {
     const name = `${PAGE}:${snippet.line} (${snippet.language})`;
-    if (snippet.language === "python" && noPython !== undefined) {
+    if (noPython !== undefined && needsPython(snippet)) {
       counts.ignored++;
       console.log(`${name} ... ignored: ${noPython}`);
       continue;
