@@ -48,7 +48,13 @@ export type {
   TraceEntry,
   WireStats,
 } from "./lib/llm.ts";
-export type { LLMOptions, LoadProgress, ModelTask } from "./lib/options.ts";
+export type {
+  ContentFormat,
+  LLMOptions,
+  LoadProgress,
+  ModelTask,
+  SamplingOverrides,
+} from "./lib/options.ts";
 export type {
   ClassificationOutput,
   ClassificationRequestOutput,

@@ -408,7 +408,8 @@ export class LLM implements AsyncDisposable {
 
   /** The sampling defaults that the model's authors ask for, as parameters. */
   getDefaultSamplingParams(): SamplingParams {
-    return new SamplingParams(this.#loaded.samplingDefaults);
+    const { maxTokensLimit: _, ...defaults } = this.#loaded.samplingDefaults;
+    return new SamplingParams(defaults);
   }
 
   /** Counters and measurements of the engine, its requests and the wire cache. */
@@ -563,8 +564,9 @@ export class LLM implements AsyncDisposable {
 
   /** A template that a call brings along. */
   #template(source: string): ChatTemplate {
-    const { tokenizer: { specialTokens: tokens }, textWorker: worker } = this.#loaded;
-    return new ChatTemplate(source, { tokens, file: "chatTemplate", worker });
+    const { tokenizer: { specialTokens: tokens }, textWorker: worker, contentFormat } =
+      this.#loaded;
+    return new ChatTemplate(source, { tokens, file: "chatTemplate", worker, contentFormat });
   }
 }
 

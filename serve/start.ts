@@ -1,9 +1,10 @@
 /** From the words of a command line to a checked job, or to an exit code. */
 
 import { InvalidParameterError } from "../mod.ts";
-import { flagOfOption, readCommand } from "./flags.ts";
+import { flagOfOption } from "./flag_table.ts";
+import { readCommand } from "./flags.ts";
 import { helpText } from "./help.ts";
-import { portProblem } from "./lifecycle.ts";
+import { listenProblem } from "./listening.ts";
 import { type ServeSettings, toSettings } from "./settings.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -45,8 +46,13 @@ export async function prepare(
     terminal.fail(error.message);
     return WRONG_FLAG;
   }
+  terminal.setLevel(settings.logs.level);
+  const { idleFlags } = settings;
+  if (idleFlags.length > 0) {
+    terminal.warn(`no effect here: ${idleFlags.join(", ")}`);
+  }
   // Asked before the model loads: nobody should wait for that to be told of a taken port.
-  const problem = portProblem(settings.hostname, settings.port);
+  const problem = await listenProblem(settings.listening);
   if (problem !== undefined) {
     terminal.fail(problem);
     return IMPOSSIBLE;

@@ -1,14 +1,16 @@
 /** A request's body: read within limits, parsed, and its fields taken out typed. */
 
+import type { RouteContext } from "./context.ts";
 import { badRequest, badShape, HttpError, show } from "./errors.ts";
 import { JsonError, parseJson } from "./json.ts";
+import { checkServedName } from "./served_names.ts";
 
 /**
- * Reads a JSON object from a request.
- *
- * @param sizeLimit the largest body in bytes; a longer one is refused before it is read whole
+ * Reads a JSON object from a request. A body above the size limit is refused before it is read
+ * whole, and where names are strict, so is one that names another model.
  */
-export async function readFields(request: Request, sizeLimit: number): Promise<Fields> {
+export async function readFields(context: RouteContext): Promise<Fields> {
+  const { request, settings } = context;
   const mediaType = (request.headers.get("content-type") ?? "").split(";", 1)[0] as string;
   if (mediaType.trim().toLowerCase() !== "application/json") {
     throw new HttpError(
@@ -16,14 +18,24 @@ export async function readFields(request: Request, sizeLimit: number): Promise<F
       `Unsupported Media Type: Only 'application/json' is allowed, got ${show(mediaType.trim())}`,
     );
   }
-  const value = parseBody(await readText(request, sizeLimit));
+  const value = parseBody(await readText(request, settings.bodySizeLimit));
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badShape(
       `Cannot use ${show(value)} as the body: it must be a JSON object (model_attributes_type)`,
       "",
     );
   }
-  return new Fields(value as Record<string, unknown>);
+  const body = value as Readonly<Record<string, unknown>>;
+  settings.onRequest?.({ request, id: requestId(context, body), body });
+  const fields = new Fields(body);
+  if (settings.strictModel) checkServedName(fields.string("model"), settings.servedModelNames);
+  return fields;
+}
+
+/** The id of its answer, without the prefix that says of what kind it is. */
+function requestId({ request, id }: RouteContext, body: Readonly<Record<string, unknown>>): string {
+  const sent = request.headers.get("x-request-id") || body["request_id"];
+  return typeof sent === "string" && sent !== "" ? sent : id;
 }
 
 async function readText(request: Request, sizeLimit: number): Promise<string> {

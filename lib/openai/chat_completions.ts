@@ -17,6 +17,7 @@ import { readChatOptions, readMessages } from "./messages.ts";
 import { chatParams, paramLimits } from "./params.ts";
 import { eventStream } from "./sse.ts";
 import { type Delivery, readDelivery } from "./stream_options.ts";
+import { withDefaultKwargs } from "./template_defaults.ts";
 import type { ChatCompletion, ChatCompletionChunk, ChatLogprobs } from "./types.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { wholeResponse } from "./whole.ts";
@@ -39,7 +40,7 @@ interface ChatRequest {
 
 /** Answers one chat request. */
 export async function postChatCompletions(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const chat = readChatRequest(fields, context);
   const deltas = assistantDeltas(context.llm.stream(chat.messages, chat.params, chat.options));
   const { hooks, settings: { systemFingerprint } } = context;
@@ -51,12 +52,14 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
 function readChatRequest(fields: Fields, context: RouteContext): ChatRequest {
   const { settings, signal } = context;
   refuseUnsupported(fields, "chat");
-  const delivery = readDelivery(fields);
+  const delivery = readDelivery(fields, settings.forceIncludeUsage);
   const messages = readMessages(fields, settings.servedModelNames[0]);
-  const options = readChatOptions(fields, settings.trustRequestChatTemplate);
+  const given = readChatOptions(fields, settings.trustRequestChatTemplate);
+  const options = withDefaultKwargs(given, settings);
   const priority = fields.integer("priority");
   const params = chatParams(fields, paramLimits(context));
-  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ??
+    settings.returnTokensAsTokenIds;
   return {
     messages,
     params,

@@ -16,7 +16,7 @@ import type { ClassificationList } from "./types.ts";
 
 /** Answers one classification request. */
 export async function postClassify(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const params = readPoolingParams(fields, "classify");
   const options = readPoolingOptions(fields, context);

@@ -43,7 +43,7 @@ interface Choice {
 
 /** Answers one completions request. */
 export async function postCompletions(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const request = readCompletionRequest(fields, context);
   // All prompts start at once. A refused one is found before any token is computed, so even in a
   // stream it is a plain HTTP error.
@@ -57,13 +57,14 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
 }
 
 function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {
-  const { llm, signal } = context;
+  const { llm, settings, signal } = context;
   refuseUnsupported(fields, "completions");
-  const delivery = readDelivery(fields);
+  const delivery = readDelivery(fields, settings.forceIncludeUsage);
   const prompts = readPrompts(fields, llm.info.vocabSize);
   const priority = fields.integer("priority");
   const params = completionParams(fields, paramLimits(context));
-  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ?? false;
+  const asTokenIds = fields.boolean("return_tokens_as_token_ids") ??
+    settings.returnTokensAsTokenIds;
   return {
     prompts,
     params,

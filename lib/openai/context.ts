@@ -55,6 +55,12 @@ export interface Settings {
   readonly systemFingerprint: string;
   readonly responseRole: string;
   readonly trustRequestChatTemplate: boolean;
+  readonly strictModel: boolean;
+  readonly defaultChatTemplateKwargs: Readonly<Record<string, unknown>>;
+  readonly forceIncludeUsage: boolean;
+  readonly returnTokensAsTokenIds: boolean;
+  /** Starts with a slash and does not end with one; or empty. */
+  readonly rootPath: string;
   readonly devMode: boolean;
   /** Whether a client must send a key. */
   readonly needsKey: boolean;
@@ -62,7 +68,18 @@ export interface Settings {
   readonly startedAt: number;
   /** The answers given so far. */
   readonly requestCounts: RequestCounts;
+  readonly onRequest: ((received: ReceivedRequest) => void) | undefined;
   readonly onError: (error: unknown) => void;
+}
+
+/** A request whose body was read, and is a JSON object; its fields are not checked yet. */
+export interface ReceivedRequest {
+  /** As the handler was given it. */
+  readonly request: Request;
+  /** The id of its answer, without a prefix such as `chatcmpl-`. */
+  readonly id: string;
+  /** The fields as they were sent. */
+  readonly body: Readonly<Record<string, unknown>>;
 }
 
 /** One request on its way through a route. */
@@ -70,6 +87,8 @@ export interface RouteContext {
   readonly llm: ServedModel;
   readonly settings: Settings;
   readonly request: Request;
+  /** 32 hexadecimal digits, for a request that brings no id. */
+  readonly id: string;
   /** What the route's pattern left over: the id in `/v1/models/{id}`. */
   readonly rest: string;
   /** Aborted when the client leaves. */
@@ -87,13 +106,13 @@ export interface AnswerHead {
   readonly model: string;
 }
 
-/** An id for this request: its `X-Request-Id`, else its body's `request_id`, else a random one. */
+/** An id for this request: its `X-Request-Id`, else its body's `request_id`, else {@linkcode RouteContext.id}. */
 export function answerHead(
   context: RouteContext,
   prefix: string,
   requestId: string | undefined,
 ): AnswerHead {
-  const name = context.request.headers.get("x-request-id") || requestId || randomHex();
+  const name = context.request.headers.get("x-request-id") || requestId || context.id;
   return {
     id: `${prefix}${name}`,
     created: Math.floor(Date.now() / 1000),

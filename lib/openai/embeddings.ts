@@ -16,7 +16,7 @@ import { readVectorFormat, wireVectors } from "./vectors.ts";
 
 /** Answers one embeddings request. */
 export async function postEmbeddings(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, "embed");

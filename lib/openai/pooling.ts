@@ -18,7 +18,7 @@ import { readVectorFormat, wireVectors } from "./vectors.ts";
 
 /** Answers one pooling request. */
 export async function postPooling(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const task = readTask(fields, context.llm.info.poolingTasks);
   const format = readVectorFormat(fields);

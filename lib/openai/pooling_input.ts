@@ -8,6 +8,7 @@ import { type Fields, readTokenId } from "./body.ts";
 import type { RouteContext } from "./context.ts";
 import { badRequest, show } from "./errors.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
+import { withDefaultKwargs } from "./template_defaults.ts";
 import type { PoolingUsage } from "./types.ts";
 
 /** Most inputs of one request, as OpenAI has it. */
@@ -79,7 +80,12 @@ async function conversation(fields: Fields, context: RouteContext): Promise<Prom
   }
   const messages = readMessages(fields, settings.servedModelNames[0]);
   const options = readChatOptions(fields, settings.trustRequestChatTemplate, false);
-  return { promptTokenIds: await llm.tokenizeChat(messages, { ...options, signal }) };
+  return {
+    promptTokenIds: await llm.tokenizeChat(messages, {
+      ...withDefaultKwargs(options, settings),
+      signal,
+    }),
+  };
 }
 
 /** What is to be made of the prompts; `normalize` is Furiosa-LLM's word for `use_activation` of vectors. */

@@ -10,7 +10,7 @@ import type { RerankAnswer } from "./types.ts";
 
 /** Answers one reranking request. */
 export async function postRerank(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const query = readQuery(fields);
   const documents = readDocuments(fields);
   const topN = readTopN(fields);

@@ -18,7 +18,7 @@ const SIDES: readonly (readonly [string, string])[] = [
 
 /** Answers one scoring request. */
 export async function postScore(context: RouteContext): Promise<Response> {
-  const fields = await readFields(context.request, context.settings.bodySizeLimit);
+  const fields = await readFields(context);
   const { left, right, first, second } = readSides(fields);
   const params = readPairParams(fields);
   const options = readPairOptions(fields, context);

@@ -12,8 +12,12 @@ export interface Delivery {
   readonly continuousUsage: boolean;
 }
 
-/** Reads how the client wants its answer. */
-export function readDelivery(fields: Fields): Delivery {
+/**
+ * Reads how the client wants its answer.
+ *
+ * @param forceUsage every stream ends with its token counts, asked for or not
+ */
+export function readDelivery(fields: Fields, forceUsage: boolean = false): Delivery {
   const stream = fields.boolean("stream") ?? false;
   const options = fields.object("stream_options");
   if (!stream && Object.keys(fields.record("stream_options") ?? {}).length > 0) {
@@ -22,7 +26,7 @@ export function readDelivery(fields: Fields): Delivery {
       "stream_options",
     );
   }
-  const includeUsage = options?.boolean("include_usage") ?? false;
+  const includeUsage = (options?.boolean("include_usage") ?? false) || (stream && forceUsage);
   const continuous = options?.boolean("continuous_usage_stats") ?? false;
   return { stream, includeUsage, continuousUsage: includeUsage && continuous };
 }

@@ -4,12 +4,13 @@ import { readFields, readTokenId } from "./body.ts";
 import type { RouteContext } from "./context.ts";
 import { jsonResponse } from "./json.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
+import { withDefaultKwargs } from "./template_defaults.ts";
 import type { DetokenizeAnswer, TokenizeAnswer } from "./types.ts";
 
 /** Text or messages → token ids. The length is not checked against the model's. */
 export async function postTokenize(context: RouteContext): Promise<Response> {
   const { llm, settings } = context;
-  const fields = await readFields(context.request, settings.bodySizeLimit);
+  const fields = await readFields(context);
   const prompt = fields.string("prompt");
   const wantsStrings = fields.boolean("return_token_strs") ?? false;
   let tokens: readonly number[];
@@ -20,7 +21,7 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
     const messages = readMessages(fields, settings.servedModelNames[0]);
     const tools = fields.records("tools");
     tokens = await llm.tokenizeChat(messages, {
-      ...readChatOptions(fields, settings.trustRequestChatTemplate),
+      ...withDefaultKwargs(readChatOptions(fields, settings.trustRequestChatTemplate), settings),
       ...(tools === undefined ? {} : { tools }),
       signal: context.signal,
     });
@@ -39,7 +40,7 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
 /** Token ids → text, special tokens shown. */
 export async function postDetokenize(context: RouteContext): Promise<Response> {
   const { llm, settings } = context;
-  const fields = await readFields(context.request, settings.bodySizeLimit);
+  const fields = await readFields(context);
   const list = fields.list("tokens");
   if (list === undefined) throw fields.missing("tokens");
   const tokens = list.map((id, at) => readTokenId(fields, id, `tokens.${at}`, llm.info.vocabSize));

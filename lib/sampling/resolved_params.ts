@@ -18,6 +18,8 @@ export interface SamplingDefaults {
   readonly repetitionPenalty?: number;
   /** Cut to the room left in the context, unlike a `maxTokens` that a request names itself. */
   readonly maxTokens?: number | null;
+  /** The most that any request gets; what asks for more is cut. */
+  readonly maxTokensLimit?: number;
 }
 
 /** What texts among the parameters stand for; whoever has the tokenizer tells. */
@@ -114,8 +116,7 @@ export function resolveSamplingParams(
   if (beam === null) checkGreedy(temperature, n, bestOf);
   // Nothing of what makes up a draw has an effect on a search.
   const filtersAreOff = temperature === 0 || beam !== null;
-  const maxTokens = (params.maxTokens === undefined ? defaults.maxTokens : params.maxTokens) ??
-    null;
+  const { maxTokens, isCut } = limitTokens(params.maxTokens, defaults);
   if (maxTokens !== null) checkMinFitsMax(minTokens, maxTokens);
   return {
     n,
@@ -139,10 +140,20 @@ export function resolveSamplingParams(
     stopTokenIds: params.stopTokenIds ?? [],
     ignoreEos: params.ignoreEos ?? false,
     maxTokens,
-    cutMaxTokens: params.maxTokens === undefined,
+    cutMaxTokens: params.maxTokens === undefined || isCut,
     minTokens,
     logprobs: params.logprobs ?? null,
     promptLogprobs: params.promptLogprobs ?? null,
     skipSpecialTokens: params.skipSpecialTokens ?? true,
   };
+}
+
+/** What a request asks for, else the default, but no more than the limit. null: all there is room for. */
+function limitTokens(
+  asked: number | null | undefined,
+  { maxTokens: standard = null, maxTokensLimit: limit = Infinity }: SamplingDefaults,
+): { readonly maxTokens: number | null; readonly isCut: boolean } {
+  const wanted = asked === undefined ? standard : asked;
+  const isCut = (wanted ?? Infinity) > limit;
+  return { maxTokens: isCut ? limit : wanted, isCut };
 }

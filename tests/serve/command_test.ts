@@ -2,65 +2,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { restartArgs } from "../../serve/unsafe_fast.ts";
-
-const SERVER = new URL("./fake_server.ts", import.meta.url).pathname;
-
-/** A running command, its output as it comes. */
-class Running implements AsyncDisposable {
-  readonly process: Deno.ChildProcess;
-  #text = "";
-  readonly #reading: Promise<void>;
-
-  constructor(args: readonly string[], env: Record<string, string> = {}) {
-    this.process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-check", "-A", SERVER, ...args],
-      env,
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
-    this.#reading = this.#read();
-  }
-
-  get text(): string {
-    return this.#text;
-  }
-
-  /** Waits for a text in the output. */
-  async said(text: string): Promise<void> {
-    const deadline = Date.now() + 20_000;
-    while (!this.#text.includes(text)) {
-      if (Date.now() > deadline) throw new Error(`No "${text}" in: ${this.#text}`);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  }
-
-  /** The address in the banner. */
-  async url(): Promise<string> {
-    await this.said("curl http");
-    return /http:\/\/[^\s/]+/.exec(this.#text)?.[0] ?? "";
-  }
-
-  async code(): Promise<number> {
-    const { code } = await this.process.status;
-    await this.#reading;
-    return code;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.process.kill("SIGKILL");
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // it has ended already
-    }
-    await this.code();
-  }
-
-  async #read(): Promise<void> {
-    for await (const chunk of this.process.stderr.pipeThrough(new TextDecoderStream())) {
-      this.#text += chunk;
-    }
-  }
-}
+import { Running } from "./running.ts";
 
 const HELLO = JSON.stringify({ messages: [{ role: "user", content: "Hi" }], stream: true });
 
