@@ -1,7 +1,9 @@
 """OpenAI's own Python client."""
 
 import asyncio
+import time
 
+import httpx
 import openai
 import pytest
 
@@ -87,3 +89,20 @@ def test_refusals_become_the_clients_error_classes(client, embed_url):
     with pytest.raises(openai.BadRequestError) as caught:
         wrong_model.chat.completions.create(messages=MESSAGES, **GREEDY)
     assert caught.value.type == "model_not_supported"
+
+
+def test_a_stream_that_is_closed_ends_its_generation(client, generate_url):
+    def running():
+        metrics = httpx.get(f"{generate_url}/metrics").text.splitlines()
+        [line] = [m for m in metrics if m.startswith("furiosa_llm_num_requests_running{")]
+        return float(line.split()[-1])
+
+    long = {**GREEDY, "max_tokens": 4000, "extra_body": {"ignore_eos": True}}
+    stream = client.chat.completions.create(messages=MESSAGES, stream=True, **long)
+    next(stream)
+    assert running() == 1
+    stream.close()
+    deadline = time.monotonic() + 5
+    while running() > 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert running() == 0
