@@ -42,6 +42,8 @@ export async function main(
     if (!isRestarted()) return await restartUnsafeFast(args);
     terminal.say(UNSAFE_NOTICE);
   }
+  const { idleFlags } = job.settings;
+  if (idleFlags.length > 0) terminal.warn(`no effect here: ${idleFlags.join(", ")}`);
   const stop = new AbortController();
   using _signals = watchSignals(() => stop.abort(), () => Deno.exit(0));
   try {
@@ -87,12 +89,12 @@ async function serve(
 
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve));
   terminal.say("Stopping: open requests may finish; Ctrl-C again ends at once");
-  await drain(
-    server,
-    settings.shutdownTimeoutSeconds,
-    async () => await llm[Symbol.asyncDispose](),
-  );
-  if (listening.kind === "socket") await removeSocket(listening.path);
+  try {
+    const cut = async () => await llm[Symbol.asyncDispose]();
+    await drain(server, settings.shutdownTimeoutSeconds, cut);
+  } finally {
+    if (listening.kind === "socket") await removeSocket(listening.path);
+  }
   return 0;
 }
 

@@ -247,14 +247,14 @@ const REQUESTS: readonly Flag[] = [
     value: "COUNT",
     standard: "1024",
     help: "requests that may wait; one more is answered 503",
-    read: integer(0),
+    read: integer(1),
     option: "maxWaitingRequests",
   },
   {
     name: "dev-mode",
     group: "Requests",
-    help: "open the routes that are for development: /reset_prefix_cache; so does " +
-      "VLLM_SERVER_DEV_MODE=1",
+    help: "open the routes that are for development: /reset_prefix_cache; so do " +
+      "VLLM_SERVER_DEV_MODE=1 and FURIOSA_SERVER_DEV_MODE=1",
   },
 ];
 
@@ -273,7 +273,6 @@ const LOGS: readonly Flag[] = [
     name: "disable-uvicorn-access-log",
     group: "Logs",
     help: "do not write a line for each request: who, method, path, status",
-    aliases: ["--disable-access-log"],
   },
   {
     name: "disable-access-log-for-endpoints",

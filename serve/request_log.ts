@@ -106,12 +106,13 @@ export class RequestLog {
     const isContent = ([name]: [string, unknown]) => CONTENT_FIELDS.includes(name);
     const params = entries.filter((entry) => !isContent(entry));
     const { pathname } = new URL(request.url);
+    const name = id.replaceAll(/\p{Cc}/gu, "?"); // a body may name it: it must not end the line
     terminal.say(
-      `Request ${id}: ${request.method} ${pathname} ${this.#cut(Object.fromEntries(params))}`,
+      `Request ${name}: ${request.method} ${pathname} ${this.#cut(Object.fromEntries(params))}`,
     );
     if (!terminal.shows("debug")) return;
     const content = Object.fromEntries(entries.filter(isContent));
-    terminal.say(`Request ${id} asks: ${this.#cut(content)}`, "debug");
+    terminal.say(`Request ${name} asks: ${this.#cut(content)}`, "debug");
   }
 
   #cut(value: unknown): string {

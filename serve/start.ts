@@ -1,7 +1,7 @@
 /** From the words of a command line to a checked job, or to an exit code. */
 
 import { InvalidParameterError } from "../mod.ts";
-import { flagOfOption } from "./flag_table.ts";
+import { flagOfOption, FLAGS } from "./flag_table.ts";
 import { readCommand } from "./flags.ts";
 import { helpText } from "./help.ts";
 import { listenProblem } from "./listening.ts";
@@ -47,10 +47,6 @@ export async function prepare(
     return WRONG_FLAG;
   }
   terminal.setLevel(settings.logs.level);
-  const { idleFlags } = settings;
-  if (idleFlags.length > 0) {
-    terminal.warn(`no effect here: ${idleFlags.join(", ")}`);
-  }
   // Asked before the model loads: nobody should wait for that to be told of a taken port.
   const problem = await listenProblem(settings.listening);
   if (problem !== undefined) {
@@ -63,11 +59,21 @@ export async function prepare(
 /** Tells why the model could not be loaded or served, and gives the exit code. */
 export function explain(error: unknown, terminal: Terminal): number {
   const message = error instanceof Error ? error.message : String(error);
-  const flag = error instanceof InvalidParameterError ? flagOfOption(error.parameter) : undefined;
-  if (flag === undefined) {
-    terminal.fail(message);
-    return IMPOSSIBLE;
+  const isParameter = error instanceof InvalidParameterError;
+  const told = isParameter && flagOfOption(error.parameter) !== undefined
+    ? inFlags(message, error.parameter)
+    : inFlags(message);
+  terminal.fail(told);
+  return told === message ? IMPOSSIBLE : WRONG_FLAG;
+}
+
+/** A message of the library in the words of the command line: options become flags. */
+function inFlags(message: string, parameter?: string): string {
+  let text = message;
+  for (const { name, option } of FLAGS) {
+    // `task` or `threads` is a plain word too; it means the option only where the error says so.
+    if (option === undefined || option !== parameter && !/[A-Z]/.test(option)) continue;
+    text = text.replaceAll(new RegExp(`(?<![\\w-])${option}\\b`, "g"), `--${name}`);
   }
-  terminal.fail(message.replaceAll(flag.option as string, `--${flag.name}`));
-  return WRONG_FLAG;
+  return text;
 }

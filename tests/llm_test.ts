@@ -325,7 +325,10 @@ Deno.test("Options out of range are refused by name before anything is read", as
   await refuse({ kernels: "gpu" as "simd" }, "kernels");
   await refuse({ kvCacheDtype: "int8" as "float32" }, "kvCacheDtype");
   await refuse({ activationDtype: "int4" as "int8" }, "activationDtype");
-  await refuse({ generationConfig: "x" as "none" }, "generationConfig");
+  await refuse({ generationConfig: "no/such/folder" }, "generationConfig");
+  await refuse({ generationConfig: "" }, "generationConfig");
+  await refuse({ overrideGenerationConfig: { topP: 2 } }, "overrideGenerationConfig");
+  await refuse({ chatTemplateContentFormat: "text" as "string" }, "chatTemplateContentFormat");
   await refuse({ kvCacheBytes: 0 }, "kvCacheBytes");
   await refuse({ maxBatchSize: 0 }, "maxBatchSize");
   await refuse({ maxTokensPerStep: Number.NaN }, "maxTokensPerStep");

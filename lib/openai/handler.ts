@@ -93,6 +93,7 @@ export interface HandlerOptions {
  * @param llm the model; the handler neither loads nor closes it
  * @param options names, keys and limits
  * @returns a function from request to response; it never throws
+ * @throws {RangeError} a `rootPath` that does not begin with a slash
  */
 export function handler(
   llm: ServedModel,
@@ -148,7 +149,7 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
     defaultChatTemplateKwargs: options.defaultChatTemplateKwargs ?? {},
     forceIncludeUsage: options.forceIncludeUsage ?? false,
     returnTokensAsTokenIds: options.returnTokensAsTokenIds ?? false,
-    rootPath: (options.rootPath ?? "").replace(/\/+$/, ""),
+    rootPath: checkedRootPath(options.rootPath ?? ""),
     onRequest: options.onRequest,
     devMode: options.devMode ?? false,
     needsKey: (options.apiKeys ?? []).some((key) => key !== ""),
@@ -158,6 +159,12 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
       if (toHttpError(error).status === STATUS_CODE.InternalServerError) report(error);
     },
   };
+}
+
+/** Without the slash at its end, which means nothing. */
+function checkedRootPath(rootPath: string): string {
+  if (rootPath === "" || rootPath.startsWith("/")) return rootPath.replace(/\/+$/, "");
+  throw new RangeError(`Cannot use rootPath "${rootPath}": it must begin with a slash`);
 }
 
 /** What all requests share. */

@@ -39,7 +39,7 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
 
 /** Token ids → text, special tokens shown. */
 export async function postDetokenize(context: RouteContext): Promise<Response> {
-  const { llm, settings } = context;
+  const { llm } = context;
   const fields = await readFields(context);
   const list = fields.list("tokens");
   if (list === undefined) throw fields.missing("tokens");

@@ -76,6 +76,40 @@ Deno.test("Ctrl-C while the model loads ends the command quietly", async () => {
   assertEquals(await running.code(), 0);
 });
 
+Deno.test("Flags without effect are named in one line at the start, and a key of the environment counts", async () => {
+  const flags = ["--port=0", "--host=127.0.0.1", "-tp", "8", "--devices=npu:0"];
+  await using running = new Running(["serve", "fake", ...flags], { VLLM_API_KEY: "secret" });
+  const url = await running.url();
+  const [first] = running.text.split("\n");
+  assertEquals(first, "warning: no effect here: --tensor-parallel-size, --devices");
+  assertStringIncludes(running.text, "Authorization: Bearer YOUR_KEY");
+  const response = await ask(url);
+  assertEquals(response.status, 401);
+  await response.body?.cancel();
+  await running.said('- "POST /v1/chat/completions" 401');
+  assert(!running.text.includes("secret"));
+});
+
+Deno.test("A file of flags configures the command, and at level warning it says nothing but errors", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  try {
+    const yaml = "model: fake\nport: 0\nhost: 127.0.0.1\nenable-log-requests: true\n";
+    await Deno.writeTextFile(file, yaml);
+    await using running = new Running(["--config", file]);
+    const url = await running.url();
+    await (await ask(url)).text();
+    await running.said('POST /v1/chat/completions {"stream":true}');
+    await running.said('- "POST /v1/chat/completions" 200');
+
+    await Deno.writeTextFile(file, `${yaml}uvicorn-log-level: warning\n`);
+    await using quiet = new Running(["--config", file, "missing"]);
+    assertEquals(await quiet.code(), 1);
+    assertEquals(quiet.text, 'error: Cannot find "missing"\n');
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 Deno.test("A taken port is told in one line before anything is loaded", async () => {
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = taken.addr as Deno.NetAddr;
@@ -92,6 +126,16 @@ Deno.test("What cannot be done is one line and an exit code", async () => {
     const [args, code, line] of [
       [[], 1, "error: Name a MODEL to serve: a GGUF file, a model's folder, or a hub id\n"],
       [["m", "--prot", "1"], 2, "error: Unknown flag --prot: did you mean --port?\n"],
+      [
+        ["m", "--enable-auto-tool-choice", "--tool-call-parser=hermes"],
+        2,
+        "error: Cannot use --enable-auto-tool-choice: tool calling is not supported yet\n",
+      ],
+      [
+        ["m", "--config", "no.yaml"],
+        2,
+        'error: Cannot use --config "no.yaml": there is no such file\n',
+      ],
       [["missing", "--port=0"], 1, 'error: Cannot find "missing"\n'],
       [
         ["m", "--chat-template", "no/such.jinja"],

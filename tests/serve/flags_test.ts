@@ -45,7 +45,7 @@ const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>>
   "response-role": ["model", "model"],
   "default-chat-template-kwargs": ['{"a": [1]}', { a: [1] }],
   "max-logprobs": ["-1", -1],
-  "max-waiting-requests": ["0", 0],
+  "max-waiting-requests": ["1", 1],
   "log-level": ["warning", "warning"],
   "disable-access-log-for-endpoints": ["/health,/metrics", ["/health", "/metrics"]],
   "max-log-len": ["0", 0],
@@ -333,6 +333,17 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   });
   assertEquals(settings.requests.apiKeys, ["a", "b"]);
   assertEquals(settings.requests.allowedOrigins, ["https://a", "https://b"]);
+  const more = await toSettings(
+    values("m", "-pb", "1,16", "4,64", "--generation-config=./mine", "--max-concurrency=2"),
+  );
+  assertEquals(more.llm, {
+    prefillBuckets: [
+      { batchSize: 1, attentionSize: 16 },
+      { batchSize: 4, attentionSize: 64 },
+    ],
+    generationConfig: "./mine",
+    maxBatchSize: 2,
+  });
   const plain = await toSettings({});
   assertEquals(plain.llm, {});
   const { listening, shutdownTimeoutSeconds, logs, requests } = plain;

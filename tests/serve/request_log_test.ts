@@ -106,6 +106,9 @@ Deno.test("A request line has the id of the answer and the parameters; the promp
   const line = 'Request mine: POST /v1/completions {"temperature":0.5,"max_tokens":2}';
   assertEquals((await logged({ requests: true }, requests())).lines, [line]);
   assertEquals((await logged({ requests: true, level: "warning" }, requests())).lines, []);
+  const forged = post(COMPLETIONS, { prompt: "a", request_id: "x\nerror: y" });
+  const [first = ""] = (await logged({ requests: true }, [forged])).lines;
+  assert(first.startsWith("Request x?error: y: POST") && !first.includes("\n"));
   assertEquals((await logged({ requests: true, level: "debug" }, requests())).lines, [
     line,
     'Request mine asks: {"prompt":"Once upon"}',

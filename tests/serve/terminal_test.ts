@@ -1,7 +1,11 @@
 /** Lines, progress, banner, and what happens when serving ends, without a process. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { CheckpointError, InvalidParameterError } from "../../lib/base/errors.ts";
+import {
+  ChatTemplateError,
+  CheckpointError,
+  InvalidParameterError,
+} from "../../lib/base/errors.ts";
 import { banner, type BannerFacts } from "../../serve/banner.ts";
 import { drain } from "../../serve/lifecycle.ts";
 import { listenFailure } from "../../serve/listening.ts";
@@ -186,9 +190,15 @@ Deno.test("A model's refusal is told in the words of the command line", () => {
   );
   assertEquals(explain(error, terminal), 2);
   assertEquals(explain(new CheckpointError("x.gguf", "Cannot read x.gguf"), terminal), 1);
+  const bucket = "Cannot use prefillBuckets: batchSize must be at most maxBatchSize, 64";
+  assertEquals(explain(new InvalidParameterError("prefillBuckets", [], bucket), terminal), 2);
+  const template = 'Cannot read the chat template of "chatTemplate": no task for threads';
+  assertEquals(explain(new ChatTemplateError(template), terminal), 2);
   assertEquals(
     text(),
-    "error: Cannot use --max-batch-size 0: at least 1\nerror: Cannot read x.gguf\n",
+    "error: Cannot use --max-batch-size 0: at least 1\nerror: Cannot read x.gguf\n" +
+      "error: Cannot use --prefill-buckets: batchSize must be at most --max-batch-size, 64\n" +
+      'error: Cannot read the chat template of "--chat-template": no task for threads\n',
   );
 });
 

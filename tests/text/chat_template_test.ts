@@ -123,6 +123,16 @@ Deno.test("ChatTemplate gives content as the template reads it", async () => {
   assertEquals(await render(EITHER, [text, parts, nothing]), "[text one][(one)(two)][text ]");
 });
 
+Deno.test("ChatTemplate gives content in a format that is asked for, whatever the template reads", async () => {
+  const text = { role: "user", content: "one" };
+  const parts = { role: "user", content: [{ type: "text", text: "one" }, "two"] };
+  const shown = (contentFormat: "auto" | "string" | "openai") =>
+    render(EITHER, [text, parts], {}, { contentFormat });
+  assertEquals(await shown("auto"), "[text one][(one)(two)]");
+  assertEquals(await shown("string"), "[text one][text one\ntwo]");
+  assertEquals(await shown("openai"), "[(one)][(one)(two)]");
+});
+
 Deno.test("ChatTemplate sees that a template loops over content through names and macros", async () => {
   const parts = [{ role: "user", content: [{ type: "text", text: "x" }] }];
   const sources = [
