@@ -139,7 +139,7 @@ Deno.test("Fields that steer how a prompt is made reach the model", async () => 
     const llm = new FakeLLM();
     const base = path === CHAT ? HELLO : { prompt: "Hi" };
     assertEquals((await ask(path, { ...base, ...extra }, llm)).status, 200);
-    const { signal, trace: _, ...options } = llm.calls[0]?.options ?? {};
+    const { signal, trace: _, onQueued: __, ...options } = llm.calls[0]?.options ?? {};
     assert(signal instanceof AbortSignal);
     assertEquals<unknown>(options, expected, JSON.stringify(extra));
   }
