@@ -71,6 +71,7 @@ import {
 import type { TraceEntry } from "./trace.ts";
 
 export {
+  type AttentionOptions,
   type Graph,
   GraphBuilder,
   type KvShape,
@@ -86,13 +87,16 @@ export type {
   EmbedIds,
   EmbedOp,
   GeluOp,
+  GeluTanhMultiplyOp,
   LayerNormOp,
   MatmulOp,
   Op,
   RmsNormOp,
   RopeOp,
   RowDomain,
+  ScaleOp,
   SiluMultiplyOp,
+  SoftcapOp,
   SummarizeRowsOp,
   TakeRowsOp,
   ValueId,

@@ -120,7 +120,12 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
     case "add":
       return { op: "add", rows: rowsOf(op.x), x: at(op.x), y: at(op.y) };
     case "siluMultiply":
-      return { op: "siluMultiply", rows: rowsOf(op.gate), gate: at(op.gate), up: at(op.up) };
+    case "geluTanhMultiply":
+      return { op: op.op, rows: rowsOf(op.gate), gate: at(op.gate), up: at(op.up) };
+    case "scale":
+      return { op: "scale", rows: rowsOf(op.x), x: at(op.x), factor: op.factor };
+    case "softcap":
+      return { op: "softcap", rows: rowsOf(op.x), x: at(op.x), cap: op.cap };
     case "gelu":
       return { op: "gelu", rows: rowsOf(op.x), x: at(op.x) };
     case "rope": {
@@ -150,6 +155,8 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         heads: op.heads,
         scale: op.scale,
         window: op.window,
+        softcap: op.softcap,
+        sinks: op.sinks === null ? null : target.address(op.sinks),
         sees: op.sees,
         cache: target.kvLayer(op.layer),
         out: at(op.out),

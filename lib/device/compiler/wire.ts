@@ -62,6 +62,9 @@ export type Command =
   | (OnRows & { readonly op: "addBias"; readonly x: Operand; readonly bias: number })
   | (OnRows & { readonly op: "add"; readonly x: Operand; readonly y: Operand })
   | (OnRows & { readonly op: "siluMultiply"; readonly gate: Operand; readonly up: Operand })
+  | (OnRows & { readonly op: "geluTanhMultiply"; readonly gate: Operand; readonly up: Operand })
+  | (OnRows & { readonly op: "scale"; readonly x: Operand; readonly factor: number })
+  | (OnRows & { readonly op: "softcap"; readonly x: Operand; readonly cap: number })
   | (OnRows & { readonly op: "gelu"; readonly x: Operand })
   | (OnRows & {
     readonly op: "rope";
@@ -82,6 +85,9 @@ export type Command =
     readonly heads: number;
     readonly scale: number;
     readonly window: number;
+    readonly softcap: number;
+    /** Address of a score for each head; null: none. */
+    readonly sinks: number | null;
     readonly sees: "past" | "all";
     readonly cache: KvCacheLayer;
     readonly out: Operand;
@@ -166,7 +172,12 @@ function commandText(command: Command): string {
     case "add":
       return `add ${operand(command.x)} += ${operand(command.y)}`;
     case "siluMultiply":
-      return `siluMultiply ${operand(command.gate)} *= ${operand(command.up)}`;
+    case "geluTanhMultiply":
+      return `${command.op} ${operand(command.gate)} *= ${operand(command.up)}`;
+    case "scale":
+      return `scale ${operand(command.x)} *= ${command.factor}`;
+    case "softcap":
+      return `softcap ${operand(command.x)} cap=${command.cap}`;
     case "gelu":
       return `gelu ${operand(command.x)}`;
     case "rope":
@@ -178,6 +189,8 @@ function commandText(command: Command): string {
     case "attention":
       return `attention ${operand(command.out)} <- ${operand(command.q)} ${cache(command.cache)} ` +
         `heads=${command.heads} window=${command.window}${
+          command.softcap === 0 ? "" : ` softcap=${command.softcap}`
+        }${command.sinks === null ? "" : ` sinks=${hex(command.sinks)}`}${
           command.sees === "past" ? "" : ` sees=${command.sees}`
         }`;
     case "summarizeRows":
