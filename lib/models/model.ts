@@ -21,10 +21,14 @@ import {
 } from "../device/device.ts";
 import { type KernelLimits, KV_BLOCK_SIZE, type KvDtype } from "../device/kernel_table.ts";
 import { bertGraph } from "./architectures/bert.ts";
-import { decoderGraph, ROPE_TABLE } from "./architectures/decoder.ts";
+import { decoderGraph } from "./architectures/decoder.ts";
+import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
+import { exaone4Graph } from "./architectures/exaone4.ts";
+import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { readHeadTensors } from "./head_tensors.ts";
-import type { ModelConfig } from "./model_config.ts";
+import { roundEmbeddingScale } from "./embedding_scale.ts";
+import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { ropeTable } from "./rope.ts";
 import {
@@ -36,11 +40,25 @@ import {
   type WeightDtype,
 } from "./weights.ts";
 
+type DecoderGraph = (config: DecoderConfig, positionCount: number) => Graph;
+
+/** The architecture table: what each decoder computes in a step. */
+const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
+  LlamaForCausalLM: decoderGraph,
+  MistralForCausalLM: decoderGraph,
+  Qwen2ForCausalLM: decoderGraph,
+  Qwen3ForCausalLM: decoderGraph,
+  Qwen3Model: decoderGraph,
+  Qwen3ForSequenceClassification: decoderGraph,
+  Exaone4ForCausalLM: exaone4Graph,
+  Gemma3ForCausalLM: gemma3Graph,
+};
+
 /** What a model computes in a step. */
 function graphOf(config: ModelConfig, positionCount: number): Graph {
   switch (config.kind) {
     case "decoder":
-      return decoderGraph(config, positionCount);
+      return DECODER_GRAPHS[config.architecture](config, positionCount);
     case "encoder":
       return bertGraph(config);
     default:
@@ -267,7 +285,7 @@ export class Model implements AsyncDisposable {
       maxBatchSize,
       maxTokensPerStep,
     });
-    const graph = graphOf(config, kv.contextLength);
+    const graph = graphOf(roundEmbeddingScale(checkpoint, options.dtype), kv.contextLength);
     const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
     checkActivations(checkpoint, graph, options);
     checkMemory(weightBytes, kv);
@@ -310,7 +328,15 @@ export class Model implements AsyncDisposable {
     const dtype = kvDtype(config, options);
     if (config.kind === "decoder") {
       const { contextLength } = planKv(config, dtype, options);
-      device.uploadFloats(ROPE_TABLE, ropeTable(config.rope, contextLength));
+      for (
+        const [name, rope] of [
+          [ROPE_TABLE, config.rope],
+          [SLIDING_ROPE_TABLE, config.slidingRope],
+        ] as const
+      ) {
+        if (rope === undefined || !this.graph.weights.has(name)) continue;
+        device.uploadFloats(name, ropeTable(rope, contextLength));
+      }
     }
     device.allocateKv(this.graph.kvLayers.length, {
       dtype,
