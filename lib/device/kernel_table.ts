@@ -49,6 +49,9 @@ export interface PanelWeight {
   readonly k: number;
 }
 
+/** Which blocks a layer's keys and values are in: those that hold all tokens, or a window of them. */
+export type KvPool = "global" | "window";
+
 /** How keys and values are stored. */
 export type KvDtype = "bf16" | "f32";
 

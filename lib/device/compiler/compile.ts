@@ -50,6 +50,7 @@ function placeInputs(
     return offset;
   };
   const takeIf = (isRead: boolean) => isRead ? take(bucket.tokenCount) : null;
+  const hasWindowPool = graph.kvLayers.some(({ pool }) => pool === "window");
   const some = (reads: (op: Op) => boolean) => graph.ops.some(reads);
   return {
     inputs: {
@@ -62,7 +63,9 @@ function placeInputs(
       hiddenRows: takeIf(graph.hidden !== null),
       tokenTypes: takeIf(some((op) => op.op === "embed" && op.ids === "tokenTypes")),
       lastPositions: takeIf(some((op) => op.op === "attention" && op.sees === "all")),
+      windowSlots: takeIf(hasWindowPool),
       blockTables: take(bucket.batchSize * blockTableStride),
+      windowBlockTables: hasWindowPool ? take(bucket.batchSize * blockTableStride) : null,
       blockTableStride,
     },
     sizeBytes,
@@ -71,6 +74,7 @@ function placeInputs(
 
 function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => Operand): Command {
   const rowsOf = (id: number) => (graph.values[id] as ValueShape).rows;
+  const poolOf = (layer: number) => graph.kvLayers[layer]?.pool ?? "global";
   switch (op.op) {
     case "embed":
       return {
@@ -145,6 +149,7 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         rows: rowsOf(op.k),
         k: at(op.k),
         v: at(op.v),
+        pool: poolOf(op.layer),
         cache: target.kvLayer(op.layer),
       };
     case "attention":
@@ -158,6 +163,7 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         softcap: op.softcap,
         sinks: op.sinks === null ? null : target.address(op.sinks),
         sees: op.sees,
+        pool: poolOf(op.layer),
         cache: target.kvLayer(op.layer),
         out: at(op.out),
       };
@@ -216,7 +222,9 @@ export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wi
       hiddenRows: inArena(inputs.hiddenRows),
       tokenTypes: inArena(inputs.tokenTypes),
       lastPositions: inArena(inputs.lastPositions),
+      windowSlots: inArena(inputs.windowSlots),
       blockTables: arena + inputs.blockTables,
+      windowBlockTables: inArena(inputs.windowBlockTables),
       blockTableStride: inputs.blockTableStride,
     },
     commands: withBarriers(program, (op) => emit(op, graph, target, at)),

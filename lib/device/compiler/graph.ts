@@ -1,6 +1,6 @@
 /** What upper floors say: a model's step as a list of operations on activations, weights and KV layers. */
 
-import { summaryPartWords } from "../kernel_table.ts";
+import { type KvPool, summaryPartWords } from "../kernel_table.ts";
 import type { EmbedIds, MatmulOp, Op, RowDomain, ValueId } from "./ops.ts";
 
 /** A weight a graph reads: a matrix [n, k], a vector [length] or a table [rows, width] of float32. */
@@ -15,6 +15,8 @@ export interface KvShape {
   readonly kvHeads: number;
   /** Floats in a head. */
   readonly headDim: number;
+  /** Which blocks they are in. Default "global". */
+  readonly pool?: KvPool;
 }
 
 /** One activation of a graph. */
@@ -229,11 +231,15 @@ export class GraphBuilder {
     q: Value,
     { scale, window = 0, softcap = 0, sinks = null, sees = "past" }: AttentionOptions,
   ): Value {
-    const { headDim, kvHeads } = this.#layer(layer);
+    const { headDim, kvHeads, pool = "global" } = this.#layer(layer);
     const heads = q.width / headDim;
     this.#expect(
       Number.isInteger(heads / kvHeads),
       `attention: width ${q.width} is not a multiple of ${kvHeads} KV heads of ${headDim}`,
+    );
+    this.#expect(
+      pool === "global" || window > 0,
+      `attention: layer ${layer} keeps a window of its tokens, so a query must have one`,
     );
     this.#expect(
       sees === "past" || (window === 0 && softcap === 0 && sinks === null),

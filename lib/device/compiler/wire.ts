@@ -2,7 +2,7 @@
 
 import type { ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
-import type { KvCacheLayer, PanelWeight } from "../kernel_table.ts";
+import type { KvCacheLayer, KvPool, PanelWeight } from "../kernel_table.ts";
 import type { EmbedIds, RowDomain } from "./ops.ts";
 
 /**
@@ -77,6 +77,7 @@ export type Command =
     readonly op: "writeKv";
     readonly k: Operand;
     readonly v: Operand;
+    readonly pool: KvPool;
     readonly cache: KvCacheLayer;
   })
   | (OnRows & {
@@ -89,6 +90,7 @@ export type Command =
     /** Address of a score for each head; null: none. */
     readonly sinks: number | null;
     readonly sees: "past" | "all";
+    readonly pool: KvPool;
     readonly cache: KvCacheLayer;
     readonly out: Operand;
   })
@@ -114,8 +116,12 @@ export interface WireInputs {
   readonly tokenTypes: number | null;
   /** Position of the last token of each row's sequence. */
   readonly lastPositions: number | null;
+  /** As `slots`, of layers with a window. */
+  readonly windowSlots: number | null;
   /** Block ids, sequence by sequence. */
   readonly blockTables: number;
+  /** The same of layers with a window. */
+  readonly windowBlockTables: number | null;
   /** Block ids a sequence has room for. */
   readonly blockTableStride: number;
 }
@@ -146,6 +152,8 @@ const operand = (x: Operand) =>
 const matrix = (w: PanelWeight) => `${w.format}${hex(w.address)}[${w.n}x${w.k}]`;
 const cache = (c: KvCacheLayer) =>
   `${c.dtype}${hex(c.keys)},${hex(c.values)}[${c.kvHeads}x${c.headDim}]`;
+
+const poolText = (pool: KvPool) => pool === "global" ? "" : ` pool=${pool}`;
 
 function commandText(command: Command): string {
   switch (command.op) {
@@ -185,14 +193,16 @@ function commandText(command: Command): string {
         hex(command.table)
       }`;
     case "writeKv":
-      return `writeKv ${cache(command.cache)} <- ${operand(command.k)} ${operand(command.v)}`;
+      return `writeKv ${cache(command.cache)} <- ${operand(command.k)} ${operand(command.v)}${
+        poolText(command.pool)
+      }`;
     case "attention":
       return `attention ${operand(command.out)} <- ${operand(command.q)} ${cache(command.cache)} ` +
         `heads=${command.heads} window=${command.window}${
           command.softcap === 0 ? "" : ` softcap=${command.softcap}`
         }${command.sinks === null ? "" : ` sinks=${hex(command.sinks)}`}${
           command.sees === "past" ? "" : ` sees=${command.sees}`
-        }`;
+        }${poolText(command.pool)}`;
     case "summarizeRows":
       return `summarizeRows ${operand(command.out)} <- ${operand(command.x)}`;
     default:

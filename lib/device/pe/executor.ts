@@ -291,7 +291,7 @@ export class Executor {
           kStride: command.k.stride,
           v: this.#at(command.v),
           vStride: command.v.stride,
-          slots: wire.inputs.slots,
+          slots: inputAddress(wire, command.pool === "window" ? "windowSlots" : "slots"),
           cache: command.cache,
           ...NO_ROWS,
         }, (args: WriteKvArgs) => kernels.writeKv(args));
@@ -340,7 +340,10 @@ export class Executor {
       // A row sees the keys up to the position that is given here.
       positions: inputAddress(wire, command.sees === "all" ? "lastPositions" : "positions"),
       sequences: wire.inputs.sequences,
-      blockTables: wire.inputs.blockTables,
+      blockTables: inputAddress(
+        wire,
+        command.pool === "window" ? "windowBlockTables" : "blockTables",
+      ),
       blockTableStride: wire.inputs.blockTableStride,
       unitStart: this.#pe.index,
       unitEnd: 0,

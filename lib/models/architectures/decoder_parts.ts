@@ -57,7 +57,8 @@ export class DecoderParts {
       builder.rope(q, headCount, table);
       builder.rope(k, kvHeadCount, table);
     }
-    const kv = builder.kvLayer({ kvHeads: kvHeadCount, headDim });
+    const pool = window > 0 ? "window" : "global";
+    const kv = builder.kvLayer({ kvHeads: kvHeadCount, headDim, pool });
     builder.writeKv(kv, k, v);
     const attended = builder.attention(kv, q, { scale: this.config.attentionScale, window });
     return this.#linear(attended, `${name}.o_proj`, x.width, attentionOutputBias);
