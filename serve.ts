@@ -10,12 +10,16 @@
 
 import { handler, type ServedModel, VERSION } from "./lib/openai/handler.ts";
 import { LLM, type LLMOptions } from "./mod.ts";
-import { banner } from "./serve/banner.ts";
-import { drain, listenProblem, watchSignals } from "./serve/lifecycle.ts";
-import type { ServeSettings } from "./serve/settings.ts";
+import { type Address, banner } from "./serve/banner.ts";
+import { drain, watchSignals } from "./serve/lifecycle.ts";
+import { listenFailure, removeSocket } from "./serve/listening.ts";
+import { rehearse } from "./serve/rehearsal.ts";
+import { type Connection, RequestLog } from "./serve/request_log.ts";
+import type { Listening, ServeSettings } from "./serve/settings.ts";
 import { explain, IMPOSSIBLE, prepare } from "./serve/start.ts";
 import { logStatistics } from "./serve/statistics.ts";
 import { showLoading, Terminal } from "./serve/terminal.ts";
+import { denoTracer } from "./serve/tracing.ts";
 import { isRestarted, restartUnsafeFast, UNSAFE_NOTICE } from "./serve/unsafe_fast.ts";
 
 /** Loads what is served. A test gives one that needs no weights. */
@@ -39,10 +43,17 @@ export async function main(
     if (!isRestarted()) return await restartUnsafeFast(args);
     terminal.say(UNSAFE_NOTICE);
   }
+  const { idleFlags } = job.settings;
+  if (idleFlags.length > 0) terminal.warn(`no effect here: ${idleFlags.join(", ")}`);
   const stop = new AbortController();
   using _signals = watchSignals(() => stop.abort(), () => Deno.exit(0));
   try {
-    const loading = { onProgress: showLoading(terminal), signal: stop.signal };
+    const tracer = denoTracer(VERSION);
+    const loading = {
+      onProgress: showLoading(terminal),
+      signal: stop.signal,
+      ...(tracer === undefined ? {} : { tracer }),
+    };
     await using llm = await load(job.model, { ...job.settings.llm, ...loading });
     return await serve(llm, job.settings, terminal, stop.signal);
   } catch (error) {
@@ -56,33 +67,60 @@ async function serve(
   terminal: Terminal,
   stop: AbortSignal,
 ): Promise<number> {
-  const { hostname, port, requests } = settings;
-  let server: Deno.HttpServer<Deno.NetAddr>;
+  const { listening, logs, requests } = settings;
+  const log = new RequestLog(logs, { terminal, print: (line) => console.log(line) });
+  const { onRequest } = log;
+  const answer = handler(llm, {
+    ...requests,
+    onError: (error) => terminal.report(error),
+    ...(onRequest === undefined ? {} : { onRequest }),
+  });
+  await rehearse(llm, terminal);
+  let server: Deno.HttpServer;
   try {
-    const answer = handler(llm, { ...requests, onError: (error) => terminal.report(error) });
-    server = Deno.serve({ hostname, port, onListen() {} }, answer);
+    server = listen(listening, log.around(answer));
   } catch (error) {
-    terminal.fail(listenProblem(error, hostname, port));
+    terminal.fail(listenFailure(error, listening));
     return IMPOSSIBLE;
   }
   const facts = {
     info: llm.info,
     name: requests.servedModelNames?.[0] ?? llm.info.id,
     version: VERSION,
-    address: { hostname, port: server.addr.port },
-    needsKey: requests.apiKeys.some((key) => key !== ""),
+    address: addressOf(listening, server),
+    needsKey: requests.apiKeys.length > 0,
   };
   terminal.say(banner(facts, (text) => terminal.bold(text)));
-  using _statistics = settings.logsStatistics ? logStatistics(llm, terminal) : undefined;
+  using _statistics = logs.statistics ? logStatistics(llm, terminal) : undefined;
 
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve));
   terminal.say("Stopping: open requests may finish; Ctrl-C again ends at once");
-  await drain(
-    server,
-    settings.shutdownTimeoutSeconds,
-    async () => await llm[Symbol.asyncDispose](),
-  );
+  try {
+    const cut = async () => await llm[Symbol.asyncDispose]();
+    await drain(server, settings.shutdownTimeoutSeconds, cut);
+  } finally {
+    if (listening.kind === "socket") await removeSocket(listening.path);
+  }
   return 0;
+}
+
+function listen(
+  listening: Listening,
+  answer: (request: Request, connection: Connection) => Promise<Response>,
+): Deno.HttpServer {
+  const onListen = () => {};
+  if (listening.kind === "socket") return Deno.serve({ path: listening.path, onListen }, answer);
+  const { hostname, port, tls } = listening;
+  return tls === undefined
+    ? Deno.serve({ hostname, port, onListen }, answer)
+    : Deno.serve({ hostname, port, ...tls, onListen }, answer);
+}
+
+function addressOf(listening: Listening, server: Deno.HttpServer): Address {
+  if (listening.kind === "socket") return { path: listening.path };
+  const { hostname, tls } = listening;
+  const { port } = server.addr as Deno.NetAddr; // another one than was asked for, if that was 0
+  return { hostname, port, isSecure: tls !== undefined };
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

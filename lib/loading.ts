@@ -4,16 +4,27 @@ import { StartedThreads } from "./device/device.ts";
 import { Engine } from "./engine/engine.ts";
 import { DeviceRunner } from "./engine/runner.ts";
 import { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";
-import type { GenerationDefaults } from "./models/generation_config.ts";
+import {
+  checkGenerationOverrides,
+  type GenerationDefaults,
+  readGenerationFolder,
+} from "./models/generation_config.ts";
 import { resolveModel } from "./models/hub.ts";
 import { Model, type ModelOptions } from "./models/model.ts";
-import { type LLMOptions, type LoadProgress, resolveOptions } from "./options.ts";
+import {
+  type ContentFormat,
+  type LLMOptions,
+  type LoadProgress,
+  resolveOptions,
+} from "./options.ts";
 import { type TokenizerInfo, tokenizerInfo } from "./models/tokenizer_info.ts";
 import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
+import { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
+import type { Tracer } from "./tracing.ts";
 
 /** The parts of a loaded model. */
 export interface LoadedModel {
@@ -23,10 +34,15 @@ export interface LoadedModel {
   readonly activationDtype: ModelOptions["activationDtype"];
   readonly model: Model;
   readonly engine: Engine;
+  /** Where requests leave their spans. */
+  readonly tracer: Tracer | undefined;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  readonly contentFormat: ContentFormat;
   /** Renders the templates: the model's own, and those that requests bring. */
   readonly textWorker: TextWorker;
+  /** The tokenizer for what comes in while others must not wait. */
+  readonly background: BackgroundTokenizer;
   /** The tokenizer's settings, as the checkpoint states them. */
   readonly tokenizerInfo: TokenizerInfo;
   readonly samplingDefaults: SamplingDefaults;
@@ -50,8 +66,11 @@ function loadTokenizer({ text }: Checkpoint): Tokenizer {
 function loadChatTemplate(
   { text }: Checkpoint,
   tokenizer: Tokenizer,
-  worker: TextWorker,
-  given: string | undefined,
+  { given, contentFormat, worker }: {
+    readonly given: string | undefined;
+    readonly contentFormat: ContentFormat;
+    readonly worker: TextWorker;
+  },
 ): ChatTemplate | undefined {
   const [source, file] = given !== undefined
     ? [given, "chatTemplate"]
@@ -59,12 +78,15 @@ function loadChatTemplate(
     ? [text.metadata.get("tokenizer.chat_template"), text.file]
     : [text.chatTemplate, text.files.chatTemplate ?? text.files.tokenizerConfig];
   if (typeof source !== "string") return undefined;
-  return new ChatTemplate(source, { tokens: tokenizer.specialTokens, file, worker });
+  return new ChatTemplate(source, { tokens: tokenizer.specialTokens, file, worker, contentFormat });
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
-function endTokens(checkpoint: Checkpoint, tokenizer: Tokenizer): number[] {
-  const { generation, config } = checkpoint;
+function endTokens(
+  { config }: Checkpoint,
+  generation: GenerationDefaults,
+  tokenizer: Tokenizer,
+): number[] {
   const configured = generation.endTokenIds.length > 0
     ? generation.endTokenIds
     : config.endTokenIds;
@@ -72,9 +94,33 @@ function endTokens(checkpoint: Checkpoint, tokenizer: Tokenizer): number[] {
   return [...new Set([...primary, ...configured, ...tokenizer.endTokenIds])];
 }
 
-function samplingDefaults(generation: GenerationDefaults): SamplingDefaults {
-  const { endTokenIds: _, maxNewTokens, ...defaults } = generation;
-  return maxNewTokens === undefined ? defaults : { ...defaults, maxTokens: maxNewTokens };
+/** What the owner of the process wants of the sampling, beside the model. */
+interface GivenDefaults {
+  /** A folder's generation_config.json, in place of the model's. */
+  readonly folder: GenerationDefaults | undefined;
+  readonly overrides: Omit<GenerationDefaults, "endTokenIds">;
+}
+
+function readGivenDefaults(options: LLMOptions, generationConfig: string): GivenDefaults {
+  const isFolder = !["auto", "none"].includes(generationConfig);
+  return {
+    folder: isFolder ? readGenerationFolder(generationConfig) : undefined,
+    overrides: checkGenerationOverrides(options.overrideGenerationConfig ?? {}),
+  };
+}
+
+/** The model's limit on new tokens is a default; one that was given is a limit too. */
+function samplingDefaults(
+  model: Partial<GenerationDefaults>,
+  { folder, overrides }: GivenDefaults,
+): SamplingDefaults {
+  const { endTokenIds: _, maxNewTokens, ...defaults } = { ...folder ?? model, ...overrides };
+  const limit = overrides.maxNewTokens ?? folder?.maxNewTokens;
+  return {
+    ...defaults,
+    ...(maxNewTokens === undefined ? {} : { maxTokens: maxNewTokens }),
+    ...(limit === undefined ? {} : { maxTokensLimit: limit }),
+  };
 }
 
 /** Does something while a model is opened, and closes it again if that fails. */
@@ -90,6 +136,7 @@ async function orClose<Result>(opening: Promise<Model>, work: () => Result): Pro
 /** Loads a model: checkpoint, tokenizer, weights, engine; then warms it up. */
 export async function loadModel(id: string, options: LLMOptions): Promise<LoadedModel> {
   const resolved = resolveOptions(options);
+  const given = readGivenDefaults(options, resolved.generationConfig);
   const { signal, revision } = options;
   const report = (stage: LoadProgress["stage"]) => (done: number, total: number) =>
     options.onProgress?.({ stage, done, total });
@@ -113,8 +160,14 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   const textWorker = new TextWorker(); // its thread starts with the first render
   const { tokenizer, chatTemplate } = await orClose(opening, () => {
     const tokenizer = loadTokenizer(checkpoint);
-    const given = options.chatTemplate;
-    return { tokenizer, chatTemplate: loadChatTemplate(checkpoint, tokenizer, textWorker, given) };
+    return {
+      tokenizer,
+      chatTemplate: loadChatTemplate(checkpoint, tokenizer, {
+        given: options.chatTemplate,
+        contentFormat: resolved.chatTemplateContentFormat,
+        worker: textWorker,
+      }),
+    };
   });
   const model = await opening;
   try {
@@ -125,7 +178,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
     const engine = new Engine(runner, {
       enablePrefixCaching: resolved.enablePrefixCaching,
       maxWaitingRequests: resolved.maxWaitingRequests,
-      endTokenIds: endTokens(checkpoint, tokenizer),
+      endTokenIds: endTokens(checkpoint, given.folder ?? checkpoint.generation, tokenizer),
       fits: (step) => runner.fits(step),
     });
     return {
@@ -135,16 +188,20 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       activationDtype: resolved.activationDtype,
       model,
       engine,
+      tracer: resolved.tracer,
       tokenizer,
       chatTemplate,
       textWorker,
+      background: new BackgroundTokenizer(tokenizer),
+      contentFormat: resolved.chatTemplateContentFormat,
       tokenizerInfo: tokenizerInfo(checkpoint.text, {
         specialTokens: tokenizer.specialTokens,
         chatTemplate: chatTemplate?.source,
       }),
-      samplingDefaults: resolved.generationConfig === "auto"
-        ? samplingDefaults(checkpoint.generation)
-        : {},
+      samplingDefaults: samplingDefaults(
+        resolved.generationConfig === "auto" ? checkpoint.generation : {},
+        given,
+      ),
       pooling: poolingModel({ id, checkpoint, model, tokenizer }, resolved.task),
       scoreTemplate: options.chatTemplate === undefined ? undefined : chatTemplate,
       poolingInFlight: Math.min(resolved.maxWaitingRequests, POOLING_IN_FLIGHT_MAX),

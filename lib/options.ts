@@ -2,9 +2,29 @@
 
 import { InvalidParameterError } from "./base/errors.ts";
 import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
+import type { Tracer } from "./tracing.ts";
 
 /** What a model is used for. */
 export type ModelTask = "generate" | "embed" | "score" | "classify";
+
+/** How a chat template is given the content of a message. */
+export type ContentFormat = "auto" | "string" | "openai";
+
+/** Sampling defaults of a server's owner, by the names of generation_config.json in our spelling. */
+export interface SamplingOverrides {
+  /** At least 0. */
+  readonly temperature?: number;
+  /** Above 0, at most 1. */
+  readonly topP?: number;
+  /** At least 1; 0 or −1: off. */
+  readonly topK?: number;
+  /** From 0 to 1. */
+  readonly minP?: number;
+  /** Above 0. */
+  readonly repetitionPenalty?: number;
+  /** Tokens of an answer, at least 1: the default of a request, and the most it gets. */
+  readonly maxNewTokens?: number;
+}
 
 /** One report of progress while a model loads. */
 export interface LoadProgress {
@@ -74,13 +94,34 @@ export interface LLMOptions {
   readonly task?: ModelTask | "auto";
   /** A chat template that replaces the checkpoint's own. */
   readonly chatTemplate?: string;
-  /** generation_config.json as the middle tier of sampling defaults. Default "auto"; "none" ignores it. */
-  readonly generationConfig?: "auto" | "none";
+  /**
+   * How the chat template is given a message's content: "string", one text; "openai", a list of
+   * parts; "auto" (default), whichever the template reads.
+   */
+  readonly chatTemplateContentFormat?: ContentFormat;
+  /**
+   * Where the middle tier of sampling defaults comes from. Default "auto": the model's
+   * generation_config.json. "none": there is none. Anything else is a folder that holds one in
+   * place of the model's: its end tokens count, and its `max_new_tokens` is the most that a request
+   * gets.
+   */
+  readonly generationConfig?: string;
+  /**
+   * Sampling defaults that win over those of `generationConfig`. A `maxNewTokens` here is the most
+   * that a request gets. Default none.
+   */
+  readonly overrideGenerationConfig?: SamplingOverrides;
   /**
    * Branch, tag or commit of a hub model. Default "main"; for models of `furiosa-ai` the tag of the
    * release, and "main" where a model has none.
    */
   readonly revision?: string;
+  /**
+   * Where requests leave spans of what they were and how long they took: a tracer of
+   * `@opentelemetry/api`, or any other with its `startSpan`. Default: none. `docs/tracing.md` has
+   * what is written.
+   */
+  readonly tracer?: Tracer;
   /** Called while the model loads. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops the loading. */
@@ -104,9 +145,12 @@ export interface ResolvedOptions {
   readonly maxTokensPerStep: number;
   readonly maxWaitingRequests: number;
   readonly enablePrefixCaching: boolean;
-  readonly generationConfig: "auto" | "none";
+  readonly chatTemplateContentFormat: ContentFormat;
+  /** "auto", "none", or a folder. */
+  readonly generationConfig: string;
   readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;
+  readonly tracer: Tracer | undefined;
 }
 
 /** Most worker threads. */
@@ -136,6 +180,16 @@ function integer(
   );
 }
 
+function text(options: LLMOptions, name: keyof LLMOptions): string | undefined {
+  const value = options[name];
+  if (value === undefined || typeof value === "string" && value !== "") return value;
+  throw new InvalidParameterError(
+    name,
+    value,
+    `Cannot use ${name} ${JSON.stringify(value)}: it must be a text that is not empty`,
+  );
+}
+
 function oneOf<const T extends string>(
   options: LLMOptions,
   name: keyof LLMOptions,
@@ -150,6 +204,15 @@ function oneOf<const T extends string>(
     `Cannot use ${name} "${String(value)}": it must be ${
       allowed.map((choice) => `"${choice}"`).join(" or ")
     }`,
+  );
+}
+
+function checkTracer(tracer: Tracer | undefined): Tracer | undefined {
+  if (tracer === undefined || typeof tracer?.startSpan === "function") return tracer;
+  throw new InvalidParameterError(
+    "tracer",
+    tracer,
+    "Cannot use tracer: it must have a method startSpan, as a tracer of @opentelemetry/api has",
   );
 }
 
@@ -169,8 +232,14 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     maxTokensPerStep: integer(options, "maxTokensPerStep", positive) ?? 512,
     maxWaitingRequests: integer(options, "maxWaitingRequests", positive) ?? 1024,
     enablePrefixCaching: options.enablePrefixCaching ?? true,
-    generationConfig: oneOf(options, "generationConfig", ["auto", "none"]),
+    chatTemplateContentFormat: oneOf(options, "chatTemplateContentFormat", [
+      "auto",
+      "string",
+      "openai",
+    ]),
+    generationConfig: text(options, "generationConfig") ?? "auto",
     task: oneOf(options, "task", ["auto", "generate", "embed", "score", "classify"]),
+    tracer: checkTracer(options.tracer),
     buckets: {
       ...(options.prefillBuckets && { prefill: options.prefillBuckets }),
       ...(options.decodeBuckets && { decode: options.decodeBuckets }),

@@ -16,44 +16,59 @@ export interface BannerFacts {
   >;
   readonly name: string;
   readonly version: string;
-  readonly address: { readonly hostname: string; readonly port: number };
+  readonly address: Address;
   readonly needsKey: boolean;
 }
 
+/** Where the server listens. */
+export type Address =
+  | { readonly hostname: string; readonly port: number; readonly isSecure?: boolean }
+  | { readonly path: string };
+
 /** Name, address, model, context, and a line to copy. */
 export function banner(facts: BannerFacts, bold: (text: string) => string): string {
-  const { info, address: { hostname, port } } = facts;
-  // A browser or curl cannot connect to "any address", and an IPv6 address needs brackets.
-  const any = ["0.0.0.0", "::", "[::]"].includes(hostname);
-  const name = hostname.includes(":") ? `[${hostname}]` : hostname;
-  const url = `http://${any ? "localhost" : name}:${port}`;
+  const { info, address } = facts;
+  const isOpen = "hostname" in address && ANY_ADDRESS.includes(address.hostname);
   const millions = Math.round(info.parameterCount / 1e6).toLocaleString("en");
   const count = (tokens: number) => tokens.toLocaleString("en");
   return [
     "",
-    `  ${bold(facts.name)} is ready at ${bold(url)}`,
+    `  ${bold(facts.name)} is ready at ${bold("path" in address ? address.path : urlOf(address))}`,
     "",
     `  Model    ${info.architecture}, ${millions} M parameters`,
     info.task === "generate"
       ? `  Context  ${count(info.maxContextLength)} tokens, prompt and answer together`
       : `  Context  ${count(info.maxPromptLength)} tokens a text`,
     `  Server   rngd-llm ${facts.version}; Ctrl-C ends it`,
-    ...(any && !facts.needsKey
+    ...(isOpen && !facts.needsKey
       ? [
         "  Access   anyone on the network, without a key; --host 127.0.0.1 keeps it to this machine",
       ]
       : []),
     ...info.kernelFallbacks.map((fallback) => `  Warning  slow, as kernels fail here: ${fallback}`),
     "",
-    `  ${curlLine(url, facts)}`,
+    `  ${curlLine(facts)}`,
     "",
   ].join("\n");
 }
 
-function curlLine(url: string, facts: BannerFacts): string {
+const ANY_ADDRESS: readonly string[] = ["0.0.0.0", "::", "[::]"];
+
+/** A browser or curl cannot connect to "any address", and an IPv6 address needs brackets. */
+function urlOf({ hostname, port, isSecure = false }: Exclude<Address, { path: string }>): string {
+  const name = hostname.includes(":") ? `[${hostname.replaceAll(/[[\]]/g, "")}]` : hostname;
+  const host = ANY_ADDRESS.includes(hostname) ? "localhost" : name;
+  return `${isSecure ? "https" : "http"}://${host}:${port}`;
+}
+
+function curlLine(facts: BannerFacts): string {
+  const { address } = facts;
+  const place = "path" in address
+    ? `--unix-socket ${address.path} http://localhost`
+    : urlOf(address);
   const key = facts.needsKey ? ` -H "Authorization: Bearer YOUR_KEY"` : "";
   const [route, body] = sampleRequest(facts.info);
-  return `curl ${url}${route} -H "Content-Type: application/json"${key} -d '${
+  return `curl ${place}${route} -H "Content-Type: application/json"${key} -d '${
     JSON.stringify(body)
   }'`;
 }

@@ -1,14 +1,14 @@
 /** The text of `--help`, made from the table of flags. */
 
-import { type Flag, FLAGS } from "./flags.ts";
+import { type Flag, GROUPS, isSwitch } from "./flag.ts";
+import { FLAGS } from "./flag_table.ts";
 
 const WIDTH = 96;
 const INDENT = 6;
 
 /** Usage, then every flag in its group, then examples. */
 export function helpText(): string {
-  const groups = [...new Set(FLAGS.map((flag) => flag.group))];
-  const blocks = groups.map((group) => {
+  const blocks = GROUPS.map((group) => {
     const rows = FLAGS.filter((flag) => flag.group === group);
     return [`${group}:`, ...rows.flatMap(flagLines)].join("\n");
   });
@@ -21,6 +21,7 @@ export function helpText(): string {
     "         HF_ENDPOINT mean what they mean elsewhere.",
     "         In a clone, `deno task serve` without MODEL serves SmolLM2-135M-Instruct from",
     "         RNGD_CACHE (default: rngd-llm in the user's cache folder), and fetches it if need be.\n",
+    "  A switch is turned off by --no- before its name.\n",
     ...blocks.map((block) => `${block}\n`),
     "Examples:",
     "  serve ./SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -29,18 +30,20 @@ export function helpText(): string {
   ].join("\n");
 }
 
+/** How a flag is written: its short names, its name, its value. */
+export function flagUsage(flag: Flag): string {
+  const { name, aliases = [], standard, value } = flag;
+  const short = aliases.filter((alias) => !alias.startsWith("--"));
+  const long = aliases.filter((alias) => alias.startsWith("--"));
+  const isOn = isSwitch(flag) && standard === "on";
+  const names = [...short, `--${name}`, ...long, ...(isOn ? [`--no-${name}`] : [])];
+  return `${names.join(", ")}${value === undefined ? "" : ` ${value}`}`;
+}
+
 function flagLines(flag: Flag): string[] {
-  const names = [
-    ...(flag.alias === undefined
-      ? []
-      : [flag.alias.length === 1 ? `-${flag.alias}` : `--${flag.alias}`]),
-    `--${flag.name}`,
-    ...(flag.negatable ? [`--no-${flag.name}`] : []),
-  ];
-  const value = flag.value === undefined ? "" : ` ${flag.value}`;
   const several = flag.several ? " (may be repeated)" : "";
   const standard = flag.standard === undefined ? "" : ` [default: ${flag.standard}]`;
-  return [`  ${names.join(", ")}${value}`, ...wrapped(`${flag.help}${several}${standard}`)];
+  return [`  ${flagUsage(flag)}`, ...wrapped(`${flag.help}${several}${standard}`)];
 }
 
 function wrapped(text: string): string[] {

@@ -1,30 +1,8 @@
-/** From a free port to a quiet end: what happens around serving. */
+/** From the first signal to a quiet end: how serving stops. */
 
 /** The part of `Deno.HttpServer` that ending needs. */
 export interface Drainable {
   shutdown(): Promise<void>;
-}
-
-/** Why nothing can listen there, as one sentence; undefined if something can. */
-export function portProblem(hostname: string, port: number): string | undefined {
-  try {
-    Deno.listen({ hostname, port }).close();
-    return undefined;
-  } catch (error) {
-    return listenProblem(error, hostname, port);
-  }
-}
-
-/** The same for an error that listening has thrown already. */
-export function listenProblem(error: unknown, hostname: string, port: number): string {
-  if (error instanceof Deno.errors.AddrInUse) {
-    return `Cannot listen on port ${port} as another program does: choose another with --port`;
-  }
-  if (error instanceof Deno.errors.PermissionDenied) {
-    return `Cannot listen on port ${port} without permission: choose one above 1023 with --port`;
-  }
-  const reason = error instanceof Error ? error.message : String(error);
-  return `Cannot listen on ${hostname} port ${port}: ${reason}`;
 }
 
 /** Calls `first` at the first Ctrl-C or SIGTERM and `second` at any later one. */

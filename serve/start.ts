@@ -1,9 +1,10 @@
 /** From the words of a command line to a checked job, or to an exit code. */
 
 import { InvalidParameterError } from "../mod.ts";
-import { flagOfOption, readCommand } from "./flags.ts";
+import { flagOfOption, FLAGS } from "./flag_table.ts";
+import { readCommand } from "./flags.ts";
 import { helpText } from "./help.ts";
-import { portProblem } from "./lifecycle.ts";
+import { listenProblem } from "./listening.ts";
 import { type ServeSettings, toSettings } from "./settings.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -45,8 +46,9 @@ export async function prepare(
     terminal.fail(error.message);
     return WRONG_FLAG;
   }
+  terminal.setLevel(settings.logs.level);
   // Asked before the model loads: nobody should wait for that to be told of a taken port.
-  const problem = portProblem(settings.hostname, settings.port);
+  const problem = await listenProblem(settings.listening);
   if (problem !== undefined) {
     terminal.fail(problem);
     return IMPOSSIBLE;
@@ -57,11 +59,21 @@ export async function prepare(
 /** Tells why the model could not be loaded or served, and gives the exit code. */
 export function explain(error: unknown, terminal: Terminal): number {
   const message = error instanceof Error ? error.message : String(error);
-  const flag = error instanceof InvalidParameterError ? flagOfOption(error.parameter) : undefined;
-  if (flag === undefined) {
-    terminal.fail(message);
-    return IMPOSSIBLE;
+  const isParameter = error instanceof InvalidParameterError;
+  const told = isParameter && flagOfOption(error.parameter) !== undefined
+    ? inFlags(message, error.parameter)
+    : inFlags(message);
+  terminal.fail(told);
+  return told === message ? IMPOSSIBLE : WRONG_FLAG;
+}
+
+/** A message of the library in the words of the command line: options become flags. */
+function inFlags(message: string, parameter?: string): string {
+  let text = message;
+  for (const { name, option } of FLAGS) {
+    // `task` or `threads` is a plain word too; it means the option only where the error says so.
+    if (option === undefined || option !== parameter && !/[A-Z]/.test(option)) continue;
+    text = text.replaceAll(new RegExp(`(?<![\\w-])${option}\\b`, "g"), `--${name}`);
   }
-  terminal.fail(message.replaceAll(flag.option as string, `--${flag.name}`));
-  return WRONG_FLAG;
+  return text;
 }

@@ -12,6 +12,12 @@ export interface TerminalOptions {
   readonly now?: () => number;
 }
 
+/** The least important first. */
+const LEVELS = ["trace", "debug", "info", "warning", "error", "critical"] as const;
+
+/** How important a line is. */
+export type LogLevel = typeof LEVELS[number];
+
 const DRAW_INTERVAL_MS = 50;
 /** Between lines that cannot be redrawn: a log should show that a long download goes on. */
 const LINE_INTERVAL_MS = 30_000;
@@ -20,6 +26,7 @@ const BAR_WIDTH = 24;
 /** See the file's header. */
 export class Terminal {
   readonly #options: TerminalOptions;
+  #level: LogLevel = "info";
   #label = "";
   #drawnAt = -Infinity;
   #lineOpen = false;
@@ -39,15 +46,31 @@ export class Terminal {
     });
   }
 
+  /** From now on, writes only what is at least so important. */
+  setLevel(level: LogLevel): void {
+    this.#level = level;
+  }
+
+  /** Whether lines of this importance are written. */
+  shows(level: LogLevel): boolean {
+    return LEVELS.indexOf(level) >= LEVELS.indexOf(this.#level);
+  }
+
   /** Writes a line. */
-  say(text: string): void {
+  say(text: string, level: LogLevel = "info"): void {
+    if (!this.shows(level)) return;
     this.#closeLine();
     this.#options.write(`${text}\n`);
   }
 
-  /** Writes a line that tells of a failure. */
+  /** Writes a line that tells of something odd. */
+  warn(text: string): void {
+    this.say(`${this.#styled("33", "warning")}: ${text}`, "warning");
+  }
+
+  /** Writes a line that tells of a failure, at every level but the last one. */
   fail(text: string): void {
-    this.say(`${this.#styled("31", "error")}: ${text}`);
+    this.say(`${this.#styled("31", "error")}: ${text}`, "error");
   }
 
   /** Writes what is known of a failure that nobody expected. */
@@ -64,6 +87,7 @@ export class Terminal {
    * line when it begins, one when it is done, and one every half minute in between.
    */
   progress(label: string, done: number, total: number, unit: "bytes" | "count"): void {
+    if (!this.shows("info")) return;
     const isNew = label !== this.#label;
     const isDone = done >= total;
     const now = (this.#options.now ?? (() => performance.now()))();

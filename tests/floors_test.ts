@@ -21,7 +21,7 @@ Deno.test("No imports run in a circle", () => {
 Deno.test("Every relative import leads to a file that exists", () => {
   const files = new Set(listFiles(ROOT).map(repositoryPath));
   const broken = edges.filter(({ from, to, kind }) =>
-    kind !== "url" && !/^(?:@|npm:|jsr:|node:|ndarray$)/.test(to) && !files.has(to) &&
+    kind !== "url" && !/^(?:@|npm:|jsr:|node:|(?:ndarray|yaml)$)/.test(to) && !files.has(to) &&
     !/^(?:tests\/(?:clients|oracles)|bench\/peers)\//.test(from) // import maps of their own
   );
   assertEquals(broken.map(printEdge), []);

@@ -325,7 +325,10 @@ Deno.test("Options out of range are refused by name before anything is read", as
   await refuse({ kernels: "gpu" as "simd" }, "kernels");
   await refuse({ kvCacheDtype: "int8" as "float32" }, "kvCacheDtype");
   await refuse({ activationDtype: "int4" as "int8" }, "activationDtype");
-  await refuse({ generationConfig: "x" as "none" }, "generationConfig");
+  await refuse({ generationConfig: "no/such/folder" }, "generationConfig");
+  await refuse({ generationConfig: "" }, "generationConfig");
+  await refuse({ overrideGenerationConfig: { topP: 2 } }, "overrideGenerationConfig");
+  await refuse({ chatTemplateContentFormat: "text" as "string" }, "chatTemplateContentFormat");
   await refuse({ kvCacheBytes: 0 }, "kvCacheBytes");
   await refuse({ maxBatchSize: 0 }, "maxBatchSize");
   await refuse({ maxTokensPerStep: Number.NaN }, "maxTokensPerStep");
@@ -378,4 +381,31 @@ Deno.test("A model that is not there, or contradicts its options, is refused in 
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+});
+
+tinyTest(
+  "Templates get content in the form that was set, those of a call too",
+  async (llm) => {
+    const chatTemplate = "{{ messages[0].content is string }}";
+    const one = new SamplingParams({ maxTokens: 1 });
+    assertEquals((await llm.chat(MESSAGES, one)).prompt, "False");
+    assertEquals((await llm.chat(MESSAGES, one, { chatTemplate })).prompt, "False");
+    await assertRejects(
+      () => LLM.load("nowhere", { chatTemplateContentFormat: "list" as never }),
+      InvalidParameterError,
+      '"auto" or "string" or "openai"',
+    );
+  },
+  {
+    chatTemplate: "{{ messages[0].content is string }}",
+    chatTemplateContentFormat: "openai",
+  },
+);
+
+tinyTest("A conversation's special tokens are added where that is asked for", async (llm) => {
+  const chatTemplate = "hello";
+  const plain = await llm.tokenizeChat(MESSAGES, { chatTemplate });
+  const more = await llm.tokenizeChat(MESSAGES, { chatTemplate, addSpecialTokens: true });
+  assertEquals(plain, llm.tokenize("hello", { addSpecialTokens: false }));
+  assertEquals(more, llm.tokenize("hello"));
 });

@@ -8,7 +8,7 @@ interface Lock {
 }
 
 /** What `mod.ts`, `serve.ts` and the plain tests need. Everybody who runs anything downloads it. */
-const ROOTS = ["@huggingface/jinja", "@huggingface/tokenizers", "ndarray"];
+const ROOTS = ["@huggingface/jinja", "@huggingface/tokenizers", "ndarray", "yaml"];
 /** Type packages arrive by themselves with the packages they describe. */
 const TYPES = /^@types\//;
 

@@ -7,6 +7,7 @@ import type {
   PoolingRequestOutput,
 } from "../outputs.ts";
 import type { PoolingParams } from "../pooling/params.ts";
+import { badRequest, show } from "./errors.ts";
 import type { RequestCounts } from "./request_counts.ts";
 import type { StreamHooks } from "./sse.ts";
 import type { Usage } from "./types.ts";
@@ -18,9 +19,10 @@ export interface ServedModel extends
     | "info"
     | "stats"
     | "stream"
-    | "tokenize"
+    | "tokenizeAsync"
     | "tokenizeChat"
     | "detokenize"
+    | "detokenizeAsync"
     | "tokenStrings"
     | "tokenizerInfo"
     | "resetPrefixCache"
@@ -55,6 +57,12 @@ export interface Settings {
   readonly systemFingerprint: string;
   readonly responseRole: string;
   readonly trustRequestChatTemplate: boolean;
+  readonly strictModel: boolean;
+  readonly defaultChatTemplateKwargs: Readonly<Record<string, unknown>>;
+  readonly forceIncludeUsage: boolean;
+  readonly returnTokensAsTokenIds: boolean;
+  /** Starts with a slash and does not end with one; or empty. */
+  readonly rootPath: string;
   readonly devMode: boolean;
   /** Whether a client must send a key. */
   readonly needsKey: boolean;
@@ -62,7 +70,18 @@ export interface Settings {
   readonly startedAt: number;
   /** The answers given so far. */
   readonly requestCounts: RequestCounts;
+  readonly onRequest: ((received: ReceivedRequest) => void) | undefined;
   readonly onError: (error: unknown) => void;
+}
+
+/** A request whose body was read, and is a JSON object; its fields are not checked yet. */
+export interface ReceivedRequest {
+  /** As the handler was given it. */
+  readonly request: Request;
+  /** The id of its answer, without a prefix such as `chatcmpl-`. */
+  readonly id: string;
+  /** The fields as they were sent. */
+  readonly body: Readonly<Record<string, unknown>>;
 }
 
 /** One request on its way through a route. */
@@ -70,6 +89,8 @@ export interface RouteContext {
   readonly llm: ServedModel;
   readonly settings: Settings;
   readonly request: Request;
+  /** 32 hexadecimal digits, for a request that brings no id. */
+  readonly id: string;
   /** What the route's pattern left over: the id in `/v1/models/{id}`. */
   readonly rest: string;
   /** Aborted when the client leaves. */
@@ -80,6 +101,9 @@ export interface RouteContext {
   readonly load: { readonly count: number };
 }
 
+/** Longest id that a client may give its request. */
+const REQUEST_ID_MAX = 256;
+
 /** What all answers and chunks of one request share. */
 export interface AnswerHead {
   readonly id: string;
@@ -87,18 +111,41 @@ export interface AnswerHead {
   readonly model: string;
 }
 
-/** An id for this request: its `X-Request-Id`, else its body's `request_id`, else a random one. */
+/**
+ * An id for this request: its `X-Request-Id`, else its body's `request_id`, else
+ * {@linkcode RouteContext.id}.
+ *
+ * @throws {HttpError} It is too long: every event of a stream repeats it.
+ */
 export function answerHead(
   context: RouteContext,
   prefix: string,
   requestId: string | undefined,
 ): AnswerHead {
-  const name = context.request.headers.get("x-request-id") || requestId || randomHex();
+  const header = context.request.headers.get("x-request-id");
+  checkLength(header, "the header X-Request-Id", "X-Request-Id");
+  checkLength(requestId, "request_id", "request_id");
+  const name = header || requestId || context.id;
   return {
     id: `${prefix}${name}`,
     created: Math.floor(Date.now() / 1000),
     model: context.settings.servedModelNames[0],
   };
+}
+
+/** Whatever the characters of an id are, they are not ours to judge. */
+function checkLength(id: string | null | undefined, what: string, param: string): void {
+  if (id === null || id === undefined || mayBeRepeated(id)) return;
+  throw badRequest(
+    `Cannot use ${what} ${show(id)} of ${id.length} characters: it must have at most ` +
+      REQUEST_ID_MAX,
+    param,
+  );
+}
+
+/** Whether an id is short enough for answers to repeat it. */
+export function mayBeRepeated(id: string): boolean {
+  return id.length <= REQUEST_ID_MAX;
 }
 
 /** 32 hexadecimal digits. */

@@ -2,8 +2,8 @@
 
 import type { ModelInfo } from "../llm.ts";
 import { randomHex, type RouteContext } from "./context.ts";
-import { HttpError } from "./errors.ts";
 import { jsonResponse } from "./json.ts";
+import { unknownModel } from "./served_names.ts";
 import type { BucketCard, ModelCard, ModelList } from "./types.ts";
 import { VERSION } from "./version.ts";
 
@@ -17,9 +17,7 @@ export async function getModels(context: RouteContext): Promise<Response> {
 /** The card of one served name; a name with slashes may come encoded or plain. */
 export async function getModel(context: RouteContext): Promise<Response> {
   const name = decoded(context.rest);
-  if (!context.settings.servedModelNames.includes(name)) {
-    throw new HttpError(404, `The model \`${name}\` does not exist.`, { param: "model" });
-  }
+  if (!context.settings.servedModelNames.includes(name)) throw unknownModel(name);
   return jsonResponse(await card(name, context));
 }
 

@@ -44,7 +44,7 @@ const ERROR: Schema = {
 /** Describes the routes. Every answer that is not a success has one shape. */
 export function openApiDocument(
   routes: readonly DescribedRoute[],
-  { needsKey }: { readonly needsKey: boolean },
+  { needsKey, rootPath }: { readonly needsKey: boolean; readonly rootPath: string },
 ): Schema {
   const paths: Record<string, Record<string, Schema>> = {};
   for (const route of routes) {
@@ -58,6 +58,7 @@ export function openApiDocument(
       version: VERSION,
       description: "The API of OpenAI as vLLM and Furiosa-LLM extend it.",
     },
+    ...(rootPath === "" ? {} : { servers: [{ url: rootPath }] }),
     paths,
     components: {
       schemas: { Error: ERROR },

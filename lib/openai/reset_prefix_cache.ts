@@ -5,10 +5,10 @@ import type { RouteContext } from "./context.ts";
 
 /** 200 when the cache is empty, 409 while requests use it. Neither has a body. */
 export async function postResetPrefixCache(context: RouteContext): Promise<Response> {
-  const { request, settings, llm } = context;
+  const { request, llm } = context;
   // A request without a body has no content type either.
   if (request.headers.has("content-type")) {
-    const fields = await readFields(request, settings.bodySizeLimit);
+    const fields = await readFields(context);
     fields.choice("target", ["all", "npu"]);
   }
   return new Response(null, { status: llm.resetPrefixCache() ? 200 : 409 });

@@ -1,27 +1,29 @@
 /** `POST /tokenize` (a text, or a conversation) and `POST /detokenize`. */
 
-import { readFields, readTokenId } from "./body.ts";
+import { readFields, readTokenIds } from "./body.ts";
 import type { RouteContext } from "./context.ts";
 import { jsonResponse } from "./json.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
+import { withDefaultKwargs } from "./template_defaults.ts";
 import type { DetokenizeAnswer, TokenizeAnswer } from "./types.ts";
 
 /** Text or messages → token ids. The length is not checked against the model's. */
 export async function postTokenize(context: RouteContext): Promise<Response> {
   const { llm, settings } = context;
-  const fields = await readFields(context.request, settings.bodySizeLimit);
+  const fields = await readFields(context);
   const prompt = fields.string("prompt");
   const wantsStrings = fields.boolean("return_token_strs") ?? false;
   let tokens: readonly number[];
   if (prompt !== undefined) {
     const addSpecialTokens = fields.boolean("add_special_tokens") ?? true;
-    tokens = llm.tokenize(prompt, { addSpecialTokens });
+    tokens = await llm.tokenizeAsync(prompt, { addSpecialTokens, signal: context.signal });
   } else if (fields.has("messages")) {
     const messages = readMessages(fields, settings.servedModelNames[0]);
     const tools = fields.records("tools");
     tokens = await llm.tokenizeChat(messages, {
-      ...readChatOptions(fields, settings.trustRequestChatTemplate),
+      ...withDefaultKwargs(readChatOptions(fields, settings.trustRequestChatTemplate), settings),
       ...(tools === undefined ? {} : { tools }),
+      addSpecialTokens: fields.boolean("add_special_tokens") ?? false,
       signal: context.signal,
     });
   } else {
@@ -38,10 +40,11 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
 
 /** Token ids → text, special tokens shown. */
 export async function postDetokenize(context: RouteContext): Promise<Response> {
-  const { llm, settings } = context;
-  const fields = await readFields(context.request, settings.bodySizeLimit);
+  const { llm } = context;
+  const fields = await readFields(context);
   const list = fields.list("tokens");
   if (list === undefined) throw fields.missing("tokens");
-  const tokens = list.map((id, at) => readTokenId(fields, id, `tokens.${at}`, llm.info.vocabSize));
-  return jsonResponse({ prompt: llm.detokenize(tokens) } satisfies DetokenizeAnswer);
+  const tokens = readTokenIds(fields, list, "tokens", llm.info.vocabSize);
+  const prompt = await llm.detokenizeAsync(tokens, { signal: context.signal });
+  return jsonResponse({ prompt } satisfies DetokenizeAnswer);
 }

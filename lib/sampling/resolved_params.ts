@@ -1,8 +1,9 @@
 /** Sampling parameters with every default filled in: what the engine works with. */
 
 import { checkGreedy, checkMinFitsMax, clampTemperature } from "./param_checks.ts";
-import type { EarlyStopping, LogitsProcessor } from "./param_options.ts";
+import type { EarlyStopping, LogitsProcessor, RepetitionDetection } from "./param_options.ts";
 import type { SamplingParams } from "./params.ts";
+import type { Seed } from "./random.ts";
 
 /** The middle tier of defaults: what the model or the kind of call prefers where a request is silent. */
 export interface SamplingDefaults {
@@ -18,6 +19,8 @@ export interface SamplingDefaults {
   readonly repetitionPenalty?: number;
   /** Cut to the room left in the context, unlike a `maxTokens` that a request names itself. */
   readonly maxTokens?: number | null;
+  /** The most that any request gets; what asks for more is cut. */
+  readonly maxTokensLimit?: number;
 }
 
 /** What texts among the parameters stand for; whoever has the tokenizer tells. */
@@ -71,7 +74,7 @@ export interface ResolvedSamplingParams {
   /** null: the tokens are chosen. */
   readonly forcedTokenIds: readonly number[] | null;
   /** null: none was asked for. */
-  readonly seed: number | null;
+  readonly seed: Seed | null;
   /** Each once; may be empty. */
   readonly stopTokenIds: readonly number[];
   /** The model's end tokens do not end the output. */
@@ -84,10 +87,14 @@ export interface ResolvedSamplingParams {
   readonly minTokens: number;
   /** null: none; 0: the chosen token only. */
   readonly logprobs: number | null;
+  /** null: the most likely tokens are reported; otherwise these are. */
+  readonly logprobTokenIds: readonly number[] | null;
   /** null: none; −1: the whole vocabulary. */
   readonly promptLogprobs: number | null;
   /** For whoever turns the tokens into text. */
   readonly skipSpecialTokens: boolean;
+  /** null: off. For the same. */
+  readonly repetitionDetection: RepetitionDetection | null;
 }
 
 /**
@@ -114,8 +121,7 @@ export function resolveSamplingParams(
   if (beam === null) checkGreedy(temperature, n, bestOf);
   // Nothing of what makes up a draw has an effect on a search.
   const filtersAreOff = temperature === 0 || beam !== null;
-  const maxTokens = (params.maxTokens === undefined ? defaults.maxTokens : params.maxTokens) ??
-    null;
+  const { maxTokens, isCut } = limitTokens(params.maxTokens, defaults);
   if (maxTokens !== null) checkMinFitsMax(minTokens, maxTokens);
   return {
     n,
@@ -139,10 +145,22 @@ export function resolveSamplingParams(
     stopTokenIds: params.stopTokenIds ?? [],
     ignoreEos: params.ignoreEos ?? false,
     maxTokens,
-    cutMaxTokens: params.maxTokens === undefined,
+    cutMaxTokens: params.maxTokens === undefined || isCut,
     minTokens,
     logprobs: params.logprobs ?? null,
+    logprobTokenIds: params.logprobTokenIds ?? null,
     promptLogprobs: params.promptLogprobs ?? null,
     skipSpecialTokens: params.skipSpecialTokens ?? true,
+    repetitionDetection: params.repetitionDetection ?? null,
   };
+}
+
+/** What a request asks for, else the default, but no more than the limit. null: all there is room for. */
+function limitTokens(
+  asked: number | null | undefined,
+  { maxTokens: standard = null, maxTokensLimit: limit = Infinity }: SamplingDefaults,
+): { readonly maxTokens: number | null; readonly isCut: boolean } {
+  const wanted = asked === undefined ? standard : asked;
+  const isCut = (wanted ?? Infinity) > limit;
+  return { maxTokens: isCut ? limit : wanted, isCut };
 }

@@ -51,6 +51,11 @@ export interface ChatTemplateOptions {
   readonly tokens: Readonly<Record<string, string>>;
   /** Where the template comes from, as errors name it. */
   readonly file: string;
+  /**
+   * How the template is given a message's content: as one text, or as OpenAI's list of parts.
+   * Default "auto": whichever it reads.
+   */
+  readonly contentFormat?: "auto" | "string" | "openai";
   /** Longest render. Default 5000. */
   readonly timeoutMs?: number;
   /** Most characters (UTF-16 code units) of a prompt. Default 4,194,304. */
@@ -136,9 +141,11 @@ export class ChatTemplate implements Disposable {
     options: RenderOptions = {},
   ): Promise<string> {
     const { continue_final_message: goesOn, ...kwargs } = this.#readKwargs(options.kwargs);
-    const plain = normalizeMessages(messages, {
-      contentAsParts: this.#facts.loopsOverContent,
-      takesTextContent: this.#facts.takesTextContent,
+    const { contentFormat = "auto" } = this.#options;
+    const isAuto = contentFormat === "auto";
+    const plain = await normalizeMessages(messages, {
+      contentAsParts: isAuto ? this.#facts.loopsOverContent : contentFormat === "openai",
+      takesTextContent: isAuto && this.#facts.takesTextContent,
       namesDeveloper: this.#facts.namesDeveloper,
     });
     const variables: Record<string, unknown> = {

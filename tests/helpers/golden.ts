@@ -1,10 +1,15 @@
-/** Compares text with a file under `tests/golden/`; `deno task golden` rewrites the files. */
+/** Compares text with a file of the repository; `deno task golden` rewrites the files. */
 
 import { assertEquals } from "@std/assert";
 
-/** Fails unless the golden file holds exactly `actual`. With `--update-golden` it is written instead. */
+/** The same for a file under `tests/golden/`. */
 export async function assertGolden(path: string, actual: string): Promise<void> {
-  const url = new URL(`../golden/${path}`, import.meta.url);
+  await assertFile(`tests/golden/${path}`, actual);
+}
+
+/** Fails unless the file holds exactly `actual`. With `--update-golden` it is written instead. */
+export async function assertFile(path: string, actual: string): Promise<void> {
+  const url = new URL(`../../${path}`, import.meta.url);
   if (Deno.args.includes("--update-golden")) {
     await Deno.writeTextFile(url, actual);
     return;
@@ -12,6 +17,6 @@ export async function assertGolden(path: string, actual: string): Promise<void> 
   assertEquals(
     actual,
     await Deno.readTextFile(url),
-    `tests/golden/${path} (deno task golden rewrites it)`,
+    `${path} (deno task golden rewrites it)`,
   );
 }

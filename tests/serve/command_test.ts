@@ -2,65 +2,7 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { restartArgs } from "../../serve/unsafe_fast.ts";
-
-const SERVER = new URL("./fake_server.ts", import.meta.url).pathname;
-
-/** A running command, its output as it comes. */
-class Running implements AsyncDisposable {
-  readonly process: Deno.ChildProcess;
-  #text = "";
-  readonly #reading: Promise<void>;
-
-  constructor(args: readonly string[], env: Record<string, string> = {}) {
-    this.process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-check", "-A", SERVER, ...args],
-      env,
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
-    this.#reading = this.#read();
-  }
-
-  get text(): string {
-    return this.#text;
-  }
-
-  /** Waits for a text in the output. */
-  async said(text: string): Promise<void> {
-    const deadline = Date.now() + 20_000;
-    while (!this.#text.includes(text)) {
-      if (Date.now() > deadline) throw new Error(`No "${text}" in: ${this.#text}`);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  }
-
-  /** The address in the banner. */
-  async url(): Promise<string> {
-    await this.said("curl http");
-    return /http:\/\/[^\s/]+/.exec(this.#text)?.[0] ?? "";
-  }
-
-  async code(): Promise<number> {
-    const { code } = await this.process.status;
-    await this.#reading;
-    return code;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.process.kill("SIGKILL");
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // it has ended already
-    }
-    await this.code();
-  }
-
-  async #read(): Promise<void> {
-    for await (const chunk of this.process.stderr.pipeThrough(new TextDecoderStream())) {
-      this.#text += chunk;
-    }
-  }
-}
+import { Running } from "./running.ts";
 
 const HELLO = JSON.stringify({ messages: [{ role: "user", content: "Hi" }], stream: true });
 
@@ -105,14 +47,49 @@ Deno.test("Answers that outlast the shutdown timeout are cut", async () => {
     const flags = ["--port=0", "--host=127.0.0.1", `--shutdown-timeout=${timeout}`];
     await using running = new Running(["fake", ...flags], env);
     const url = await running.url();
-    const answer = ask(url).then((response) => response.json());
+    const answer = ask(url).then((response) => response.text());
     await running.said("a token begins");
     running.process.kill("SIGTERM");
     const started = performance.now();
     assertEquals(await running.code(), 0);
     assert(performance.now() - started < 2500, "it did not wait for the answer");
-    assertEquals((await answer).error.message, "The server is shutting down");
+    assertStringIncludes(await answer, '"message":"The server is shutting down"');
   }
+});
+
+Deno.test("A stream that is cut in its middle ends with an error event", async () => {
+  const env = { FAKE_TOKEN_MS: "300" };
+  const flags = ["--port=0", "--host=127.0.0.1", "--shutdown-timeout=0"];
+  await using running = new Running(["fake", ...flags], env);
+  const response = await ask(await running.url());
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  while (!text.includes('"content":"Hel"')) text += (await reader?.read())?.value ?? "";
+  running.process.kill("SIGTERM");
+  for (let done = false; !done;) {
+    const part = await reader?.read();
+    text += part?.value ?? "";
+    done = part?.done ?? true;
+  }
+  assertStringIncludes(text, 'data: {"error":{"message":"The server is shutting down"');
+  assert(text.endsWith("data: [DONE]\n\n"));
+  assertEquals(await running.code(), 0);
+});
+
+Deno.test("While open answers are finished, connections that wait for a request are closed", async () => {
+  const env = { FAKE_TOKEN_MS: "60" };
+  await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"], env);
+  const url = new URL(await running.url());
+  using idle = await Deno.connect({ hostname: url.hostname, port: Number(url.port) });
+  const request = new TextEncoder().encode("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+  await idle.write(request);
+  assert(await idle.read(new Uint8Array(1024)) !== null, "it is kept open after an answer");
+  const answer = ask(url.origin).then((response) => response.text());
+  await running.said("a token begins");
+  running.process.kill("SIGTERM");
+  assertEquals(await idle.read(new Uint8Array(1024)), null);
+  assertStringIncludes(await answer, "data: [DONE]");
+  assertEquals(await running.code(), 0);
 });
 
 Deno.test("A second Ctrl-C ends at once", async () => {
@@ -134,6 +111,40 @@ Deno.test("Ctrl-C while the model loads ends the command quietly", async () => {
   assertEquals(await running.code(), 0);
 });
 
+Deno.test("Flags without effect are named in one line at the start, and a key of the environment counts", async () => {
+  const flags = ["--port=0", "--host=127.0.0.1", "-tp", "8", "--devices=npu:0"];
+  await using running = new Running(["serve", "fake", ...flags], { VLLM_API_KEY: "secret" });
+  const url = await running.url();
+  const [first] = running.text.split("\n");
+  assertEquals(first, "warning: no effect here: --tensor-parallel-size, --devices");
+  assertStringIncludes(running.text, "Authorization: Bearer YOUR_KEY");
+  const response = await ask(url);
+  assertEquals(response.status, 401);
+  await response.body?.cancel();
+  await running.said('- "POST /v1/chat/completions" 401');
+  assert(!running.text.includes("secret"));
+});
+
+Deno.test("A file of flags configures the command, and at level warning it says nothing but errors", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".yaml" });
+  try {
+    const yaml = "model: fake\nport: 0\nhost: 127.0.0.1\nenable-log-requests: true\n";
+    await Deno.writeTextFile(file, yaml);
+    await using running = new Running(["--config", file]);
+    const url = await running.url();
+    await (await ask(url)).text();
+    await running.said('POST /v1/chat/completions {"stream":true}');
+    await running.said('- "POST /v1/chat/completions" 200');
+
+    await Deno.writeTextFile(file, `${yaml}uvicorn-log-level: warning\n`);
+    await using quiet = new Running(["--config", file, "missing"]);
+    assertEquals(await quiet.code(), 1);
+    assertEquals(quiet.text, 'error: Cannot find "missing"\n');
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 Deno.test("A taken port is told in one line before anything is loaded", async () => {
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = taken.addr as Deno.NetAddr;
@@ -150,6 +161,16 @@ Deno.test("What cannot be done is one line and an exit code", async () => {
     const [args, code, line] of [
       [[], 1, "error: Name a MODEL to serve: a GGUF file, a model's folder, or a hub id\n"],
       [["m", "--prot", "1"], 2, "error: Unknown flag --prot: did you mean --port?\n"],
+      [
+        ["m", "--enable-auto-tool-choice", "--tool-call-parser=hermes"],
+        2,
+        "error: Cannot use --enable-auto-tool-choice: tool calling is not supported yet\n",
+      ],
+      [
+        ["m", "--config", "no.yaml"],
+        2,
+        'error: Cannot use --config "no.yaml": there is no such file\n',
+      ],
       [["missing", "--port=0"], 1, 'error: Cannot find "missing"\n'],
       [
         ["m", "--chat-template", "no/such.jinja"],

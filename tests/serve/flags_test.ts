@@ -1,7 +1,9 @@
 /** The table of flags: what is read, what is refused, and that the help is complete. */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { flagOfOption, FLAGS, readCommand } from "../../serve/flags.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { isRefused, isSwitch } from "../../serve/flag.ts";
+import { flagOfOption, FLAGS } from "../../serve/flag_table.ts";
+import { readCommand } from "../../serve/flags.ts";
 import { helpText } from "../../serve/help.ts";
 import { nearest } from "../../serve/nearest.ts";
 import { toSettings } from "../../serve/settings.ts";
@@ -19,39 +21,138 @@ function mistake(...args: string[]): string {
   return command.message;
 }
 
-Deno.test("Every flag of the table is read and is in the help", () => {
-  const samples: Record<string, [string, unknown]> = {
-    "revision": ["v1", "v1"],
-    "chat-template": ["t.jinja", "t.jinja"],
-    "generation-config": ["vllm", "vllm"],
-    "max-model-len": ["2048", 2048],
-    "task": ["embed", "embed"],
-    "host": ["::1", "::1"],
-    "port": ["0", 0],
-    "served-model-name": ["name", ["name"]],
-    "api-key": ["key", ["key"]],
-    "allowed-origins": ['["https://a"]', ["https://a"]],
-    "shutdown-timeout": ["1.5", 1.5],
-    "max-logprobs": ["-1", -1],
-    "max-waiting-requests": ["0", 0],
-    "kv-cache-bytes": ["1GiB", 2 ** 30],
-    "dtype": ["q8", "q8"],
-    "activation-dtype": ["int8", "int8"],
-    "kv-cache-dtype": ["float32", "float32"],
-    "max-batch-size": ["8", 8],
-    "max-num-batched-tokens": ["256", 256],
-    "threads": ["0", 0],
-  };
+/** A text for each flag that takes a value, and what it is read as. */
+const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
+  "revision": ["v1", "v1"],
+  "task": ["embed", "embed"],
+  "max-model-len": ["2048", 2048],
+  "chat-template": ["t.jinja", "t.jinja"],
+  "chat-template-content-format": ["openai", "openai"],
+  "generation-config": ["vllm", "vllm"],
+  "override-generation-config": ['{"top_p": 0.5}', { topP: 0.5 }],
+  "host": ["::1", "::1"],
+  "port": ["0", 0],
+  "uds": ["a.sock", "a.sock"],
+  "served-model-name": ["name", ["name"]],
+  "api-key": ["key", ["key"]],
+  "root-path": ["/llm/", "/llm"],
+  "shutdown-timeout": ["1.5", 1.5],
+  "ssl-certfile": ["c.pem", "c.pem"],
+  "ssl-keyfile": ["k.pem", "k.pem"],
+  "allowed-origins": ['["https://a"]', ["https://a"]],
+  "allowed-methods": ["GET, POST", ["GET", "POST"]],
+  "allowed-headers": ['["authorization"]', ["authorization"]],
+  "response-role": ["model", "model"],
+  "default-chat-template-kwargs": ['{"a": [1]}', { a: [1] }],
+  "max-logprobs": ["-1", -1],
+  "max-waiting-requests": ["1", 1],
+  "log-level": ["warning", "warning"],
+  "disable-access-log-for-endpoints": ["/health,/metrics", ["/health", "/metrics"]],
+  "max-log-len": ["0", 0],
+  "kv-cache-bytes": ["1GiB", 2 ** 30],
+  "dtype": ["q8", "q8"],
+  "activation-dtype": ["int8", "int8"],
+  "kv-cache-dtype": ["float32", "float32"],
+  "max-batch-size": ["8", 8],
+  "max-num-batched-tokens": ["256", 256],
+  "prefill-buckets": ["1,512", [{ batchSize: 1, attentionSize: 512 }]],
+  "decode-buckets": ["4,1024", [{ batchSize: 4, attentionSize: 1024 }]],
+  "threads": ["0", 0],
+  "tensor-parallel-size": ["16", 16],
+  "pipeline-parallel-size": ["2", 2],
+  "data-parallel-size": ["2", 2],
+  "data-parallel-routing-policy": ["round-robin", "round-robin"],
+  "data-parallel-scoring-profile": ["load", "load"],
+  "devices": ["npu:0:0-3,npu:1", ["npu:0:0-3", "npu:1"]],
+  "max-prompt-len": ["1024", 1024],
+  "min-batch-size": ["1", 1],
+  "scheduler-kind": ["offline", "offline"],
+  "experimental-scheduling-loop-type": ["step_based", "step_based"],
+  "prefill-chunk-size": ["256", 256],
+  "npu-queue-limit": ["1", 1],
+  "max-processing-samples": ["65536", 65536],
+  "spare-blocks-ratio": ["0.5", 0.5],
+  "estimation-time-limit-ms": ["5", 5],
+  "batch-scheduling-budget-ms": ["1", 1],
+  "prefix-cache-lookahead-requests": ["2", 2],
+  "speculative-model": ["m", "m"],
+  "num-speculative-tokens": ["3", 3],
+  "speculative-draft-tensor-parallel-size": ["4", 4],
+  "speculative-draft-pipeline-parallel-size": ["1", 1],
+  "speculative-draft-data-parallel-size": ["1", 1],
+  "max-io-memory-mb": ["2048", 2048],
+  "seed": ["-1", -1],
+  "gpu-memory-utilization": ["0.9", 0.9],
+  "block-size": ["16", 16],
+  "swap-space": ["4", 4],
+};
+
+Deno.test("Every flag of the table has a group, no name twice, and is in the help in at most 100 columns", () => {
+  const names = FLAGS.flatMap(({ name, aliases = [] }) => [`--${name}`, ...aliases]);
+  assertEquals(new Set(names).size, names.length);
+  assertEquals(names.filter((name) => !/^-(-[a-z0-9]+)+$|^-[a-z]+(-[a-z]+)*$/.test(name)), []);
   const help = helpText();
+  assertEquals(help.split("\n").filter((line) => line.length > 100), []);
   for (const flag of FLAGS) {
-    assertStringIncludes(help, `--${flag.name}`);
+    for (const name of [`--${flag.name}`, ...flag.aliases ?? []]) assertStringIncludes(help, name);
     assertStringIncludes(help.replace(/\s+/g, " "), flag.help);
-    if (flag.value === undefined) continue;
-    const [text, value] = samples[flag.name] ?? [];
-    assert(text !== undefined, `a sample of --${flag.name}`);
-    assertEquals(values("m", `--${flag.name}`, text), { [flag.name]: value });
-    assertEquals(values(`--${flag.name}=${text}`, "m"), { [flag.name]: value });
   }
+});
+
+Deno.test("Every flag with a value is read, before and after MODEL, under each of its names", () => {
+  const accepted = FLAGS.filter((flag) => !isRefused(flag) && flag.name !== "config");
+  for (const flag of accepted.filter((flag) => !isSwitch(flag))) {
+    const [text, value] = SAMPLES[flag.name] ?? [];
+    assert(text !== undefined, `a sample of --${flag.name}`);
+    for (const name of [`--${flag.name}`, ...flag.aliases ?? []]) {
+      assertEquals(values("m", name, text), { [flag.name]: value });
+      assertEquals(values(`${name}=${text}`, "m"), { [flag.name]: value });
+    }
+  }
+  for (const { name, aliases = [] } of accepted.filter(isSwitch)) {
+    if (name === "help" || name === "version") continue;
+    for (const spelled of [name, ...aliases.map((alias) => alias.slice(2))]) {
+      assertEquals(values(`--${spelled}`, "m"), { [name]: true });
+      assertEquals(values("m", `--no-${spelled}`), { [name]: false });
+      assertEquals(values("m", `--${spelled}=false`), { [name]: false });
+    }
+  }
+});
+
+Deno.test("Flags of later releases are refused by name, and the help says so", () => {
+  const refused = FLAGS.filter(isRefused);
+  for (const name of ["enable-auto-tool-choice", "tool-call-parser", "reasoning-parser"]) {
+    assert(refused.some((flag) => flag.name === name), name);
+  }
+  for (const flag of refused) {
+    const args = isSwitch(flag) ? [`--${flag.name}`] : [`--${flag.name}`, "x"];
+    assertEquals(
+      mistake("m", ...args),
+      `Cannot use --${flag.name}: ${flag.help} is not supported yet`,
+    );
+  }
+  assertStringIncludes(helpText(), "Not supported yet:");
+});
+
+Deno.test("Flags of Furiosa-LLM have its single-dashed names", () => {
+  assertEquals(
+    values("m", "-tp", "4", "-pp=1", "-dp", "2", "-pb", "1,512", "4,128", "-draft-tp", "1"),
+    {
+      "tensor-parallel-size": 4,
+      "pipeline-parallel-size": 1,
+      "data-parallel-size": 2,
+      "prefill-buckets": [
+        { batchSize: 1, attentionSize: 512 },
+        { batchSize: 4, attentionSize: 128 },
+      ],
+      "speculative-draft-tensor-parallel-size": 1,
+    },
+  );
+  assertEquals(mistake("m", "-tpx", "4"), "Unknown flag -tpx: --help lists the flags");
+  assertEquals(
+    mistake("m", "-tp"),
+    "Cannot use --tensor-parallel-size without a value: it takes COUNT",
+  );
 });
 
 Deno.test("Switches are read with and without no-", () => {
@@ -152,6 +253,50 @@ Deno.test("A wrong flag is named together with the right one", () => {
         'Cannot use --allowed-origins "[1]": it must be a JSON list of strings, such as ["https://example.org"]',
       ],
       [
+        ["m", "-tp", "3"],
+        'Cannot use --tensor-parallel-size "3": it must be 1, 2, 4 or a multiple of 8',
+      ],
+      [
+        ["m", "-db", "4x1024"],
+        'Cannot use --decode-buckets "4x1024": buckets should be in the format of batch_size,sequence_length, such as 4,1024',
+      ],
+      [
+        ["m", "--devices", "npu0"],
+        'Cannot use --devices "npu0": it must be like npu:0, npu:0:3, npu:0:4-7 or npu:0,npu:1',
+      ],
+      [
+        ["m", "--devices", "npu:0:2-5"],
+        'Cannot use --devices "npu:0:2-5": processing elements 2-5 are not 1, 2, 4 or 8 that begin at a multiple of it',
+      ],
+      [
+        ["m", "--devices", "npu:0:8"],
+        'Cannot use --devices "npu:0:8": a card has the processing elements 0 to 7',
+      ],
+      [
+        ["m", "--devices", "npu:0,cpu"],
+        'Cannot use --devices "npu:0,cpu": its devices must be of one kind',
+      ],
+      [
+        ["m", "--root-path", "llm"],
+        'Cannot use --root-path "llm": it must be a path that begins with a slash, such as /llm',
+      ],
+      [
+        ["m", "--default-chat-template-kwargs", "[1]"],
+        'Cannot use --default-chat-template-kwargs "[1]": it must be a JSON object, such as {"enable_thinking": false}',
+      ],
+      [
+        ["m", "--override-generation-config", '{"top_q": 1}'],
+        'Cannot use --override-generation-config "{"top_q": 1}": it has an unknown field "top_q", did you mean "top_p"?',
+      ],
+      [
+        ["m", "--log-level", "loud"],
+        'Cannot use --log-level "loud": it must be trace or debug or info or warning or error or critical',
+      ],
+      [
+        ["m", "--spare-blocks-ratio", "2"],
+        'Cannot use --spare-blocks-ratio "2": it must be a number from 0 to 1',
+      ],
+      [
         ["m", "--enable-prefix-caching=maybe"],
         'Cannot use --enable-prefix-caching "maybe": it is a switch and takes no value',
       ],
@@ -188,11 +333,37 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   });
   assertEquals(settings.requests.apiKeys, ["a", "b"]);
   assertEquals(settings.requests.allowedOrigins, ["https://a", "https://b"]);
+  const more = await toSettings(
+    values("m", "-pb", "1,16", "4,64", "--generation-config=./mine", "--max-concurrency=2"),
+  );
+  assertEquals(more.llm, {
+    prefillBuckets: [
+      { batchSize: 1, attentionSize: 16 },
+      { batchSize: 4, attentionSize: 64 },
+    ],
+    generationConfig: "./mine",
+    maxBatchSize: 2,
+  });
   const plain = await toSettings({});
   assertEquals(plain.llm, {});
-  assertEquals([plain.hostname, plain.port, plain.shutdownTimeoutSeconds], ["0.0.0.0", 8000, 30]);
-  assertEquals(plain.logsStatistics, true);
-  assertEquals((await toSettings({ "disable-log-stats": true })).logsStatistics, false);
+  const { listening, shutdownTimeoutSeconds, logs, requests } = plain;
+  assertEquals(listening, { kind: "port", hostname: "0.0.0.0", port: 8000, tls: undefined });
+  assertEquals(shutdownTimeoutSeconds, 30);
+  assertEquals(logs, {
+    level: "info",
+    access: true,
+    accessExcept: [],
+    requests: false,
+    lengthMax: Infinity,
+    payloads: false,
+    statistics: true,
+  });
+  assertEquals([requests.responseRole, requests.rootPath, requests.maxLogprobs], [
+    "assistant",
+    "",
+    20,
+  ]);
+  assertEquals((await toSettings({ "disable-log-stats": true })).logs.statistics, false);
 });
 
 Deno.test("Development routes are opened by a flag", async () => {
@@ -217,6 +388,58 @@ Deno.test("A chat template is read from a file", async () => {
   } finally {
     await Deno.remove(file);
   }
+});
+
+/** An environment that holds nothing else. */
+function environment(
+  variables: Readonly<Record<string, string>>,
+): { get(name: string): string | undefined } {
+  return { get: (name) => variables[name] };
+}
+
+Deno.test("VLLM_API_KEY counts where no key is given, and empty keys are none", async () => {
+  const keys = async (args: readonly string[], variables: Record<string, string>) =>
+    (await toSettings(values("m", ...args), environment(variables))).requests.apiKeys;
+  assertEquals(await keys([], { VLLM_API_KEY: "e" }), ["e"]);
+  assertEquals(await keys(["--api-key", "a", "b"], { VLLM_API_KEY: "e" }), ["a", "b"]);
+  assertEquals(await keys(["--api-key="], { VLLM_API_KEY: "e" }), []);
+  assertEquals(await keys([], {}), []);
+});
+
+Deno.test("Development routes are opened by the variables of vLLM and Furiosa-LLM too", async () => {
+  for (
+    const [variables, opens] of [
+      [{ VLLM_SERVER_DEV_MODE: "1" }, true],
+      [{ FURIOSA_SERVER_DEV_MODE: "true" }, true],
+      [{ FURIOSA_SERVER_DEV_MODE: "0" }, false],
+      [{}, false],
+    ] as const
+  ) assertEquals((await toSettings({}, environment(variables))).requests.devMode, opens);
+});
+
+Deno.test("Flags that do nothing here are told apart from the others", async () => {
+  const { idleFlags } = await toSettings(
+    values("m", "-tp", "8", "--devices=npu:0", "--threads=1", "--enable-metrics"),
+  );
+  assertEquals(idleFlags, ["--tensor-parallel-size", "--devices", "--enable-metrics"]);
+});
+
+Deno.test("Payload lines take the place of access lines", async () => {
+  const { logs } = await toSettings(values("m", "--enable-payload-logging"));
+  assertEquals([logs.payloads, logs.access], [true, false]);
+});
+
+Deno.test("Files that are named must be there, and flags must go together", async () => {
+  for (
+    const [args, message] of [
+      [["--ssl-certfile=no/c.pem"], 'Cannot use --ssl-certfile "no/c.pem": there is no such file'],
+      [["--ssl-keyfile=k.pem"], "Cannot use --ssl-keyfile without --ssl-certfile: give both"],
+      [
+        ["--uds=a.sock", "--ssl-certfile=c.pem"],
+        "Cannot use --ssl-certfile with --uds: a socket file speaks plain HTTP",
+      ],
+    ] as const
+  ) await assertRejects(() => toSettings(values("m", ...args)), RangeError, message);
 });
 
 Deno.test("An option that the model refuses is found back as its flag", () => {

@@ -1,11 +1,16 @@
 /** Lines, progress, banner, and what happens when serving ends, without a process. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { CheckpointError, InvalidParameterError } from "../../lib/base/errors.ts";
+import {
+  ChatTemplateError,
+  CheckpointError,
+  InvalidParameterError,
+} from "../../lib/base/errors.ts";
 import { banner, type BannerFacts } from "../../serve/banner.ts";
-import { drain, listenProblem } from "../../serve/lifecycle.ts";
+import { drain } from "../../serve/lifecycle.ts";
+import { listenFailure } from "../../serve/listening.ts";
 import { explain } from "../../serve/start.ts";
-import { showLoading, Terminal } from "../../serve/terminal.ts";
+import { type LogLevel, showLoading, Terminal } from "../../serve/terminal.ts";
 import { classifierModel, embeddingModel } from "../helpers/fake_pooling.ts";
 import { FakeLLM } from "../openai/fake_llm.ts";
 import { post, send } from "../openai/requests.ts";
@@ -71,6 +76,27 @@ Deno.test("A line never starts in the middle of a progress line", () => {
   assertStringIncludes(text(), "(10 %)\nerror: it broke\n");
 });
 
+Deno.test("Only lines of the level and above are written", () => {
+  const lines = (level: LogLevel) => {
+    const [terminal, text] = recorder({ isTerminal: false });
+    terminal.setLevel(level);
+    terminal.say("debug", "debug");
+    terminal.progress("Reading", 1, 1, "count");
+    terminal.say("info");
+    terminal.warn("odd");
+    terminal.fail("broken");
+    terminal.say("404", "critical");
+    return text().trimEnd().split("\n");
+  };
+  const all = ["debug", "Reading 1 of 1 (100 %)", "info", "warning: odd", "error: broken", "404"];
+  assertEquals(lines("trace"), all);
+  assertEquals(lines("debug"), all);
+  assertEquals(lines("info"), all.slice(1));
+  assertEquals(lines("warning"), all.slice(3));
+  assertEquals(lines("error"), all.slice(4));
+  assertEquals(lines("critical"), all.slice(5));
+});
+
 Deno.test("Colours are used only where they are wanted", () => {
   assertEquals(recorder({ isTerminal: true, color: true })[0].bold("x"), "\x1b[1mx\x1b[0m");
   assertEquals(recorder({ isTerminal: true })[0].bold("x"), "x");
@@ -127,6 +153,17 @@ Deno.test("The line to copy fits the model, the address and the key", () => {
   assertStringIncludes(text, '-H "Authorization: Bearer YOUR_KEY"');
 });
 
+Deno.test("The banner names HTTPS, and a socket with how to ask there", () => {
+  const address = { hostname: "127.0.0.1", port: 8443, isSecure: true };
+  assertStringIncludes(
+    banner({ ...FACTS, address }, (word) => word),
+    "curl https://127.0.0.1:8443",
+  );
+  const socket = banner({ ...FACTS, address: { path: "a.sock" } }, (word) => word);
+  assertStringIncludes(socket, "is ready at a.sock");
+  assertStringIncludes(socket, "curl --unix-socket a.sock http://localhost/v1/chat/completions");
+});
+
 Deno.test("The line to copy asks for what the model is for, and is answered", async () => {
   const models: readonly (readonly [FakeLLM, string])[] = [
     [new FakeLLM(), "/v1/chat/completions"],
@@ -153,18 +190,25 @@ Deno.test("A model's refusal is told in the words of the command line", () => {
   );
   assertEquals(explain(error, terminal), 2);
   assertEquals(explain(new CheckpointError("x.gguf", "Cannot read x.gguf"), terminal), 1);
+  const bucket = "Cannot use prefillBuckets: batchSize must be at most maxBatchSize, 64";
+  assertEquals(explain(new InvalidParameterError("prefillBuckets", [], bucket), terminal), 2);
+  const template = 'Cannot read the chat template of "chatTemplate": no task for threads';
+  assertEquals(explain(new ChatTemplateError(template), terminal), 2);
   assertEquals(
     text(),
-    "error: Cannot use --max-batch-size 0: at least 1\nerror: Cannot read x.gguf\n",
+    "error: Cannot use --max-batch-size 0: at least 1\nerror: Cannot read x.gguf\n" +
+      "error: Cannot use --prefill-buckets: batchSize must be at most --max-batch-size, 64\n" +
+      'error: Cannot read the chat template of "--chat-template": no task for threads\n',
   );
 });
 
 Deno.test("An error of listening becomes one sentence", () => {
+  const listening = { kind: "port", hostname: "h", port: 80, tls: undefined } as const;
   assertEquals(
-    listenProblem(new Deno.errors.PermissionDenied("no"), "h", 80),
+    listenFailure(new Deno.errors.PermissionDenied("no"), listening),
     "Cannot listen on port 80 without permission: choose one above 1023 with --port",
   );
-  assertEquals(listenProblem(new Error("odd"), "h", 1), "Cannot listen on h port 1: odd");
+  assertEquals(listenFailure(new Error("odd"), listening), "Cannot listen on h port 80: odd");
 });
 
 /** A server whose requests end when the test says so, or when they are cut. */

@@ -73,7 +73,7 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
     "@std/http/*",
   ],
   "mod.ts": ["lib/*.ts", "lib/{sampling,pooling}/params.ts", "lib/base/errors.ts"],
-  "serve/": ["mod.ts", "@std/cli/*"],
+  "serve/": ["mod.ts", "@std/cli/*", "yaml"],
   "serve.ts": ["mod.ts", "lib/openai/handler.ts", "serve/"],
   "examples/": ["mod.ts", "lib/openai/handler.ts", "npm:*"],
   // The workshop may use everything.
@@ -92,6 +92,7 @@ export const GATES: Readonly<Record<string, readonly string[]>> = {
   "@huggingface/jinja": ["lib/text/chat_template.ts"],
   "@std/http": ["lib/openai/handler.ts", "lib/openai/sse.ts"],
   "@std/cli": ["serve/flags.ts"],
+  "yaml": ["serve/config_file.ts"],
 };
 
 /** A named rule that forbids some edges. */
