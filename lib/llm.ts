@@ -55,6 +55,7 @@ import { type TextContext, tokenizeParams, tokenizeParamsInBackground } from "./
 import { traced, type TraceOptions } from "./tracing.ts";
 
 export type {
+  BlockStats,
   EngineStats,
   HistogramSnapshot,
   ModelInfo,
