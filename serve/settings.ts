@@ -149,7 +149,6 @@ async function llmOptions(values: FlagValues): Promise<LLMOptions> {
   for (const { name, option } of FLAGS) {
     if (option !== undefined && values[name] !== undefined) options[option] = values[name];
   }
-  if (options["generationConfig"] === "vllm") options["generationConfig"] = "none";
   if (options["kvCacheDtype"] === "auto") options["kvCacheDtype"] = "bfloat16";
   const template = options["chatTemplate"];
   if (typeof template === "string") options["chatTemplate"] = await readTemplate(template);

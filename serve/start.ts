@@ -73,7 +73,8 @@ function inFlags(message: string, parameter?: string): string {
   for (const { name, option } of FLAGS) {
     // `task` or `threads` is a plain word too; it means the option only where the error says so.
     if (option === undefined || option !== parameter && !/[A-Z]/.test(option)) continue;
-    text = text.replaceAll(new RegExp(`(?<![\\w-])${option}\\b`, "g"), `--${name}`);
+    const words = new RegExp(`"${option}"|(?<![\\w-])${option}\\b`, "g");
+    text = text.replaceAll(words, `--${name}`); // a flag stands without quotes
   }
   return text;
 }

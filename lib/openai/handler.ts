@@ -123,7 +123,8 @@ export function handler(
       response = await answer(request, id, server);
     } catch (error) {
       settings.onError(error);
-      response = errorResponse(toHttpError(error));
+      const [servedName] = settings.servedModelNames;
+      response = errorResponse(toHttpError(error, { id: llm.info.id, servedName }));
     }
     const path = routePath(request, server);
     settings.requestCounts.count(request.method, response.status, path);

@@ -55,6 +55,7 @@ const INFO: ModelInfo = {
   weightBytes: 4,
   kvCacheBytes: 1024,
   hasChatTemplate: true,
+  maxWaitingRequests: 1024,
   buckets: {
     prefill: [{ batchSize: 1, attentionSize: 64 }],
     decode: [{ batchSize: 4, attentionSize: 128 }],
@@ -70,6 +71,8 @@ export interface FakeOptions {
   /** Awaited before each token; the first call comes before the first delta. */
   readonly before?: (step: number, signal: AbortSignal | undefined) => Promise<void> | void;
   readonly cachedTokens?: number;
+  /** Facts that differ from the usual ones. */
+  readonly info?: Partial<ModelInfo>;
   /** What it is for besides text: then its prompts run on {@linkcode FakeLLM.engine}. */
   readonly pooling?: PoolingModel;
   readonly engine?: FakePoolingEngine;
@@ -108,6 +111,7 @@ export class FakeLLM implements ServedModel {
       task: pooling.task,
       poolingTasks: pooling.tasks,
       embeddingSize: pooling.embedding?.width ?? null,
+      ...options.info,
       ...(options.pooling === undefined ? {} : { maxPromptLength: pooling.maxLength }),
     };
   }

@@ -325,7 +325,7 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   assertEquals(settings.llm, {
     kvCacheBytes: 2 ** 20,
     kvCacheDtype: "bfloat16",
-    generationConfig: "none",
+    generationConfig: "vllm",
     enablePrefixCaching: false,
     maxTokensPerStep: 64,
     maxModelLength: 100,
