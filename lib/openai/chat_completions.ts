@@ -59,7 +59,7 @@ function newChoices({ choiceCount }: ChatRequest): ChatChoice[] {
 async function fold(
   deltas: AsyncIterable<AssistantDelta>,
   chat: ChatRequest,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): Promise<ChatCompletion> {
   const choices = newChoices(chat);
   let prompt: PromptInfo | undefined;
@@ -112,7 +112,7 @@ async function fold(
 async function* chunks(
   deltas: AsyncIterable<AssistantDelta>,
   chat: ChatRequest,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): AsyncGenerator<ChatCompletionChunk, void, void> {
   const { includeUsage, continuousUsage } = chat.delivery;
   const head = { ...chat.head, object: "chat.completion.chunk" as const };

@@ -52,7 +52,7 @@ async function fold(
   deltas: AsyncIterable<readonly [number, GenerationDelta]>,
   request: CompletionRequest,
   batch: CompletionBatch,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): Promise<Completion> {
   for await (const [at, delta] of deltas) batch.grow(at, delta);
   return {
@@ -101,7 +101,7 @@ async function* chunks(
   deltas: AsyncIterable<readonly [number, GenerationDelta]>,
   request: CompletionRequest,
   batch: CompletionBatch,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): AsyncGenerator<CompletionChunk, void, void> {
   const { includeUsage, continuousUsage } = request.delivery;
   const head = { ...request.head, object: "text_completion" as const };
