@@ -66,8 +66,8 @@ const NOTES: Readonly<Partial<Record<typeof GROUPS[number], string>>> = {
   "Accepted, without effect here":
     "Values are checked, and one line at the start names the flags that do nothing here.",
   "Not supported yet":
-    "These end the command: to ignore them would change what clients are answered, or let in whom " +
-    "they should keep out.",
+    "These end the command: to ignore them would change what clients are answered, or let in whom they\n" +
+    "should keep out.",
 };
 
 /** The whole page. */
