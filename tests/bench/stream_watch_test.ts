@@ -4,7 +4,10 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { withLimit } from "../../bench/server/limit.ts";
 import { StreamWatch } from "../../bench/server/stream_watch.ts";
 import type { GenerationDelta } from "../../lib/outputs.ts";
+import { SubjectProcess } from "../../bench/server/subject_process.ts";
+import { goldenModel } from "../helpers/golden_models.ts";
 import { collect } from "../helpers/tiny_llm.ts";
+import { writeTinyModel } from "../helpers/tiny_model.ts";
 
 async function* deltas(count: number, failAt = Infinity): AsyncGenerator<GenerationDelta> {
   for (let at = 1; at <= count; at++) {
@@ -47,4 +50,20 @@ Deno.test("Waiting ends at its limit with what did not come", async () => {
   assertEquals(await withLimit(Promise.resolve(7), 1000, "Seven"), 7);
   const never = new Promise<never>(() => {});
   await assertRejects(() => withLimit(never, 5, "An answer"), Error, "An answer did not come");
+});
+
+Deno.test("A process under test tells of streams that are refused, and answers the next question", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    writeTinyModel(dir, goldenModel("llama"));
+    await using subject = await SubjectProcess.start(dir);
+    const question = { streams: 2, tokens: 100_000, round: 1 };
+    const ask = (way: "direct" | "completions", tokens: number) =>
+      subject.measure({ ...question, way, tokens });
+    await assertRejects(() => ask("completions", 100_000), Error, "answered with 400");
+    await assertRejects(() => ask("direct", 100_000), Error, "A stream has failed: ");
+    assertEquals((await ask("completions", 8)).tokens > 0, true);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
