@@ -16,6 +16,8 @@ export type KernelFamily =
   | "add"
   | "siluMultiply"
   | "geluTanhMultiply"
+  | "clampedSwiglu"
+  | "sumExperts"
   | "scale"
   | "softcap"
   | "gelu"
@@ -53,6 +55,8 @@ const FAMILIES: Readonly<Record<KernelFamily, true>> = {
   "add": true,
   "siluMultiply": true,
   "geluTanhMultiply": true,
+  "clampedSwiglu": true,
+  "sumExperts": true,
   "scale": true,
   "softcap": true,
   "gelu": true,
