@@ -6,6 +6,7 @@ import {
   isEncoderArchitecture,
   readEncoderConfig,
 } from "./encoder_config.ts";
+import { type ExpertRule, readExperts } from "./expert_config.ts";
 import { Fields } from "./fields.ts";
 import {
   type Architecture,
@@ -31,7 +32,17 @@ interface Family {
   readonly kvHeadCount: "headCount" | number;
   readonly headDim: "hiddenSize / headCount" | number;
   /** Which projections `attention_bias` gives a bias; Qwen2 does not ask. */
-  readonly attentionBias: "attention_bias" | "always on q, k and v" | "none";
+  readonly attentionBias:
+    | "attention_bias"
+    | "attention_bias, on q, k and v"
+    | "always on q, k and v"
+    | "none";
+  /** What `attention_bias` is where the file is silent. */
+  readonly attentionBiasDefault: boolean;
+  readonly attentionSinks: boolean;
+  readonly experts: ExpertRule;
+  /** Whether the file must say how positions are scaled, as the class scales them by default. */
+  readonly statesRope: boolean;
   readonly mlpBias: boolean;
   readonly norms: DecoderConfig["norms"];
   readonly normOffset: DecoderConfig["normOffset"];
@@ -69,6 +80,10 @@ const COMMON = {
   head: "language",
   headDim: "hiddenSize / headCount",
   attentionBias: "none",
+  attentionBiasDefault: false,
+  attentionSinks: false,
+  experts: { kind: "none" },
+  statesRope: false,
   mlpBias: false,
   norms: "before",
   normOffset: 0,
@@ -108,6 +123,22 @@ const QWEN3: Family = {
   qkNorm: true,
 };
 
+const EXAONE4: Family = {
+  ...COMMON,
+  modelType: "exaone4",
+  vocabSize: 102_400,
+  intermediateSize: 16_384,
+  maxPositionEmbeddings: 2048,
+  kvHeadCount: 32,
+  norms: "after",
+  qkNorm: true,
+  windows: { kind: "all but every n-th", window: 4096, period: 4 },
+  fullLayersRotate: false,
+  rmsNormEpsilon: 1e-5,
+  bosTokenId: 0,
+  endTokenIds: [2],
+};
+
 const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   LlamaForCausalLM: {
     ...COMMON,
@@ -136,20 +167,64 @@ const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   Qwen3ForCausalLM: QWEN3,
   Qwen3Model: { ...QWEN3, head: "none" },
   Qwen3ForSequenceClassification: { ...QWEN3, head: "classifier" },
-  Exaone4ForCausalLM: {
+  Qwen3MoeForCausalLM: {
+    ...QWEN3,
+    modelType: "qwen3_moe",
+    hiddenSize: 2048,
+    layerCount: 24,
+    intermediateSize: 6144,
+    kvHeadCount: 4,
+    headDim: "hiddenSize / headCount",
+    experts: { kind: "qwen3_moe" },
+  },
+  GptOssForCausalLM: {
     ...COMMON,
-    modelType: "exaone4",
-    vocabSize: 102_400,
-    intermediateSize: 16_384,
-    maxPositionEmbeddings: 2048,
-    kvHeadCount: 32,
-    norms: "after",
-    qkNorm: true,
-    windows: { kind: "all but every n-th", window: 4096, period: 4 },
-    fullLayersRotate: false,
+    modelType: "gpt_oss",
+    vocabSize: 201_088,
+    hiddenSize: 2880,
+    intermediateSize: 2880,
+    layerCount: 36,
+    headCount: 64,
+    kvHeadCount: 8,
+    headDim: 64,
+    maxPositionEmbeddings: 131_072,
+    attentionBias: "attention_bias",
+    attentionBiasDefault: true,
+    attentionSinks: true,
+    windows: { kind: "all but every n-th", window: 128, period: 2 },
+    ropeTheta: { full: 150_000 },
+    statesRope: true,
     rmsNormEpsilon: 1e-5,
-    bosTokenId: 0,
-    endTokenIds: [2],
+    experts: { kind: "gpt_oss" },
+    bosTokenId: undefined,
+    endTokenIds: [],
+  },
+  Exaone4ForCausalLM: EXAONE4,
+  ExaoneMoeForCausalLM: {
+    ...EXAONE4,
+    modelType: "exaone_moe",
+    norms: "before",
+    experts: { kind: "exaone_moe" },
+    bosTokenId: 1,
+    endTokenIds: [53],
+  },
+  SolarOpenForCausalLM: {
+    ...COMMON,
+    modelType: "solar_open",
+    vocabSize: 196_608,
+    // No layer has an MLP of this size.
+    intermediateSize: 10_240,
+    layerCount: 48,
+    headCount: 64,
+    kvHeadCount: 8,
+    headDim: 128,
+    maxPositionEmbeddings: 131_072,
+    attentionBias: "attention_bias, on q, k and v",
+    ropeTheta: { full: 1_000_000 },
+    rmsNormEpsilon: 1e-5,
+    experts: { kind: "solar_open" },
+    bosTokenId: undefined,
+    endTokenIds: [],
   },
   Gemma3ForCausalLM: {
     ...COMMON,
@@ -176,6 +251,11 @@ const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
     bosTokenId: 2,
     endTokenIds: [1],
   },
+};
+
+/** Other names of the same architectures. */
+const OTHER_NAMES: Readonly<Record<string, DecoderArchitecture>> = {
+  ExaoneMoEForCausalLM: "ExaoneMoeForCausalLM",
 };
 
 /** The supported architectures, for messages. */
@@ -215,9 +295,14 @@ function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): D
     maxPositionEmbeddings,
     theta: family.ropeTheta,
   });
-  const asksForBias = fields.boolean("attention_bias", false);
+  if (family.statesRope && fields.object("rope_scaling") === undefined) {
+    if (fields.object("rope_parameters") === undefined) {
+      fields.fail("rope_parameters", "the file must say how positions are scaled");
+    }
+  }
+  const asksForBias = fields.boolean("attention_bias", family.attentionBiasDefault);
   const windows = readWindows(fields, layerCount, family.windows);
-  const biasIsAsked = family.attentionBias === "attention_bias";
+  const biasIsAsked = family.attentionBias.startsWith("attention_bias");
   return {
     kind: "decoder",
     architecture,
@@ -244,7 +329,9 @@ function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): D
       : maxPositionEmbeddings,
     tieWordEmbeddings: fields.boolean("tie_word_embeddings", family.tieWordEmbeddings),
     attentionBias: biasIsAsked ? asksForBias : family.attentionBias !== "none",
-    attentionOutputBias: biasIsAsked ? asksForBias : false,
+    attentionOutputBias: family.attentionBias === "attention_bias" && asksForBias,
+    attentionSinks: family.attentionSinks,
+    experts: readExperts(fields, layerCount, family.experts),
     mlpBias: family.mlpBias && fields.boolean("mlp_bias", false),
     norms: family.norms,
     normOffset: family.normOffset,
@@ -303,6 +390,10 @@ function readArchitecture(fields: Fields): Architecture {
   if (stated !== undefined) {
     const name = Array.isArray(stated) ? stated[0] : undefined;
     if (typeof name === "string" && ARCHITECTURES.includes(name)) return name as Architecture;
+    const other = typeof name === "string" && Object.hasOwn(OTHER_NAMES, name)
+      ? OTHER_NAMES[name]
+      : undefined;
+    if (other !== undefined) return other;
     fields.fail("architectures", `the supported architectures are ${supported}`);
   }
   const modelType = fields.optionalString("model_type");

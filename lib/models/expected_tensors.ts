@@ -2,6 +2,7 @@
 
 import { CheckpointError } from "../base/errors.ts";
 import type { WeightFormat } from "../device/block_formats.ts";
+import { expertTensors } from "./expert_names.ts";
 import type { ByteSource } from "./formats/byte_source.ts";
 import type { DecoderConfig, EncoderConfig, ModelConfig } from "./model_config.ts";
 
@@ -125,11 +126,16 @@ function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
       add(`${prefix}.self_attn.k_norm.weight`, headDim);
     }
     addLinear(`${prefix}.self_attn.o_proj`, hiddenSize, queryWidth, config.attentionOutputBias);
+    if (config.attentionSinks) add(`${prefix}.self_attn.sinks`, config.headCount);
     add(`${prefix}.post_attention_layernorm.weight`, hiddenSize);
     if (config.norms === "around") add(`${prefix}.pre_feedforward_layernorm.weight`, hiddenSize);
-    addLinear(`${prefix}.mlp.gate_proj`, intermediateSize, hiddenSize, config.mlpBias);
-    addLinear(`${prefix}.mlp.up_proj`, intermediateSize, hiddenSize, config.mlpBias);
-    addLinear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, config.mlpBias);
+    if (config.experts?.layers[layer] === true) {
+      for (const tensor of expertTensors(layer, hiddenSize, config.experts)) tensors.push(tensor);
+    } else {
+      addLinear(`${prefix}.mlp.gate_proj`, intermediateSize, hiddenSize, config.mlpBias);
+      addLinear(`${prefix}.mlp.up_proj`, intermediateSize, hiddenSize, config.mlpBias);
+      addLinear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, config.mlpBias);
+    }
     if (config.norms !== "before") add(`${prefix}.post_feedforward_layernorm.weight`, hiddenSize);
   }
   add("model.norm.weight", hiddenSize);

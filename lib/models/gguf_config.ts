@@ -125,6 +125,8 @@ export function readGgufConfig(
     // llama.cpp, whose files these are, keeps it in float32.
     embeddingScale: isGemma ? Math.sqrt(hiddenSize) : 1,
     roundsEmbeddingScale: false,
+    attentionSinks: modelType === "gpt-oss",
+    experts: readGgufExperts(fields, header, { modelType, layerCount }),
     logitSoftcap: isGemma
       ? fields.optionalNumber(key("final_logit_softcapping"), { min: 0 }) ?? 0
       : 0,

@@ -23,6 +23,7 @@ import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph } from "./architectures/decoder.ts";
 import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
 import { exaone4Graph } from "./architectures/exaone4.ts";
+import { expertDecoderGraph } from "./architectures/expert_decoder.ts";
 import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { type KvPlan, planKv } from "./kv_plan.ts";
@@ -50,7 +51,11 @@ const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
   Qwen3ForCausalLM: decoderGraph,
   Qwen3Model: decoderGraph,
   Qwen3ForSequenceClassification: decoderGraph,
+  Qwen3MoeForCausalLM: expertDecoderGraph,
+  GptOssForCausalLM: expertDecoderGraph,
   Exaone4ForCausalLM: exaone4Graph,
+  ExaoneMoeForCausalLM: expertDecoderGraph,
+  SolarOpenForCausalLM: expertDecoderGraph,
   Gemma3ForCausalLM: gemma3Graph,
 };
 
@@ -112,8 +117,15 @@ function tokensPerStep({ kind }: ModelConfig, contextLength: number, given: numb
 
 function kernelLimits(config: ModelConfig): KernelLimits {
   const { hiddenSize, intermediateSize, headCount, headDim, kvHeadCount } = config;
+  const experts = config.kind === "decoder" ? config.experts : undefined;
   return {
-    kMax: Math.max(hiddenSize, intermediateSize, headCount * headDim),
+    kMax: Math.max(
+      hiddenSize,
+      intermediateSize,
+      headCount * headDim,
+      experts?.intermediateSize ?? 0,
+      experts?.sharedIntermediateSize ?? 0,
+    ),
     headDimMax: headDim,
     headGroupMax: headCount / kvHeadCount,
   };

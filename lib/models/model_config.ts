@@ -1,5 +1,6 @@
 /** What a model is: its shape and settings, whichever file they came from. */
 
+import type { ExpertConfig } from "./expert_config.ts";
 import type { NumberRule } from "./fields.ts";
 import type { RopeConfig } from "./rope.ts";
 
@@ -11,7 +12,11 @@ export type DecoderArchitecture =
   | "Qwen3ForCausalLM"
   | "Qwen3Model"
   | "Qwen3ForSequenceClassification"
+  | "Qwen3MoeForCausalLM"
+  | "GptOssForCausalLM"
   | "Exaone4ForCausalLM"
+  | "ExaoneMoeForCausalLM"
+  | "SolarOpenForCausalLM"
   | "Gemma3ForCausalLM";
 
 /** The encoders that can be run. */
@@ -87,6 +92,10 @@ export interface DecoderConfig extends AnyModelConfig {
   readonly roundsEmbeddingScale: boolean;
   /** Logits go through c · tanh(logit / c), c this number; 0: they stay as they are. */
   readonly logitSoftcap: number;
+  /** Each head has a score of its own that takes part in the softmax and has no value. */
+  readonly attentionSinks: boolean;
+  /** What stands in place of the MLP in some layers or all of them; undefined: nothing does. */
+  readonly experts: ExpertConfig | undefined;
 }
 
 /** An encoder: each token sees all tokens of its sequence. Plain data. */

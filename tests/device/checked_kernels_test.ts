@@ -4,6 +4,7 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import type { WeightFormat } from "../../lib/device/block_formats.ts";
 import type {
   AttentionArgs,
+  ClampedSwigluArgs,
   EmbedArgs,
   KernelTable,
   KvDtype,
@@ -47,6 +48,11 @@ const CALLS: readonly (readonly [KernelFamily, SetProblem])[] = [
     (area) => problems.layerNormProblem(area, { width: 40, epsilon: 0 } as LayerNormArgs),
   ],
   ["geluTanhMultiply", problems.geluTanhMultiplyProblem],
+  [
+    "clampedSwiglu",
+    (area) => problems.clampedSwigluProblem(area, { limit: 0.5 } as ClampedSwigluArgs),
+  ],
+  ["sumExperts", problems.sumExpertsProblem],
   ["scale", problems.scaleProblem],
   ["softcap", problems.softcapProblem],
   ["gelu", problems.geluProblem],
