@@ -17,6 +17,7 @@ import {
   SIZE_RULES,
 } from "./model_config.ts";
 import { readLabelCount } from "./label_count.ts";
+import { readQuantization } from "./quantization_config.ts";
 import type { RopeConfig } from "./rope.ts";
 import { readRopeConfigs } from "./rope_config.ts";
 import { readWindows } from "./layer_windows.ts";
@@ -36,7 +37,7 @@ export const ARCHITECTURES: readonly string[] = [
 export function readModelConfig(file: string, json: unknown): ModelConfig {
   const fields = Fields.ofJson(file, json);
   const architecture = readArchitecture(fields);
-  refuseQuantized(fields);
+  readQuantization(fields);
   return isEncoderArchitecture(architecture)
     ? readEncoderConfig(fields, architecture)
     : readDecoderConfig(fields, architecture);
@@ -170,18 +171,6 @@ function readArchitecture(fields: Fields): Architecture {
     if (family.modelType === modelType) return name as Architecture;
   }
   fields.fail("architectures", `it must name one of ${supported}`);
-}
-
-function refuseQuantized(fields: Fields): void {
-  for (const key of ["quantization_config", "compression_config"]) {
-    if (fields.value(key) !== undefined) {
-      fields.fail(
-        key,
-        "quantized safetensors cannot be read; take the F32, F16 or BF16 checkpoint, " +
-          "or a GGUF file of Q8_0, Q4_0 or Q4_1",
-      );
-    }
-  }
 }
 
 function readHeads(

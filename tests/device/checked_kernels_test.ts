@@ -1,7 +1,7 @@
 /** Fast kernels are checked before they are used, and the plain ones stand in for wrong ones. */
 
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
-import type { WeightFormat } from "../../lib/device/block_formats.ts";
+import { WEIGHT_FORMATS, type WeightFormat } from "../../lib/device/block_formats.ts";
 import type {
   AttentionArgs,
   ClampedSwigluArgs,
@@ -28,7 +28,6 @@ import { resolveOptions } from "../../lib/options.ts";
 import { generativeModel } from "../helpers/fake_pooling.ts";
 import { goldenModel } from "../helpers/golden_models.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
-import { WEIGHT_FORMATS } from "./kernel_contract.ts";
 
 const LIMITS = { kMax: 96, headDimMax: 16, headGroupMax: 3 };
 const SCRATCH = 1024;

@@ -9,9 +9,11 @@ import {
   panelBytes,
   type QuantizedFormat,
   sourceRowBytes,
+  WEIGHT_FORMATS,
   weightBytes,
   type WeightFormat,
 } from "../../lib/device/block_formats.ts";
+import { GROUPED, headerWords, isGrouped } from "../../lib/device/grouped_blocks.ts";
 import { bf16ToF32, f32ToBf16, f32ToF16, fusedMultiplyAdd } from "../../lib/device/dtype.ts";
 import {
   type AttentionArgs,
@@ -38,15 +40,6 @@ import {
   routingWords,
 } from "../../lib/device/routing.ts";
 import { createReferenceKernels } from "../../lib/device/pe/reference.ts";
-
-export const WEIGHT_FORMATS: readonly WeightFormat[] = [
-  "f32",
-  "bf16",
-  "f16",
-  "q8_0",
-  "q4_0",
-  "q4_1",
-];
 
 export const QUANTIZED_FORMATS: readonly QuantizedFormat[] = ["q8_0", "q4_0", "q4_1"];
 const INTEGERS = ["i16", "i8"] as const;
@@ -2221,6 +2214,17 @@ export function randomRows(
       view.setUint16(at, f32ToBf16(draw()), true);
     } else if (format === "f16") {
       view.setUint16(at, f32ToF16(draw()), true);
+    } else if (isGrouped(format)) {
+      const { values, bits } = GROUPED[format];
+      const header = headerWords(GROUPED[format]);
+      for (let i = 4 * header; i < blockBytes; i++) {
+        const code = random.integer(0, 256);
+        bytes[at + i] = bits === 4 || Number.isFinite(values[code]) ? code : 0;
+      }
+      const largest = values.reduce((most, value) => value > most ? value : most, 0);
+      for (let i = 0; i < header; i++) {
+        view.setFloat32(at + 4 * i, draw() / largest * random.pick([1, 1, 1, 1e-35]), true);
+      }
     } else {
       for (let i = 2; i < blockBytes; i++) bytes[at + i] = random.integer(0, 256);
       const step = format === "q8_0" ? 1 / 127 : 1 / 8;

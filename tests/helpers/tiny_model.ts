@@ -35,6 +35,8 @@ export interface TinyModelOptions {
   readonly values?: Readonly<Record<string, Float32Array>>;
   /** Tensors that no config calls for. Default: none. */
   readonly extra?: readonly TinyTensor[];
+  /** What is written in place of a tensor; undefined: the tensor itself. Default: nothing is. */
+  readonly replace?: (tensor: TinyTensor) => readonly SafetensorsPart[] | undefined;
 }
 
 /** One tensor of a tiny model. */
@@ -66,8 +68,11 @@ export function writeTinyModel(
   }
   const { rename = (name) => name, extra = [], values: given = {} } = options;
   const tensors = [...tinyTensors(golden), ...extra];
-  const parts = tensors.map(({ name, shape, values }): SafetensorsPart => {
-    return { name: rename(name), dtype, shape, bytes: encode(given[name] ?? values, dtype) };
+  const { replace = () => undefined } = options;
+  const parts = tensors.flatMap((tensor): readonly SafetensorsPart[] => {
+    const { name, shape, values } = tensor;
+    return replace(tensor) ??
+      [{ name: rename(name), dtype, shape, bytes: encode(given[name] ?? values, dtype) }];
   });
   if (shards === 1) Deno.writeFileSync(`${dir}/model.safetensors`, safetensorsBytes(parts));
   else writeShards(dir, parts, shards);
@@ -152,17 +157,25 @@ export function tinyTensors(golden: TinyModel): TinyTensor[] {
  * whose top byte t in −128 … 127 is scaled by the kind of tensor.
  */
 export function tinyValues(name: string, count: number): Float32Array {
-  let state = 0x811c9dc5;
-  for (const byte of new TextEncoder().encode(name)) state = Math.imul(state ^ byte, 0x01000193);
+  const bytes = tinyBytes(name, count);
   const values = new Float32Array(count);
   for (let i = 0; i < count; i++) {
-    state = Math.imul(state, 1664525) + 1013904223 | 0;
-    const t = (state >>> 24) - 128;
+    const t = bytes[i]! - 128;
     values[i] = /(?:norm|LayerNorm)\.weight$/.test(name)
       ? 1 + (t >> 1) / 128
       : t / (name.includes("embed") ? 128 : name.endsWith("bias") ? 1024 : 512);
   }
   return values;
+}
+
+/** The bytes t + 128 that a tensor's values are made of. */
+export function tinyBytes(name: string, count: number): Uint8Array {
+  let state = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(name)) state = Math.imul(state ^ byte, 0x01000193);
+  return Uint8Array.from({ length: count }, () => {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    return state >>> 24;
+  });
 }
 
 function writeShards(dir: string, parts: readonly SafetensorsPart[], shardCount: number): void {

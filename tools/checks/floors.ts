@@ -25,7 +25,7 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   "lib/device/simd/": [
     "lib/base/",
-    "lib/device/{dtype,block_formats,kernel_table,activations,gelu,routing}.ts",
+    "lib/device/{dtype,block_formats,grouped_blocks,kernel_table,activations,gelu,routing}.ts",
     "lib/device/kernels/", // self_check.ts only, see RULES
   ],
   "lib/device/pe/": [
@@ -33,7 +33,7 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
     "lib/device/kernels/",
     "lib/device/simd/{simd,self_check}.ts",
     "lib/device/compiler/wire.ts",
-    "lib/device/{memory,trace,block_formats,kernel_table,activations,dtype,requantize,routing}.ts",
+    "lib/device/{memory,trace,block_formats,grouped_blocks,kernel_table,activations,dtype,requantize,routing}.ts",
   ],
   "lib/device/": [
     "lib/base/",

@@ -9,6 +9,7 @@
 
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { QUANT_BLOCK, type WeightFormat } from "../block_formats.ts";
+import { createGroupedDecoder, isFloat8 } from "./grouped_decoder.ts";
 import { HALF_BITS, HALF_FACTOR, HalfExpander, mayHaveNotFinite } from "./half_expander.ts";
 import { f32x4, i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
 
@@ -76,7 +77,7 @@ export function createDecoder(
     case "q4_1":
       return decodeQ4Affine(scope);
     default:
-      return format satisfies never;
+      return createGroupedDecoder(format, scope, "exact");
   }
 }
 
@@ -86,7 +87,10 @@ export function createFastDecoder(
   scope: FunctionScope,
   stepK: number = STEP_K,
 ): PanelDecoder {
-  return mayDoubt(format) ? decodeFiniteF16(scope, stepK) : createDecoder(format, scope, stepK);
+  if (format === "f16") return decodeFiniteF16(scope, stepK);
+  return isFloat8(format)
+    ? createGroupedDecoder(format, scope, "finite")
+    : createDecoder(format, scope, stepK);
 }
 
 /**
@@ -111,7 +115,7 @@ export function createSumDecoder(
 
 /** Whether the fast decoder of a format may raise a {@linkcode Doubt}. */
 export function mayDoubt(format: WeightFormat): boolean {
-  return format === "f16";
+  return format === "f16" || isFloat8(format);
 }
 
 const NOTHING: Body = [];
