@@ -24,6 +24,11 @@ export interface ExpertConfig {
   readonly choiceBias: boolean;
   /** Whether the experts' three projections have biases. */
   readonly biases: boolean;
+  /**
+   * How tensors of all experts of a layer are stored: inputs before outputs, gate and up in turns.
+   * Otherwise outputs before inputs, gate before up.
+   */
+  readonly interleaves: boolean;
   /** Limit of the clamped SwiGLU; undefined: gate and up are combined by SiLU. */
   readonly swigluLimit: number | undefined;
 }
@@ -86,6 +91,7 @@ const COMMON = {
   routerBias: false,
   choiceBias: false,
   biases: false,
+  interleaves: false,
   swigluLimit: undefined,
 } as const;
 
@@ -142,6 +148,7 @@ function readGptOss(fields: Fields, layerCount: number): ExpertConfig {
     routerName: "mlp.router",
     routerBias: true,
     biases: true,
+    interleaves: true,
     swigluLimit: fields.number("swiglu_limit", EXPERT_RULES.limit, 7),
   };
 }

@@ -11,6 +11,9 @@ import {
 } from "./expected_tensors.ts";
 import { type ByteSource, FileSource } from "./formats/byte_source.ts";
 import { type GgufHeader, type GgufTensor, readGgufHeader } from "./formats/gguf.ts";
+import { stackedExpert } from "./expert_parts.ts";
+import { parseExpertName } from "./expert_names.ts";
+import { ggufExpertName } from "./gguf_experts.ts";
 import type { DecoderConfig } from "./model_config.ts";
 import { readGgufConfig, readGgufGeneration } from "./gguf_config.ts";
 import { ggufPoolingFiles } from "./pooling_files.ts";
@@ -68,13 +71,23 @@ export function openGgufFile(path: string): CheckpointParts {
   }
 }
 
-/** What GGUF calls a tensor that Hugging Face calls `name`, in a model with such norms. */
-export function ggufName(name: string, norms: DecoderConfig["norms"] = "before"): string {
+/** What GGUF calls a tensor that Hugging Face calls `name`, in such a model. */
+export function ggufName(
+  name: string,
+  { norms, architecture }: Pick<DecoderConfig, "norms" | "architecture">,
+): string {
+  const experts = ggufExpertName(name);
+  if (experts !== undefined) return experts;
+  const sinks = /^model\.layers\.(\d+)\.self_attn\.sinks$/.exec(name);
+  if (sinks !== null) return `blk.${sinks[1]}.attn_sinks.weight`;
   const dot = name.lastIndexOf(".");
   const [module, suffix] = [name.slice(0, dot), name.slice(dot)];
   const [, layer, inner] = /^model\.layers\.(\d+)\.(.+)$/.exec(module) ?? [];
   if (layer === undefined) return `${OUTER_MODULES.get(module) ?? module}${suffix}`;
-  const own = norms === "before" ? undefined : POST_NORM_MODULES.get(inner ?? "");
+  // GPT-OSS has its norms where Llama has them, and one by another name.
+  const isOther = norms !== "before" ||
+    (architecture === "GptOssForCausalLM" && inner === "post_attention_layernorm");
+  const own = isOther ? POST_NORM_MODULES.get(inner ?? "") : undefined;
   return `blk.${layer}.${own ?? LAYER_MODULES.get(inner ?? "") ?? inner}${suffix}`;
 }
 
@@ -114,13 +127,18 @@ function findTensors(
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);
   for (const expected of expectedTensors(config)) {
-    const name = ggufName(expected.name, config.norms);
+    const name = ggufName(expected.name, config);
     const tensor = tensors.get(name) ?? refuseMissing(source, tensors, name, expected.shape);
     used.add(name);
     // Converters of arch llama store queries and keys as neighbouring pairs, not as two halves.
     const isPaired = config.modelType === "llama" && /\.[qk]_proj\./.test(expected.name);
+    const found = asFound(source, tensor);
+    const isOfExperts = config.experts !== undefined &&
+      parseExpertName(expected.name) !== undefined;
     parts.set(expected.name, {
-      ...storedTensor(expected, asFound(source, tensor)),
+      ...isOfExperts
+        ? stackedExpert(expected, found, config.experts.count)
+        : storedTensor(expected, found),
       pairedHeadDim: isPaired ? config.headDim : 0,
     });
   }

@@ -13,6 +13,7 @@ import {
 import { Fields, isObject } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
+import { ExpertParts } from "./expert_parts.ts";
 import type { ModelConfig } from "./model_config.ts";
 import { ModelFolder } from "./model_folder.ts";
 import { readPoolingFiles } from "./pooling_files.ts";
@@ -122,12 +123,20 @@ function findTensors(
 ): ReadonlyMap<string, PartTensor> {
   const expected = expectedTensors(config);
   const names = storedNames(config, (name) => weights.tensors.has(name));
+  const find = (stored: string) => weights.tensors.get(stored);
+  const experts = config.kind === "decoder" && config.experts !== undefined
+    ? new ExpertParts(
+      config.experts,
+      find,
+      (layer) => names.stored(`model.layers.${layer}.mlp.experts`),
+    )
+    : undefined;
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>();
   for (const tensor of expected) {
     const name = names.stored(tensor.name);
-    const find = (stored: string) => weights.tensors.get(stored);
-    const quantized = quantizedTensor(tensor, name, find, quantization);
+    const quantized = quantizedTensor(tensor, name, find, quantization) ??
+      (weights.tensors.has(name) ? undefined : experts?.get(tensor));
     if (quantized !== undefined) {
       for (const part of quantized.used) used.add(part);
       parts.set(tensor.name, { ...quantized.tensor, pairedHeadDim: 0 });

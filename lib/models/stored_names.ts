@@ -20,9 +20,15 @@ export function storedNames(config: ModelConfig, has: (name: string) => boolean)
 
 /** Checkpoints of a bare backbone leave out the "model." of every name. */
 function decoderNames(config: DecoderConfig, has: (name: string) => boolean): StoredNames {
+  const choiceBias = /\.mlp\.gate\.e_score_correction_bias$/;
   const isBare = has("embed_tokens.weight") && !has("model.embed_tokens.weight");
   return {
-    stored: (name) => isBare ? name.replace(/^model\./, "") : name,
+    stored(name) {
+      const full = isBare ? name.replace(/^model\./, "") : name;
+      // EXAONE's files leave the gate out of this name.
+      const other = full.replace(choiceBias, ".mlp.e_score_correction_bias");
+      return !has(full) && has(other) ? other : full;
+    },
     mayBeLeftOut(name) {
       const layer = /^(?:model\.)?layers\.(\d+)\./.exec(name)?.[1];
       const isOutside = layer === undefined || Number(layer) >= config.layerCount;

@@ -68,6 +68,10 @@ export const GOLDEN_MODEL_NAMES = [
   "exaone4-hybrid",
   "gemma3",
   "gemma3-softcap",
+  "qwen3_moe",
+  "gpt_oss",
+  "exaone_moe",
+  "solar_open",
 ] as const;
 
 /** The name of a case. */

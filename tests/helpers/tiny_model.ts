@@ -6,6 +6,7 @@ import { ggufName } from "../../lib/models/gguf_checkpoint.ts";
 import { ggufBytes, type GgufEntry, type GgufPart } from "./gguf_writer.ts";
 import type { DecoderConfig } from "../../lib/models/model_config.ts";
 import type { GoldenEncoder, GoldenModel } from "./golden_models.ts";
+import { type ExpertForm, gptOssValues, stackExperts, storeExperts } from "./tiny_experts.ts";
 import { safetensorsBytes, type SafetensorsPart } from "./safetensors_writer.ts";
 import {
   TINY_CHAT_TEMPLATE,
@@ -33,6 +34,8 @@ export interface TinyModelOptions {
   readonly rename?: (name: string) => string;
   /** Values of tensors by name. Default: those that follow from the name. */
   readonly values?: Readonly<Record<string, Float32Array>>;
+  /** How experts are stored. Default: each on its own, and those of GPT-OSS in MXFP4. */
+  readonly experts?: ExpertForm;
   /** Tensors that no config calls for. Default: none. */
   readonly extra?: readonly TinyTensor[];
   /** What is written in place of a tensor; undefined: the tensor itself. Default: nothing is. */
@@ -60,19 +63,33 @@ export function writeTinyModel(
 ): void {
   const { dtype = "F32", shards = 1, ropeSpelling = "v4", tokenizer = true } = options;
   Deno.mkdirSync(dir, { recursive: true });
-  writeJson(`${dir}/config.json`, tinyConfig(golden, ropeSpelling));
+  const { experts: form = golden.model_type === "gpt_oss" ? "mxfp4" : "single" } = options;
+  writeJson(`${dir}/config.json`, {
+    ...tinyConfig(golden, ropeSpelling),
+    ...form === "mxfp4" && { quantization_config: { quant_method: "mxfp4" } },
+  });
   writeJson(`${dir}/generation_config.json`, { bos_token_id: 1, eos_token_id: [2, 0] });
   if (tokenizer) {
     writeJson(`${dir}/tokenizer.json`, tinyTokenizerJson());
     writeJson(`${dir}/tokenizer_config.json`, tinyTokenizerConfig());
   }
   const { rename = (name) => name, extra = [], values: given = {} } = options;
-  const tensors = [...tinyTensors(golden), ...extra];
+  const config = readModelConfig("config.json", tinyConfig(golden));
+  const own = config.kind === "decoder"
+    ? storeExperts(tinyTensors(golden), config, form)
+    : tinyTensors(golden);
+  const tensors = [...own, ...extra];
   const { replace = () => undefined } = options;
   const parts = tensors.flatMap((tensor): readonly SafetensorsPart[] => {
+    if ("bytes" in tensor) return [tensor];
     const { name, shape, values } = tensor;
     return replace(tensor) ??
-      [{ name: rename(name), dtype, shape, bytes: encode(given[name] ?? values, dtype) }];
+      [{
+        name: rename(diskName(golden, name)),
+        dtype,
+        shape,
+        bytes: encode(given[name] ?? values, dtype),
+      }];
   });
   if (shards === 1) Deno.writeFileSync(`${dir}/model.safetensors`, safetensorsBytes(parts));
   else writeShards(dir, parts, shards);
@@ -92,12 +109,13 @@ export function tinyGgufBytes(
   change: (file: { metadata: Map<string, GgufEntry>; tensors: GgufPart[] }) => void = () => {},
 ): Uint8Array<ArrayBuffer> {
   const config = readModelConfig("config.json", tinyConfig(golden)) as DecoderConfig;
-  const { headCount, kvHeadCount, headDim, norms, normOffset } = config;
-  const tensors = tinyTensors(golden).map(({ name, shape, values }): GgufPart => {
+  const { headCount, kvHeadCount, headDim, normOffset } = config;
+  const stacks = stackExperts(tinyTensors(golden), config);
+  const tensors = stacks.map(({ name, shape, values }): GgufPart => {
     if (ggufArchitecture(golden) !== "llama") {
       const isNorm = name.endsWith("norm.weight");
       const stored = isNorm ? values.map((value) => value + normOffset) : values;
-      return { name: ggufName(name, norms), typeId: 0, shape, bytes: encode(stored, "F32") };
+      return { name: ggufName(name, config), typeId: 0, shape, bytes: encode(stored, "F32") };
     }
     const heads = name.includes(".q_proj.")
       ? headCount
@@ -105,7 +123,7 @@ export function tinyGgufBytes(
       ? kvHeadCount
       : 0;
     const rows = heads === 0 ? values : pairRows(values, heads, headDim, shape[1] ?? 1);
-    return { name: ggufName(name), typeId: 0, shape, bytes: encode(rows, "F32") };
+    return { name: ggufName(name, config), typeId: 0, shape, bytes: encode(rows, "F32") };
   });
   const divisors = llama3Divisors(golden, headDim);
   if (divisors !== undefined) {
@@ -145,11 +163,24 @@ export function tinyTensors(golden: TinyModel): TinyTensor[] {
   const config = readModelConfig("config.json", tinyConfig(golden));
   return expectedTensors(config).map(({ name, shape }) => {
     const count = shape.reduce((product, size) => product * size, 1);
-    const values = tinyValues(name, count);
+    const values = (golden.model_type === "gpt_oss" && config.kind === "decoder"
+      ? gptOssValues(name, config)
+      : undefined) ?? tinyValues(diskName(golden, name), count);
     const isOffset = config.kind === "decoder" && config.normOffset === 1 &&
       name.endsWith("norm.weight");
-    return { name, shape, values: isOffset ? values.map((value) => value - 1) : values };
+    return {
+      name,
+      shape,
+      values: isOffset
+        ? values.map((value) => value - 1)
+        : values,
+    };
   });
+}
+
+/** EXAONE's files leave the gate out of the name of the bias of choices. */
+function diskName({ model_type }: TinyModel, name: string): string {
+  return model_type === "exaone_moe" ? name.replace(".gate.e_score", ".e_score") : name;
 }
 
 /**
@@ -163,7 +194,11 @@ export function tinyValues(name: string, count: number): Float32Array {
     const t = bytes[i]! - 128;
     values[i] = /(?:norm|LayerNorm)\.weight$/.test(name)
       ? 1 + (t >> 1) / 128
-      : t / (name.includes("embed") ? 128 : name.endsWith("bias") ? 1024 : 512);
+      : t / (name.includes("embed") || name.endsWith(".sinks")
+        ? 128
+        : name.endsWith("bias")
+        ? 1024
+        : 512);
   }
   return values;
 }
@@ -242,7 +277,13 @@ function llama3Divisors(golden: GoldenModel, headDim: number): Float32Array | un
 
 /** What converters call the family. */
 function ggufArchitecture({ model_type }: GoldenModel): string {
-  const names: Record<string, string> = { mistral: "llama", gemma3_text: "gemma3" };
+  const names: Record<string, string> = {
+    mistral: "llama",
+    gemma3_text: "gemma3",
+    qwen3_moe: "qwen3moe",
+    gpt_oss: "gpt-oss",
+    exaone_moe: "exaone-moe",
+  };
   return names[model_type] ?? model_type;
 }
 
@@ -277,7 +318,37 @@ function windowMetadata(golden: GoldenModel): [string, GgufEntry][] {
     const factor = scaling["factor"] as number;
     entries.push([`${name}.rope.scaling.factor`, { type: "f32", value: factor }]);
   }
+  if (scaling?.["rope_type"] === "yarn") {
+    entries.push([`${name}.rope.scaling.type`, { type: "string", value: "yarn" }]);
+    const factor = scaling["factor"] as number;
+    entries.push([`${name}.rope.scaling.factor`, { type: "f32", value: factor }]);
+    const value = scaling["original_max_position_embeddings"] as number;
+    entries.push([`${name}.rope.scaling.original_context_length`, { type: "u32", value }]);
+  }
   return entries;
+}
+
+/** What a file says of experts. */
+function expertMetadata(golden: GoldenModel): [string, GgufEntry][] {
+  const name = ggufArchitecture(golden);
+  const { experts } = readModelConfig("config.json", tinyConfig(golden)) as DecoderConfig;
+  if (experts === undefined) return [];
+  const { router } = experts;
+  const u32 = (key: string, value: number): [string, GgufEntry] => [
+    `${name}.${key}`,
+    { type: "u32", value },
+  ];
+  return [
+    u32("expert_count", experts.count),
+    u32("expert_used_count", experts.choiceCount),
+    u32("expert_feed_forward_length", experts.intermediateSize),
+    ...router.kind === "softmax" ? [] : [
+      u32("expert_gating_func", 2),
+      u32("expert_shared_count", experts.sharedIntermediateSize / experts.intermediateSize),
+      [`${name}.expert_weights_norm`, { type: "bool", value: router.normalizes ? 1 : 0 }],
+      [`${name}.expert_weights_scale`, { type: "f32", value: router.scale }],
+    ] as [string, GgufEntry][],
+  ];
 }
 
 function tinyMetadata(golden: GoldenModel): Map<string, GgufEntry> {
@@ -302,6 +373,7 @@ function tinyMetadata(golden: GoldenModel): Map<string, GgufEntry> {
     [`${model_type}.rope.freq_base`, f32("rope_theta")],
     ...headDims.map((key) => [`${model_type}.attention.${key}`, u32("head_dim")] as const),
     ...windowMetadata(golden),
+    ...expertMetadata(golden),
     ["tokenizer.ggml.model", text("gpt2")],
     ["tokenizer.ggml.pre", text("gpt-2")],
     ["tokenizer.ggml.tokens", { type: "strings", value: tokens }],
