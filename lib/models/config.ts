@@ -7,7 +7,7 @@ import {
   readEncoderConfig,
 } from "./encoder_config.ts";
 import { FAMILIES, type Family } from "./families.ts";
-import { readExperts } from "./expert_config.ts";
+import { readExperts } from "./read_experts.ts";
 import { Fields } from "./fields.ts";
 import {
   type Architecture,

@@ -1,7 +1,6 @@
 /** What the weights of experts are called: here, in the graph, and expert by expert. */
 
 import type { ExpertConfig } from "./expert_config.ts";
-import type { ExpectedTensor } from "./expected_tensors.ts";
 
 /** The projections of an expert. */
 export const EXPERT_PROJECTIONS = ["gate_proj", "up_proj", "down_proj"] as const;
@@ -51,10 +50,10 @@ export function expertTensors(
   layer: number,
   hiddenSize: number,
   experts: ExpertConfig,
-): ExpectedTensor[] {
+): { readonly name: string; readonly shape: readonly number[] }[] {
   const prefix = `model.layers.${layer}`;
   const { count, intermediateSize, sharedIntermediateSize, routerName } = experts;
-  const tensors: ExpectedTensor[] = [];
+  const tensors: { readonly name: string; readonly shape: readonly number[] }[] = [];
   const add = (name: string, ...shape: number[]) => tensors.push({ name, shape });
   add(`${prefix}.${routerName}.weight`, count, hiddenSize);
   if (experts.routerBias) add(`${prefix}.${routerName}.bias`, count);

@@ -1,6 +1,6 @@
 /** What the decoders' families differ in: one row an architecture. */
 
-import type { ExpertRule } from "./expert_config.ts";
+import type { ExpertFamily } from "./read_experts.ts";
 import type { WindowRule } from "./layer_windows.ts";
 import type { DecoderArchitecture, DecoderConfig, HeadConfig } from "./model_config.ts";
 
@@ -23,7 +23,7 @@ export interface Family {
   /** What `attention_bias` is where the file is silent. */
   readonly attentionBiasDefault: boolean;
   readonly attentionSinks: boolean;
-  readonly experts: ExpertRule;
+  readonly experts: ExpertFamily;
   /** Whether the file must say how positions are scaled, as the class scales them by default. */
   readonly statesRope: boolean;
   readonly mlpBias: boolean;
@@ -65,7 +65,7 @@ const COMMON = {
   attentionBias: "none",
   attentionBiasDefault: false,
   attentionSinks: false,
-  experts: { kind: "none" },
+  experts: "none",
   statesRope: false,
   mlpBias: false,
   norms: "before",
@@ -159,7 +159,7 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
     intermediateSize: 6144,
     kvHeadCount: 4,
     headDim: "hiddenSize / headCount",
-    experts: { kind: "qwen3_moe" },
+    experts: "qwen3_moe",
   },
   GptOssForCausalLM: {
     ...COMMON,
@@ -179,7 +179,7 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
     ropeTheta: { full: 150_000 },
     statesRope: true,
     rmsNormEpsilon: 1e-5,
-    experts: { kind: "gpt_oss" },
+    experts: "gpt_oss",
     bosTokenId: undefined,
     endTokenIds: [],
   },
@@ -188,7 +188,7 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
     ...EXAONE4,
     modelType: "exaone_moe",
     norms: "before",
-    experts: { kind: "exaone_moe" },
+    experts: "exaone_moe",
     bosTokenId: 1,
     endTokenIds: [53],
   },
@@ -206,7 +206,7 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
     attentionBias: "attention_bias, on q, k and v",
     ropeTheta: { full: 1_000_000 },
     rmsNormEpsilon: 1e-5,
-    experts: { kind: "solar_open" },
+    experts: "solar_open",
     bosTokenId: undefined,
     endTokenIds: [],
   },

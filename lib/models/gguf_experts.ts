@@ -91,14 +91,12 @@ function readRouter(
   }
 }
 
-const PROJECTIONS = { gate_proj: "gate", up_proj: "up", down_proj: "down" } as const;
-
 /** What GGUF calls a tensor of a layer with experts; undefined: as in other layers. */
 export function ggufExpertName(name: string): string | undefined {
   const expert = parseExpertName(name);
   if (expert !== undefined) {
     const { layer, projection, kind } = expert;
-    return `blk.${layer}.ffn_${PROJECTIONS[projection]}_exps.${kind}`;
+    return `blk.${layer}.ffn_${projection.replace("_proj", "")}_exps.${kind}`;
   }
   const [, layer, inner] = /^model\.layers\.(\d+)\.mlp\.(.+)$/.exec(name) ?? [];
   if (layer === undefined || inner === undefined) return undefined;

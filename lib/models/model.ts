@@ -27,6 +27,8 @@ import { expertDecoderGraph } from "./architectures/expert_decoder.ts";
 import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { type KvPlan, planKv } from "./kv_plan.ts";
+import { parseExpertName } from "./expert_names.ts";
+import type { TensorInfo } from "./expected_tensors.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
@@ -133,6 +135,19 @@ function kernelLimits(config: ModelConfig): KernelLimits {
   };
 }
 
+function elementCount({ shape }: TensorInfo): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+function activeParameterCount(config: ModelConfig, infos: readonly TensorInfo[]): number {
+  const experts = config.kind === "decoder" ? config.experts : undefined;
+  const share = experts === undefined ? 1 : experts.choiceCount / experts.count;
+  const counted = infos.map((info) =>
+    elementCount(info) * (parseExpertName(info.name) === undefined ? 1 : share)
+  );
+  return Math.round(counted.reduce((sum, count) => sum + count, 0));
+}
+
 async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -157,6 +172,8 @@ export class Model implements AsyncDisposable {
     /** Everything that can change a bit of the output, but for kernels that are replaced. */
     readonly identity: readonly string[],
     readonly parameterCount: number,
+    /** Those that take part in one token: all but the experts that it does not go to. */
+    readonly activeParameterCount: number,
     /** Bytes of the weight matrices as the device holds them. */
     readonly weightBytes: number,
   ) {}
@@ -285,7 +302,8 @@ export class Model implements AsyncDisposable {
         options.kernels,
         numericsClass(),
       ],
-      infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
+      infos.reduce((sum, info) => sum + elementCount(info), 0),
+      activeParameterCount(config, infos),
       weightBytes,
     );
   }

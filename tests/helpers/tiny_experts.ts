@@ -3,7 +3,7 @@
 import { EXPERT_PROJECTIONS, expertName, expertStackName } from "../../lib/models/expert_names.ts";
 import type { DecoderConfig } from "../../lib/models/model_config.ts";
 import type { SafetensorsPart } from "./safetensors_writer.ts";
-import { tinyBytes, type TinyTensor, tinyValues } from "./tiny_model.ts";
+import { tinyBytes, type TinyTensor, tinyValues } from "./tiny_values.ts";
 
 /**
  * How experts are stored: each on its own; all of a layer in one tensor, as transformers 5 has them;
