@@ -27,6 +27,7 @@ export {
 } from "./lib/llm_engine.ts";
 export type {
   AttentionBucket,
+  BlockStats,
   BucketTables,
   ChatMessage,
   ChatOptions,
@@ -46,6 +47,7 @@ export type {
   ScoreOptions,
   TokenizerInfo,
   TraceEntry,
+  TraceOptions,
   WireStats,
 } from "./lib/llm.ts";
 export type {
@@ -76,6 +78,7 @@ export type {
 export {
   type EarlyStopping,
   type LogitsProcessor,
+  type RepetitionDetection,
   type RequestOutputKind,
   SamplingParams,
   type SamplingParamsFields,
@@ -87,6 +90,14 @@ export {
   type PoolingParamsOptions,
   type PoolingTask,
 } from "./lib/pooling/params.ts";
+export type {
+  AttributeValue,
+  Span,
+  SpanContext,
+  SpanOptions,
+  Tracer,
+  TracerContext,
+} from "./lib/tracing.ts";
 export {
   ChatTemplateError,
   CheckpointError,

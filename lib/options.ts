@@ -2,6 +2,7 @@
 
 import { InvalidParameterError } from "./base/errors.ts";
 import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
+import type { Tracer } from "./tracing.ts";
 
 /** What a model is used for. */
 export type ModelTask = "generate" | "embed" | "score" | "classify";
@@ -54,6 +55,12 @@ export interface LLMOptions {
   readonly activationDtype?: "float32" | "int16" | "int8";
   /** Size of the KV pool in bytes. Default 536,870,912 (512 MiB), or less if the context needs less. */
   readonly kvCacheBytes?: number;
+  /**
+   * Tokens that a sequence has on average, prompt and answer together. It says how KV memory that
+   * does not hold all sequences in full length is divided between layers that see everything and
+   * layers with a sliding window; other models have no use for it. Default 1024.
+   */
+  readonly expectedAverageLength?: number;
   /** How keys and values are stored. Default "bfloat16". An encoder stores none: it uses float32. */
   readonly kvCacheDtype?: "bfloat16" | "float32";
   /** Reuse the KV blocks of shared prompt prefixes. Default true; an encoder has none to share. */
@@ -109,6 +116,12 @@ export interface LLMOptions {
    * release, and "main" where a model has none.
    */
   readonly revision?: string;
+  /**
+   * Where requests leave spans of what they were and how long they took: a tracer of
+   * `@opentelemetry/api`, or any other with its `startSpan`. Default: none. `docs/tracing.md` has
+   * what is written.
+   */
+  readonly tracer?: Tracer;
   /** Called while the model loads. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops the loading. */
@@ -124,6 +137,8 @@ export interface ResolvedOptions {
   readonly kvCacheDtype: "bfloat16" | "float32";
   /** undefined: as much as the default and the context allow. */
   readonly kvCacheBytes: number | undefined;
+  /** undefined: what the model assumes. */
+  readonly expectedAverageLength: number | undefined;
   /** undefined: the model's. */
   readonly maxModelLength: number | undefined;
   readonly maxBatchSize: number;
@@ -135,6 +150,7 @@ export interface ResolvedOptions {
   readonly generationConfig: string;
   readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;
+  readonly tracer: Tracer | undefined;
 }
 
 /** Most worker threads. */
@@ -191,6 +207,15 @@ function oneOf<const T extends string>(
   );
 }
 
+function checkTracer(tracer: Tracer | undefined): Tracer | undefined {
+  if (tracer === undefined || typeof tracer?.startSpan === "function") return tracer;
+  throw new InvalidParameterError(
+    "tracer",
+    tracer,
+    "Cannot use tracer: it must have a method startSpan, as a tracer of @opentelemetry/api has",
+  );
+}
+
 /** Checks options and fills in the defaults. */
 export function resolveOptions(options: LLMOptions): ResolvedOptions {
   const positive = { min: 1 };
@@ -201,6 +226,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     activationDtype: oneOf(options, "activationDtype", ["float32", "int16", "int8"]),
     kvCacheDtype: oneOf(options, "kvCacheDtype", ["bfloat16", "float32"]),
     kvCacheBytes: integer(options, "kvCacheBytes", positive),
+    expectedAverageLength: integer(options, "expectedAverageLength", positive),
     maxModelLength: integer(options, "maxModelLength", positive),
     maxBatchSize: integer(options, "maxBatchSize", positive) ?? 64,
     maxTokensPerStep: integer(options, "maxTokensPerStep", positive) ?? 512,
@@ -213,6 +239,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     ]),
     generationConfig: text(options, "generationConfig") ?? "auto",
     task: oneOf(options, "task", ["auto", "generate", "embed", "score", "classify"]),
+    tracer: checkTracer(options.tracer),
     buckets: {
       ...(options.prefillBuckets && { prefill: options.prefillBuckets }),
       ...(options.decodeBuckets && { decode: options.decodeBuckets }),

@@ -144,10 +144,7 @@ function vllmMetrics(
       { labels: { source: "local_cache_hit" }, value: engine.prefixHitTokens },
     ]),
     counter("generation_tokens_total", "Tokens generated.", engine.generatedTokens),
-    counters("request_success_total", "Requests that ended, by how.", [
-      ...endSamples(requests),
-      { labels: { finished_reason: "repetition" }, value: 0 },
-    ]),
+    counters("request_success_total", "Requests that ended, by how.", endSamples(requests)),
     histogram("request_prompt_tokens", "Prompt tokens of a request.", requests.promptTokens),
     histogram(
       "request_generation_tokens",
@@ -259,9 +256,11 @@ function endSamples({ endCounts }: ModelStats["requests"]): OwnSample[] {
   }));
 }
 
-/** The share of the blocks that running requests hold. */
-function usage({ usedBlockCount, blockCount }: ModelStats["engine"]): number {
-  return usedBlockCount / blockCount;
+/** The share of the blocks that running requests hold, of the pool that is fuller. */
+function usage({ usedBlockCount, blockCount, windowBlocks }: ModelStats["engine"]): number {
+  const { usedBlockCount: used, blockCount: count } = windowBlocks ??
+    { usedBlockCount: 0, blockCount: 1 };
+  return Math.max(usedBlockCount / blockCount, used / count);
 }
 
 function wireHitRate({ hitCount, missCount }: ModelStats["wires"]): number {
