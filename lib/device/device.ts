@@ -119,6 +119,7 @@ export type { TraceEntry } from "./trace.ts";
 export type { RowSummary, RowSums } from "../base/row_summary.ts";
 export type { ActivationType } from "./activations.ts";
 export type { QuantizedFormat, WeightFormat } from "./block_formats.ts";
+export type { GroupedFormat } from "./grouped_blocks.ts";
 export type { KernelFamily };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
 
