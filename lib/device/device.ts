@@ -128,6 +128,7 @@ export type { RowSummary, RowSums } from "../base/row_summary.ts";
 export type { ActivationType } from "./activations.ts";
 export type { Router, RoutingShape } from "./routing.ts";
 export type { QuantizedFormat, WeightFormat } from "./block_formats.ts";
+export type { GroupedFormat } from "./grouped_blocks.ts";
 export type { KernelFamily };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
 

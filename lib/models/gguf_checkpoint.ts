@@ -1,4 +1,4 @@
-/** One GGUF file as a checkpoint: its names and row order turned into Hugging Face's. */
+/** A GGUF file, or its parts, as a checkpoint: its names and row order turned into Hugging Face's. */
 
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
@@ -9,13 +9,14 @@ import {
   storedTensor,
   unusedTensor,
 } from "./expected_tensors.ts";
-import { type ByteSource, FileSource } from "./formats/byte_source.ts";
-import { type GgufHeader, type GgufTensor, readGgufHeader } from "./formats/gguf.ts";
-import { stackedExpert } from "./expert_parts.ts";
 import { parseExpertName } from "./expert_names.ts";
+import { stackedExpert } from "./expert_parts.ts";
+import type { ByteSource } from "./formats/byte_source.ts";
+import type { GgufHeader, GgufTensor } from "./formats/gguf.ts";
 import { ggufExpertName } from "./gguf_experts.ts";
 import type { DecoderConfig } from "./model_config.ts";
 import { readGgufConfig, readGgufGeneration } from "./gguf_config.ts";
+import { type GgufSplits, openGgufSplits } from "./gguf_splits.ts";
 import { ggufPoolingFiles } from "./pooling_files.ts";
 
 /** llama3-style rope: what to divide the frequencies by, in place of the formula's parameters. */
@@ -50,23 +51,23 @@ const OUTER_MODULES: ReadonlyMap<string, string> = new Map([
   ["lm_head", "output"],
 ]);
 
-/** Opens and checks one file. The caller closes the parts' sources. */
+/** Opens and checks one file, or all parts of a split one. The caller closes the parts' sources. */
 export function openGgufFile(path: string): CheckpointParts {
-  const source = new FileSource(path);
+  const splits = openGgufSplits(path);
+  const { header, sources } = splits;
   try {
-    const header = readGgufHeader(source);
-    refuseSplit(path, header);
+    const source = splits.sourceOf(ROPE_DIVISORS);
     const config = readGgufConfig(path, header, readDivisors(source, header));
     return {
       config,
       generation: readGgufGeneration(path, header.metadata, config.endTokenIds),
-      tensors: findTensors(source, header, config),
+      tensors: findTensors(splits, config),
       text: { kind: "gguf", metadata: header.metadata, file: path },
       pooling: ggufPoolingFiles(header.metadata),
-      sources: [source],
+      sources,
     };
   } catch (error) {
-    source[Symbol.dispose]();
+    for (const source of sources) source[Symbol.dispose]();
     throw error;
   }
 }
@@ -91,17 +92,6 @@ export function ggufName(
   return `blk.${layer}.${own ?? LAYER_MODULES.get(inner ?? "") ?? inner}${suffix}`;
 }
 
-function refuseSplit(path: string, { metadata }: GgufHeader): void {
-  const count = metadata.get("split.count");
-  if (typeof count === "number" && count > 1) {
-    throw new CheckpointError(
-      path,
-      `Cannot open "${path}": it is one of ${count} parts of a split GGUF file; ` +
-        "merge the parts into one file first (llama-gguf-split --merge)",
-    );
-  }
-}
-
 function readDivisors(source: ByteSource, { tensors }: GgufHeader): number[] | undefined {
   const tensor = tensors.get(ROPE_DIVISORS);
   if (tensor === undefined) return undefined;
@@ -120,10 +110,10 @@ function readDivisors(source: ByteSource, { tensors }: GgufHeader): number[] | u
 }
 
 function findTensors(
-  source: ByteSource,
-  { tensors }: GgufHeader,
+  { header: { tensors }, sources, sourceOf }: GgufSplits,
   config: DecoderConfig,
 ): ReadonlyMap<string, PartTensor> {
+  const [source] = sources;
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);
   for (const expected of expectedTensors(config)) {
@@ -132,7 +122,7 @@ function findTensors(
     used.add(name);
     // Converters of arch llama store queries and keys as neighbouring pairs, not as two halves.
     const isPaired = config.modelType === "llama" && /\.[qk]_proj\./.test(expected.name);
-    const found = asFound(source, tensor);
+    const found = asFound(sourceOf(name), tensor);
     const isOfExperts = config.experts !== undefined &&
       parseExpertName(expected.name) !== undefined;
     parts.set(expected.name, {
@@ -145,7 +135,7 @@ function findTensors(
   for (const name of tensors.keys()) {
     const layer = /^blk\.(\d+)\./.exec(name)?.[1];
     if (layer !== undefined && Number(layer) < config.layerCount && !used.has(name)) {
-      unusedTensor(source.name, name);
+      unusedTensor(sourceOf(name).name, name);
     }
   }
   return parts;

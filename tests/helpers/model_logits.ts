@@ -13,13 +13,16 @@ export async function modelLogits(
   const loaded = await loadModel(path, { kvCacheDtype: "float32", ...options });
   try {
     const positions = Int32Array.from(ids, (_, i) => i);
+    const blockTables = [Array.from({ length: Math.ceil(ids.length / 16) }, (_, i) => i)];
     const rows = await new DeviceRunner(loaded.model).run({
       kind: "prefill",
       tokenIds: Int32Array.from(ids),
       positions,
       slots: positions,
       sequences: new Int32Array(ids.length),
-      blockTables: [Array.from({ length: Math.ceil(ids.length / 16) }, (_, i) => i)],
+      blockTables,
+      windowSlots: positions,
+      windowBlockTables: blockTables,
       outputRows: positions,
     });
     return ids.map((_, i) => rows.row(i).slice());

@@ -18,6 +18,8 @@ import {
   tinyTokens,
 } from "./tiny_tokenizer_files.ts";
 
+export { tinyBytes, type TinyTensor, tinyValues } from "./tiny_values.ts";
+
 /** What is written: of a golden case all but its expected values. */
 export type TinyModel = Omit<GoldenModel | GoldenEncoder, "expect">;
 

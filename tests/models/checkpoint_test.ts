@@ -450,7 +450,7 @@ const BAD_GGUFS: readonly [what: string, change: (file: GgufFile) => void, says:
     "general.architecture",
   ],
   ["with experts", (f) => f.metadata.set("llama.expert_count", u32(8)), "llama.expert_count"],
-  ["that is split", (f) => f.metadata.set("split.count", u32(4)), "one of 4 parts"],
+  ["that is split", (f) => f.metadata.set("split.count", u32(4)), "split.no is missing"],
   [
     "without a context length",
     (f) => f.metadata.delete("llama.context_length"),
