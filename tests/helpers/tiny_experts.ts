@@ -29,7 +29,10 @@ function scaleBytes(name: string, count: number): Uint8Array {
 }
 
 /** Values of GPT-OSS's experts: they follow from the bytes of the MXFP4 tensors. */
-export function gptOssValues(name: string, { experts: config, hiddenSize }: DecoderConfig) {
+export function gptOssValues(
+  name: string,
+  { experts: config, hiddenSize }: DecoderConfig,
+): Float32Array | undefined {
   const [, layerText, expertText, projectionText, kind] =
     /^model\.layers\.(\d+)\.mlp\.experts\.(?:(\d+)\.)?(\w+_proj)\.(weight|bias)$/.exec(name) ?? [];
   if (config === undefined || layerText === undefined) return undefined;

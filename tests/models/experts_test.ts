@@ -12,7 +12,13 @@ import { openCheckpoint } from "../../lib/models/checkpoint.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
 import { LLM, type LLMOptions, type RequestOutput, SamplingParams } from "../../mod.ts";
 import { goldenModel, type GoldenModelName, goldenPrompt } from "../helpers/golden_models.ts";
-import { tinyConfig, type TinyModelOptions, writeTinyModel } from "../helpers/tiny_model.ts";
+import {
+  tinyConfig,
+  tinyGgufBytes,
+  type TinyModelOptions,
+  writeTinyModel,
+} from "../helpers/tiny_model.ts";
+import { tinyBytes, type TinyTensor } from "../helpers/tiny_values.ts";
 
 async function inFolder(
   name: GoldenModelName,
@@ -199,4 +205,164 @@ Deno.test("Files whose experts do not fit are refused by tensor", async () => {
       assertStringIncludes(error.message, says);
     });
   }
+});
+
+/** Greedy tokens with their log-probabilities, to the bit. */
+async function greedyBits(path: string, name: GoldenModelName): Promise<string> {
+  await using llm = await LLM.load(path, { kvCacheDtype: "float32", maxModelLength: 64 });
+  const params = new SamplingParams({ temperature: 0, maxTokens: 8, logprobs: 5, ignoreEos: true });
+  return bits(await llm.generate({ promptTokenIds: goldenPrompt(goldenModel(name)) }, params));
+}
+
+/** Twice the floats of four bits, by code. */
+const E2M1 = [0, 1, 2, 3, 4, 6, 8, 12, -0, -1, -2, -3, -4, -6, -8, -12];
+
+/** Blocks of GGUF's MXFP4: the exponent, then the codes of k and k + 16 in one byte. */
+function mxfp4Blocks(values: Float32Array): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(values.length / 32 * 17);
+  for (let block = 0; block < values.length / 32; block++) {
+    const own = values.subarray(32 * block, 32 * block + 32);
+    const largest = Math.max(...own.map(Math.abs));
+    const exponent = largest > 6 * 2 ** -5 ? -4 : -5;
+    const codes = [...own].map((value) => E2M1.indexOf(2 * value / 2 ** exponent));
+    assert(codes.every((code) => code >= 0));
+    bytes[17 * block] = 127 + exponent;
+    for (let i = 0; i < 16; i++) bytes[17 * block + 1 + i] = codes[i]! | codes[i + 16]! << 4;
+  }
+  return bytes;
+}
+
+Deno.test("GPT-OSS as GGUF with experts in MXFP4 has the bits of the folder", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  try {
+    await Deno.writeFile(
+      path,
+      tinyGgufBytes(goldenModel("gpt_oss"), (file) => {
+        file.tensors = file.tensors.map((part) => {
+          if (!part.name.endsWith("_exps.weight")) return part;
+          const values = new Float32Array(part.bytes.slice().buffer);
+          return { ...part, typeId: 39, bytes: mxfp4Blocks(values) };
+        });
+      }),
+    );
+    await inFolder("gpt_oss", {}, async (dir) => {
+      assertEquals(await greedyBits(path, "gpt_oss"), await greedyBits(dir, "gpt_oss"));
+    });
+  } finally {
+    await Deno.remove(path);
+  }
+});
+
+Deno.test("Solar Open with experts in NVFP4 has the bits of their values in float32", async () => {
+  const golden = goldenModel("solar_open");
+  const wide = { ...golden, config: { ...golden.config, moe_intermediate_size: 32 } };
+  const quantization_config = {
+    quant_method: "compressed-tensors",
+    format: "nvfp4-pack-quantized",
+  };
+  const packed = { ...wide, config: { ...wide.config, quantization_config } };
+  // The scale is 1 in E4M3, divided by 16; a byte has the codes of two neighbours, low first.
+  const codes = ({ name, shape }: TinyTensor) => tinyBytes(name, shape[0]! * shape[1]! / 2);
+  const isExpert = ({ name }: TinyTensor) => /mlp\.experts\.\d/.test(name);
+  const dir = await Deno.makeTempDir();
+  try {
+    writeTinyModel(`${dir}/packed`, packed, {
+      replace(tensor) {
+        if (!isExpert(tensor)) return undefined;
+        const module = tensor.name.replace(/weight$/, "");
+        const [n, k] = tensor.shape as [number, number];
+        return [
+          {
+            name: `${module}weight_packed`,
+            dtype: "U8",
+            shape: [n, k / 2],
+            bytes: codes(tensor),
+          },
+          {
+            name: `${module}weight_scale`,
+            dtype: "F8_E4M3",
+            shape: [n, k / 16],
+            bytes: new Uint8Array(n * k / 16).fill(0x38),
+          },
+          {
+            name: `${module}weight_global_scale`,
+            dtype: "F32",
+            shape: [1],
+            bytes: new Uint8Array(Float32Array.of(16).buffer),
+          },
+        ];
+      },
+    });
+    writeTinyModel(`${dir}/plain`, wide, {
+      replace(tensor) {
+        if (!isExpert(tensor)) return undefined;
+        const values = Float32Array.from(
+          [...codes(tensor)].flatMap((byte) => [E2M1[byte & 15]!, E2M1[byte >> 4]!]),
+          (twice) => twice / 32,
+        );
+        return [{ ...tensor, dtype: "F32", bytes: new Uint8Array(values.buffer) }];
+      },
+    });
+    assertEquals(
+      await greedyBits(`${dir}/packed`, "solar_open"),
+      await greedyBits(`${dir}/plain`, "solar_open"),
+    );
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+const u32 = (value: number) => ({ type: "u32", value }) as const;
+
+Deno.test("GGUF files whose experts do not fit are refused by key or tensor", async () => {
+  type Change = Parameters<typeof tinyGgufBytes>[1] & object;
+  const cases: readonly [GoldenModelName, Change, says: string][] = [
+    ["qwen3_moe", (f) => f.metadata.delete("qwen3moe.expert_count"), "expert_count"],
+    ["qwen3_moe", (f) => f.metadata.set("qwen3moe.expert_used_count", u32(7)), "used_count"],
+    ["qwen3_moe", (f) => f.metadata.set("qwen3moe.expert_gating_func", u32(2)), "gating_func"],
+    ["qwen3_moe", (f) => f.metadata.set("qwen3moe.expert_count", u32(5)), "ffn_gate_inp.weight"],
+    [
+      "exaone_moe",
+      (f) => f.tensors = f.tensors.filter(({ name }) => !name.endsWith("exp_probs_b.bias")),
+      "exp_probs_b.bias",
+    ],
+    [
+      "gpt_oss",
+      (f) => f.tensors = f.tensors.filter(({ name }) => !name.endsWith("up_exps.bias")),
+      "ffn_up_exps.bias",
+    ],
+    [
+      "gpt_oss",
+      (f) =>
+        f.tensors = f.tensors.map((part) =>
+          part.name === "blk.1.ffn_down_exps.weight" ? { ...part, shape: [4, 32, 64] } : part
+        ),
+      "blk.1.ffn_down_exps.weight",
+    ],
+    [
+      "gpt_oss",
+      (f) => f.tensors = f.tensors.filter(({ name }) => !name.includes("attn_sinks")),
+      "attn_sinks",
+    ],
+  ];
+  for (const [name, change, says] of cases) {
+    const path = await Deno.makeTempFile({ suffix: ".gguf" });
+    try {
+      await Deno.writeFile(path, tinyGgufBytes(goldenModel(name), change));
+      const error = await assertRejects(() => openCheckpoint(path), CheckpointError);
+      assertStringIncludes(error.message, says);
+    } finally {
+      await Deno.remove(path);
+    }
+  }
+});
+
+Deno.test("A model with experts tells how many parameters take part in one token", async () => {
+  await inFolder("qwen3_moe", {}, async (dir) => {
+    await using llm = await LLM.load(dir, { maxModelLength: 64 });
+    const { parameterCount, activeParameterCount } = llm.info;
+    assertEquals(parameterCount, goldenModel("qwen3_moe").expect.params);
+    // Two layers of six experts, three matrices [24, 32] each, of which two experts are chosen.
+    assertEquals(activeParameterCount, parameterCount - 2 * (6 - 2) * 3 * 24 * 32);
+  });
 });
