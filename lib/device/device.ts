@@ -113,6 +113,7 @@ export type {
 } from "./compiler/ops.ts";
 export {
   type Command,
+  type OnChoices,
   type OnRows,
   type Operand,
   type Wire,

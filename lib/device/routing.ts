@@ -26,7 +26,9 @@ export type Router =
 
 /** How many experts there are, and how many of them a token goes to. */
 export interface RoutingShape {
+  /** Experts of a layer. */
   readonly expertCount: number;
+  /** Experts that a token goes to. */
   readonly choiceCount: number;
 }
 

@@ -1,6 +1,10 @@
 /** The tensors of experts in every form in which checkpoints have them. */
 
-import { EXPERT_PROJECTIONS, expertName, expertStackName } from "../../lib/models/expert_names.ts";
+import {
+  expertName,
+  type ExpertProjection,
+  expertStackName,
+} from "../../lib/models/expert_names.ts";
 import type { DecoderConfig } from "../../lib/models/model_config.ts";
 import type { SafetensorsPart } from "./safetensors_writer.ts";
 import { tinyBytes, type TinyTensor, tinyValues } from "./tiny_values.ts";
@@ -17,7 +21,7 @@ const E2M1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 const experts = (layer: number) => `model.layers.${layer}.mlp.experts`;
 
 /** The stored tensor that a projection is in, and which of its rows are the projection's. */
-function turnOf(projection: typeof EXPERT_PROJECTIONS[number]) {
+function turnOf(projection: ExpertProjection) {
   return projection === "down_proj"
     ? { stored: "down_proj", first: 0, stride: 1 }
     : { stored: "gate_up_proj", first: projection === "gate_proj" ? 0 : 1, stride: 2 };
@@ -37,7 +41,7 @@ export function gptOssValues(
     /^model\.layers\.(\d+)\.mlp\.experts\.(?:(\d+)\.)?(\w+_proj)\.(weight|bias)$/.exec(name) ?? [];
   if (config === undefined || layerText === undefined) return undefined;
   const layer = Number(layerText);
-  const projection = projectionText as typeof EXPERT_PROJECTIONS[number];
+  const projection = projectionText as ExpertProjection;
   const { stored, first, stride } = turnOf(projection);
   const { count, intermediateSize } = config;
   const [n, k] = stored === "down_proj"
@@ -73,7 +77,7 @@ export function storeExperts(
   const stored: (TinyTensor | SafetensorsPart)[] = [];
   layers.forEach((hasExperts, layer) => {
     if (!hasExperts) return;
-    const matrices = (projection: typeof EXPERT_PROJECTIONS[number]) =>
+    const matrices = (projection: ExpertProjection) =>
       Array.from(
         { length: count },
         (_, e) => byName.get(expertName(expertStackName(layer, projection), e))!,

@@ -28,7 +28,8 @@ export interface OnRows {
 }
 
 /** A command on what tokens go to which experts. */
-interface OnChoices extends OnRows, RoutingShape {
+export interface OnChoices extends OnRows, RoutingShape {
+  /** Who chose what. */
   readonly routing: Operand;
 }
 
