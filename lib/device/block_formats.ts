@@ -72,14 +72,14 @@ const SHAPES: Readonly<Record<WeightFormat, FormatShape>> = {
   q4_0: { elements: QUANT_BLOCK, sourceBytes: 18, panelBytes: 144 },
   q4_1: { elements: QUANT_BLOCK, sourceBytes: 20, panelBytes: 160 },
   i8: groupedShape("i8"),
-  i8_g16: groupedShape("i8_g16"),
-  i8_offset: groupedShape("i8_offset"),
+  i8_16: groupedShape("i8_16"),
+  i8_1: groupedShape("i8_1"),
   e4m3: groupedShape("e4m3"),
   e5m2: groupedShape("e5m2"),
   i4: groupedShape("i4"),
-  u4_offset: groupedShape("u4_offset"),
+  u4_1: groupedShape("u4_1"),
   e2m1: groupedShape("e2m1"),
-  e2m1_g16: groupedShape("e2m1_g16"),
+  e2m1_16: groupedShape("e2m1_16"),
 };
 
 /** All formats. */

@@ -16,21 +16,21 @@ import { e4m3ToF32, e5m2ToF32, fusedMultiplyAdd } from "./dtype.ts";
  * come in 8 groups of 4 k as in q8_0 and q4_0 (`block_formats.ts`). A value is code · scale, or
  * code · scale + offset, rounded once. What a code is:
  *
- * - i8, i8_g16, i8_offset: a signed byte
+ * - i8, i8_16, i8_1: a signed byte
  * - e4m3, e5m2: a float of eight bits, as FP8 checkpoints have them
- * - i4: n − 8; u4_offset: n; for a nibble n
- * - e2m1, e2m1_g16: twice the float of four bits, an integer −12…12
+ * - i4: n − 8; u4_1: n; for a nibble n
+ * - e2m1, e2m1_16: twice the float of four bits, an integer −12…12
  */
 export type GroupedFormat =
   | "i8"
-  | "i8_g16"
-  | "i8_offset"
+  | "i8_16"
+  | "i8_1"
   | "e4m3"
   | "e5m2"
   | "i4"
-  | "u4_offset"
+  | "u4_1"
   | "e2m1"
-  | "e2m1_g16";
+  | "e2m1_16";
 
 /** What tells one of these formats from another. */
 export interface GroupedShape {
@@ -54,14 +54,14 @@ const E2M1 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 /** The formats. */
 export const GROUPED: Readonly<Record<GroupedFormat, GroupedShape>> = {
   i8: bytes({ groupK: 32 }),
-  i8_g16: bytes({ groupK: 16 }),
-  i8_offset: bytes({ groupK: 32, hasOffset: true }),
+  i8_16: bytes({ groupK: 16 }),
+  i8_1: bytes({ groupK: 32, hasOffset: true }),
   e4m3: bytes({ groupK: 32, meaning: e4m3ToF32 }),
   e5m2: bytes({ groupK: 32, meaning: e5m2ToF32 }),
   i4: nibbles({ groupK: 32, meaning: (code) => code - 8, zero: 8 }),
-  u4_offset: nibbles({ groupK: 32, meaning: (code) => code, hasOffset: true }),
+  u4_1: nibbles({ groupK: 32, meaning: (code) => code, hasOffset: true }),
   e2m1: nibbles({ groupK: 32, meaning: (code) => E2M1[code]! }),
-  e2m1_g16: nibbles({ groupK: 16, meaning: (code) => E2M1[code]! }),
+  e2m1_16: nibbles({ groupK: 16, meaning: (code) => E2M1[code]! }),
 };
 
 function bytes({ groupK, hasOffset = false, meaning = (code) => BYTES[code]! }: {

@@ -3,9 +3,11 @@
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
 import {
+  type ExpectedTensor,
   expectedTensors,
   type FoundTensor,
   missingTensor,
+  type StoredTensor,
   storedTensor,
   unusedTensor,
 } from "./expected_tensors.ts";
@@ -17,6 +19,7 @@ import { ggufExpertName } from "./gguf_experts.ts";
 import type { DecoderConfig } from "./model_config.ts";
 import { readGgufConfig, readGgufGeneration } from "./gguf_config.ts";
 import { type GgufSplits, openGgufSplits } from "./gguf_splits.ts";
+import { stackedTensor } from "./stacked_tensor.ts";
 import { ggufPoolingFiles } from "./pooling_files.ts";
 
 /** llama3-style rope: what to divide the frequencies by, in place of the formula's parameters. */
@@ -118,17 +121,24 @@ function findTensors(
   const used = new Set<string>([ROPE_DIVISORS]);
   for (const expected of expectedTensors(config)) {
     const name = ggufName(expected.name, config);
-    const tensor = tensors.get(name) ?? refuseMissing(source, tensors, name, expected.shape);
-    used.add(name);
+    const tensor = tensors.get(name);
+    const fusedName = name.replace(/attn_[qkv]\./, "attn_qkv.");
+    const fused = tensors.get(fusedName);
+    if (tensor === undefined && fused === undefined) {
+      missingTensor(source.name, name, expected.shape);
+    }
+    const { experts } = config;
+    const isOfExperts = experts !== undefined && parseExpertName(expected.name) !== undefined;
+    const stored = tensor !== undefined
+      ? isOfExperts
+        ? stackedExpert(expected, asFound(sourceOf(name), tensor), experts.count)
+        : storedTensor(expected, asFound(sourceOf(name), tensor))
+      : fusedTensor(expected, asFound(sourceOf(fusedName), fused as GgufTensor), config);
+    used.add(tensor === undefined ? fusedName : name);
     // Converters of arch llama store queries and keys as neighbouring pairs, not as two halves.
     const isPaired = config.modelType === "llama" && /\.[qk]_proj\./.test(expected.name);
-    const found = asFound(sourceOf(name), tensor);
-    const isOfExperts = config.experts !== undefined &&
-      parseExpertName(expected.name) !== undefined;
     parts.set(expected.name, {
-      ...isOfExperts
-        ? stackedExpert(expected, found, config.experts.count)
-        : storedTensor(expected, found),
+      ...stored,
       pairedHeadDim: isPaired ? config.headDim : 0,
     });
   }
@@ -146,19 +156,30 @@ function asFound(source: ByteSource, tensor: GgufTensor): FoundTensor {
   return { name, dtype: type, shape, source, position, sizeBytes };
 }
 
-function refuseMissing(
-  source: ByteSource,
-  tensors: ReadonlyMap<string, GgufTensor>,
-  name: string,
-  shape: readonly number[],
-): never {
-  const fused = name.replace(/attn_[qkv]\./, "attn_qkv.");
-  if (fused !== name && tensors.has(fused)) {
-    throw new CheckpointError(
-      source.name,
-      `Cannot use tensor "${fused}" of "${source.name}": ` +
-        "queries, keys and values must be tensors of their own (attn_q, attn_k, attn_v)",
-    );
+/** Rows of queries, keys or values of a tensor that has all of them, in that order. */
+function fusedTensor(
+  expected: ExpectedTensor,
+  found: FoundTensor,
+  { headCount, kvHeadCount, headDim }: DecoderConfig,
+): StoredTensor {
+  const [queries, keys] = [headCount * headDim, kvHeadCount * headDim];
+  const rows = queries + 2 * keys;
+  const first = /\.q_proj\./.test(expected.name)
+    ? 0
+    : /\.k_proj\./.test(expected.name)
+    ? queries
+    : queries + keys;
+  if (expected.shape.length === 2) {
+    const stack = { ...found, shape: [1, ...found.shape] };
+    return stackedTensor(expected, stack, { index: 0, count: 1, rows, first });
   }
-  missingTensor(source.name, name, shape);
+  // Of the right size and of a type with an element each, or this refuses it.
+  storedTensor({ name: expected.name, shape: [rows] }, found);
+  const elementBytes = found.sizeBytes / rows;
+  return storedTensor(expected, {
+    ...found,
+    shape: expected.shape,
+    position: found.position + first * elementBytes,
+    sizeBytes: (expected.shape[0] as number) * elementBytes,
+  });
 }

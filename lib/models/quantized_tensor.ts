@@ -70,9 +70,9 @@ export function quantizedTensor(
 const CODES: ReadonlyMap<string, Omit<StoredCodes, "part" | "rowBytes">> = new Map([
   ["F8_E4M3", { bits: 8, flip: 0, format: "e4m3" }],
   ["F8_E5M2", { bits: 8, flip: 0, format: "e5m2" }],
-  ["I8", { bits: 8, flip: 0, format: "i8", offsetFormat: "i8_offset" }],
+  ["I8", { bits: 8, flip: 0, format: "i8", offsetFormat: "i8_1" }],
   // 128 more than the signed byte with the top bit flipped.
-  ["U8", { bits: 8, flip: 0x80, format: "i8", offsetFormat: "i8_offset" }],
+  ["U8", { bits: 8, flip: 0x80, format: "i8", offsetFormat: "i8_1" }],
 ]);
 
 class Matrix {
@@ -159,8 +159,8 @@ class Matrix {
     const scales = this.#scales(bits) ?? this.#refuseMissingScale();
     const part = stored;
     const codes: StoredCodes = bits === 4
-      ? { part, rowBytes: 4 * words, bits, flip: 0, format: "i4", offsetFormat: "u4_offset" }
-      : { part, rowBytes: 4 * words, bits, flip: 0x80, format: "i8", offsetFormat: "i8_offset" };
+      ? { part, rowBytes: 4 * words, bits, flip: 0, format: "i4", offsetFormat: "u4_1" }
+      : { part, rowBytes: 4 * words, bits, flip: 0x80, format: "i8", offsetFormat: "i8_1" };
     const zeroPoints = this.#zeroPoints(scales, bits);
     return this.#made({ codes, scales, zeroPoints, divisor: 1, addend: 0 });
   }
@@ -186,7 +186,7 @@ class Matrix {
         rowBytes: k / 2,
         bits: 4,
         flip: 0,
-        format: isNvfp4 ? "e2m1_g16" : "e2m1",
+        format: isNvfp4 ? "e2m1_16" : "e2m1",
         scaleFactor: 0.5, // the format's codes stand for twice their value
       },
       scales: new ScaleGrid(scale, shape),

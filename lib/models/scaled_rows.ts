@@ -16,7 +16,7 @@ export interface StoredCodes {
   /** What codes become where all have a scale and none an offset. */
   readonly format: GroupedFormat;
   /** The same with an offset: undefined if it cannot have one. */
-  readonly offsetFormat?: "i8_offset" | "u4_offset";
+  readonly offsetFormat?: "i8_1" | "u4_1";
   /** A power of two that scales are multiplied with. */
   readonly scaleFactor?: number;
 }

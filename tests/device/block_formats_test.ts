@@ -160,14 +160,14 @@ Deno.test("Sizes are those of the layouts", () => {
     q4_0: [36, 288, 32],
     q4_1: [40, 320, 32],
     i8: [72, 576, 32],
-    i8_g16: [80, 640, 32],
-    i8_offset: [80, 640, 32],
+    i8_16: [80, 640, 32],
+    i8_1: [80, 640, 32],
     e4m3: [72, 576, 32],
     e5m2: [72, 576, 32],
     i4: [40, 320, 32],
-    u4_offset: [48, 384, 32],
+    u4_1: [48, 384, 32],
     e2m1: [40, 320, 32],
-    e2m1_g16: [48, 384, 32],
+    e2m1_16: [48, 384, 32],
   };
   assertEquals(Object.keys(sizes), [...WEIGHT_FORMATS]);
   for (const format of WEIGHT_FORMATS) {

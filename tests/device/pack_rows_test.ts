@@ -31,8 +31,8 @@ const CASES: readonly (readonly [from: WeightFormat, to: WeightFormat])[] = [
   ["f32", "bf16"],
   ["bf16", "q8_0"],
   ["q8_0", "q4_0"],
-  ["u4_offset", "u4_offset"],
-  ["i8_g16", "bf16"],
+  ["u4_1", "u4_1"],
+  ["i8_16", "bf16"],
   ["e4m3", "q8_0"],
 ];
 

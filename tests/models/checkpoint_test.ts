@@ -508,7 +508,7 @@ const BAD_GGUFS: readonly [what: string, change: (file: GgufFile) => void, says:
     '"blk.1.ffn_up.weight"',
   ],
   [
-    "with fused queries, keys and values",
+    "with fused queries, keys and values of another size",
     (f) => changePart(f, "blk.0.attn_q.weight", (p) => ({ ...p, name: "blk.0.attn_qkv.weight" })),
     '"blk.0.attn_qkv.weight"',
   ],

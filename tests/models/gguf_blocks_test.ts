@@ -11,6 +11,8 @@ import {
 import { GGUF_BLOCK_TYPES } from "../../lib/models/formats/gguf_blocks.ts";
 import { Random, randomSeed } from "../device/kernel_contract.ts";
 import { decodeGguf, GGUF_REFERENCES, randomGguf } from "../helpers/gguf_decode.ts";
+import type { GgufPart } from "../helpers/gguf_writer.ts";
+import { concatBytes } from "../helpers/safetensors_writer.ts";
 import { goldenModel } from "../helpers/golden_models.ts";
 import { modelLogits } from "../helpers/model_logits.ts";
 import { tinyBytes, tinyGgufBytes } from "../helpers/tiny_model.ts";
@@ -124,3 +126,41 @@ for (const type of Object.keys(GGUF_REFERENCES)) {
     }
   });
 }
+
+Deno.test("Queries, keys and values in one tensor, with their biases, are those of three", async () => {
+  const qwen = { ...goldenModel("qwen2"), config: { ...goldenModel("qwen2").config } };
+  for (const golden of [goldenModel("llama"), qwen]) {
+    const fuse = (file: { tensors: GgufPart[] }) => {
+      for (const [i, first] of [...file.tensors].entries()) {
+        if (!first.name.includes("attn_q.")) continue;
+        const three = ["attn_q.", "attn_k.", "attn_v."].map((which) =>
+          file.tensors.find(({ name }) => name === first.name.replace("attn_q.", which))!
+        );
+        const rows = three.reduce((sum, { shape }) => sum + shape[0]!, 0);
+        file.tensors[i] = {
+          ...first,
+          name: first.name.replace("attn_q.", "attn_qkv."),
+          shape: [rows, ...first.shape.slice(1)],
+          bytes: concatBytes(three.map(({ bytes }) => bytes)),
+        };
+      }
+      file.tensors = file.tensors.filter(({ name }) => !/attn_[qkv]\./.test(name));
+    };
+    // GGUF has no words for a window on some layers.
+    const { config } = golden;
+    const whole = { ...golden, config: { ...config, use_sliding_window: false } };
+    const dir = await Deno.makeTempDir();
+    try {
+      Deno.writeFileSync(`${dir}/a.gguf`, tinyGgufBytes(whole, fuse));
+      Deno.writeFileSync(`${dir}/b.gguf`, tinyGgufBytes(whole));
+      const ids = [5, 80, 3, 44, 17, 91, 2];
+      assertEquals(
+        await modelLogits(`${dir}/a.gguf`, ids),
+        await modelLogits(`${dir}/b.gguf`, ids),
+        golden.name,
+      );
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  }
+});

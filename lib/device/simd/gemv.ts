@@ -17,7 +17,8 @@ import {
 import { isBlocked, PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
-import { createDecoder, createSumDecoder, mayDoubt, type PanelDecoder } from "./panel_decoder.ts";
+import type { PanelDecoder } from "./decoder.ts";
+import { createDecoder, createSumDecoder, mayDoubt } from "./panel_decoder.ts";
 import { invariant } from "../../base/invariant.ts";
 
 /** (panel, x, out, panelCount): consecutive panels into consecutive runs of eight outputs. */

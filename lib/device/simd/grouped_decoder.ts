@@ -3,7 +3,7 @@
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { GROUPED, type GroupedFormat, type GroupedShape, headerWords } from "../grouped_blocks.ts";
 import { f32x4, i32x4, i8x16, v128 } from "./instructions.ts";
-import type { PanelDecoder } from "./panel_decoder.ts";
+import type { PanelDecoder } from "./decoder.ts";
 
 /** Formats whose codes are floats of eight bits. */
 export function isFloat8(format: string): format is "e4m3" | "e5m2" {

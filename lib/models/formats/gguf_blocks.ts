@@ -21,12 +21,12 @@ export interface GgufBlockType {
 /** The types that are not stored in a panel's own format, by the name that the format's documents have. */
 export const GGUF_BLOCK_TYPES: ReadonlyMap<string, GgufBlockType> = new Map([
   ["Q5_0", { format: "q8_0", blockElements: 32, blockBytes: 22, repack: repackQ5 }],
-  ["Q5_1", { format: "i8_offset", blockElements: 32, blockBytes: 24, repack: repackQ5Affine }],
-  ["Q4_K", { format: "u4_offset", blockElements: 256, blockBytes: 144, repack: repackQ4K }],
-  ["Q5_K", { format: "i8_offset", blockElements: 256, blockBytes: 176, repack: repackQ5K }],
-  ["Q6_K", { format: "i8_g16", blockElements: 256, blockBytes: 210, repack: repackQ6K }],
+  ["Q5_1", { format: "i8_1", blockElements: 32, blockBytes: 24, repack: repackQ5Affine }],
+  ["Q4_K", { format: "u4_1", blockElements: 256, blockBytes: 144, repack: repackQ4K }],
+  ["Q5_K", { format: "i8_1", blockElements: 256, blockBytes: 176, repack: repackQ5K }],
+  ["Q6_K", { format: "i8_16", blockElements: 256, blockBytes: 210, repack: repackQ6K }],
   ["MXFP4", { format: "e2m1", blockElements: 32, blockBytes: 17, repack: repackMxfp4 }],
-  ["NVFP4", { format: "e2m1_g16", blockElements: 64, blockBytes: 36, repack: repackNvfp4 }],
+  ["NVFP4", { format: "e2m1_16", blockElements: 64, blockBytes: 36, repack: repackNvfp4 }],
 ]);
 
 function viewOf(bytes: Uint8Array): DataView {
