@@ -112,6 +112,17 @@ function readDivisors(source: ByteSource, { tensors }: GgufHeader): number[] | u
   return Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }
 
+/** One of its own, or that of one expert of a stack. */
+function ownTensor(
+  expected: ExpectedTensor,
+  found: FoundTensor,
+  { experts }: DecoderConfig,
+): StoredTensor {
+  return experts !== undefined && parseExpertName(expected.name) !== undefined
+    ? stackedExpert(expected, found, experts.count)
+    : storedTensor(expected, found);
+}
+
 function findTensors(
   { header: { tensors }, sources, sourceOf }: GgufSplits,
   config: DecoderConfig,
@@ -127,12 +138,8 @@ function findTensors(
     if (tensor === undefined && fused === undefined) {
       missingTensor(source.name, name, expected.shape);
     }
-    const { experts } = config;
-    const isOfExperts = experts !== undefined && parseExpertName(expected.name) !== undefined;
     const stored = tensor !== undefined
-      ? isOfExperts
-        ? stackedExpert(expected, asFound(sourceOf(name), tensor), experts.count)
-        : storedTensor(expected, asFound(sourceOf(name), tensor))
+      ? ownTensor(expected, asFound(sourceOf(name), tensor), config)
       : fusedTensor(expected, asFound(sourceOf(fusedName), fused as GgufTensor), config);
     used.add(tensor === undefined ? fusedName : name);
     // Converters of arch llama store queries and keys as neighbouring pairs, not as two halves.
