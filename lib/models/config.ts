@@ -288,8 +288,8 @@ function readAttentionScale(fields: Fields, { queryScalar }: Family, headDim: nu
 /** The longest context that `rope` is meant for. */
 export function stretchedContext(maxPositionEmbeddings: number, rope: RopeConfig): number {
   const { scaling } = rope;
-  // A llama3 model states the stretched length itself; a yarn model may state either.
-  const stretched = scaling.kind === "linear"
+  // A llama3 or longrope model states the stretched length itself; a yarn model may state either.
+  const stretched = scaling.kind === "linear" || scaling.kind === "dynamic"
     ? maxPositionEmbeddings * scaling.factor
     : scaling.kind === "yarn"
     ? scaling.originalMaxPositions * scaling.factor

@@ -30,7 +30,7 @@ import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
-import { ropeTable } from "./rope.ts";
+import { ropeChoice, ropeTable } from "./rope.ts";
 import {
   type ActivationDtype,
   checkActivations,
@@ -117,6 +117,14 @@ function kernelLimits(config: ModelConfig): KernelLimits {
     headDimMax: headDim,
     headGroupMax: headCount / kvHeadCount,
   };
+}
+
+/** Which tables the length of contexts has chosen, where it does choose. */
+function ropeChoices(config: ModelConfig, contextLength: number): string[] {
+  if (config.kind !== "decoder") return [];
+  return [config.rope, config.slidingRope].flatMap((rope) =>
+    (rope && ropeChoice(rope, contextLength)) ?? []
+  );
 }
 
 async function sha256(text: string): Promise<string> {
@@ -270,6 +278,7 @@ export class Model implements AsyncDisposable {
         dtype,
         options.kernels,
         numericsClass(),
+        ...ropeChoices(config, kv.contextLength),
       ],
       infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
       weightBytes,

@@ -200,6 +200,17 @@ Deno.test("A YaRN config reaches as far as it stretches", () => {
   assertEquals([config.maxPositionEmbeddings, config.contextLength], [40_960, 131_072]);
 });
 
+Deno.test("A dynamic config reaches as far as it stretches, a longrope config as far as it says", () => {
+  const sizes = { max_position_embeddings: 1024 };
+  const dynamic = { type: "dynamic", factor: 2 };
+  assertEquals(read({ ...LLAMA, ...sizes, rope_scaling: dynamic }).contextLength, 2048);
+  const factors = new Array<number>(8).fill(1);
+  const longrope = { type: "longrope", short_factor: factors, long_factor: factors };
+  const original_max_position_embeddings = 256;
+  const json = { ...LLAMA, ...sizes, original_max_position_embeddings, rope_scaling: longrope };
+  assertEquals(read(json).contextLength, 1024);
+});
+
 const REFUSED: readonly [field: string, json: unknown, says: string][] = [
   ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "LlamaForCausalLM, Mistral"],
   ["architectures", { model_type: "t5" }, "Qwen3ForCausalLM"],
