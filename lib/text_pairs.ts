@@ -89,7 +89,11 @@ export function pairEncoder(
     return (pair) => encodeSegments(context, pair, limit, options);
   }
   const template = context.scoreTemplate(options.chatTemplate);
-  if (template === undefined) return (pair) => encodeQuestion(tokenizer, pair, limit, options);
+  if (template === undefined) {
+    return pooling.classifier?.pairs === "joined"
+      ? (pair) => encodeJoined(context, pair, limit, options)
+      : (pair) => encodeQuestion(tokenizer, pair, limit, options);
+  }
   if (limit === undefined) return (pair) => renderPair(tokenizer, pair, template, options);
   throw new InvalidParameterError(
     "truncatePromptTokens",
@@ -125,6 +129,26 @@ function encodeQuestion(
   return {
     promptTokenIds: promptTokenIds ?? refuseLimit(limit, "the reranker's prompt around it"),
   };
+}
+
+/** As one text. What does not fit is cut from its end, and special tokens stay. */
+function encodeJoined(
+  { tokenizer, pooling }: PoolingContext,
+  { first, second }: TextPair,
+  limit: number = Infinity,
+  { maxTokensPerQuery, maxTokensPerDoc }: PairOptions,
+): EncodedPair {
+  const spelled = cutText(tokenizer, first, maxTokensPerQuery) +
+    cutText(tokenizer, second, maxTokensPerDoc);
+  const text = pooling.lowerCases ? spelled.toLowerCase() : spelled;
+  const frameSize = tokenizeText("", tokenizer, true).length;
+  let promptTokenIds = tokenizeText(text, tokenizer, true);
+  // The text of fewer tokens may be read as more of them, where it is cut within a word.
+  for (let room = limit - frameSize; promptTokenIds.length > limit; room--) {
+    if (room < 1) refuseLimit(limit, "what the tokenizer adds");
+    promptTokenIds = tokenizeText(cutText(tokenizer, text, room), tokenizer, true);
+  }
+  return { promptTokenIds };
 }
 
 /** The text of the first `count` tokens; 0 keeps all. */

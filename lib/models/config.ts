@@ -1,14 +1,8 @@
 /** config.json → a checked {@linkcode ModelConfig}: the border past which the numbers are trusted. */
 
-import {
-  BERT_MODEL_TYPE,
-  ENCODER_ARCHITECTURES,
-  isEncoderArchitecture,
-  readEncoderConfig,
-} from "./encoder_config.ts";
+import { ENCODER_CLASSES, type EncoderClass, readEncoderConfig } from "./encoder_config.ts";
 import { Fields } from "./fields.ts";
 import {
-  type Architecture,
   type DecoderArchitecture,
   type DecoderConfig,
   type HeadConfig,
@@ -23,10 +17,10 @@ import { readWindows, type WindowRule } from "./layer_windows.ts";
 /** What the classes of one architecture assume where config.json is silent, and what they always do. */
 interface Family {
   readonly modelType: string;
-  /** What stands on the last hidden state. */
-  readonly head: HeadConfig["kind"];
+  /** What the names of its other classes begin with. Default: as that of its class here. */
+  readonly stem?: string;
   readonly vocabSize: number;
-  readonly intermediateSize: number;
+  readonly intermediateSize: "4 · hiddenSize" | number;
   readonly maxPositionEmbeddings: number;
   readonly kvHeadCount: "headCount" | number;
   readonly headDim: "hiddenSize / headCount" | number;
@@ -37,7 +31,7 @@ interface Family {
   readonly normOffset: DecoderConfig["normOffset"];
   /** The field of the MLP's activation, and the one value that it may have. */
   readonly activation: {
-    readonly key: "hidden_act" | "hidden_activation";
+    readonly key: "hidden_act" | "hidden_activation" | "activation_function";
     readonly name: string;
     readonly kind: DecoderConfig["activation"];
   };
@@ -48,6 +42,8 @@ interface Family {
   /** Whether layers without a window rotate in a model in which others have one. */
   readonly fullLayersRotate: boolean;
   readonly rmsNormEpsilon: number;
+  /** What the file calls that. */
+  readonly epsilonKey: "rms_norm_eps" | "layer_norm_epsilon";
   readonly hiddenSize: number;
   readonly layerCount: number;
   readonly headCount: number;
@@ -66,7 +62,6 @@ const SILU: Family["activation"] = { key: "hidden_act", name: "silu", kind: "sil
 
 /** What most families have in common. */
 const COMMON = {
-  head: "language",
   headDim: "hiddenSize / headCount",
   attentionBias: "none",
   mlpBias: false,
@@ -78,6 +73,7 @@ const COMMON = {
   ropeTheta: { full: 10_000 },
   fullLayersRotate: true,
   rmsNormEpsilon: 1e-6,
+  epsilonKey: "rms_norm_eps",
   hiddenSize: 4096,
   layerCount: 32,
   headCount: 32,
@@ -134,8 +130,22 @@ const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   },
   Qwen2ForCausalLM: QWEN2,
   Qwen3ForCausalLM: QWEN3,
-  Qwen3Model: { ...QWEN3, head: "none" },
-  Qwen3ForSequenceClassification: { ...QWEN3, head: "classifier" },
+  ExaoneForCausalLM: {
+    ...COMMON,
+    modelType: "exaone",
+    vocabSize: 102_400,
+    hiddenSize: 2048,
+    intermediateSize: "4 · hiddenSize",
+    maxPositionEmbeddings: 2048,
+    kvHeadCount: "headCount",
+    attentionBias: "attention_bias",
+    mlpBias: true,
+    activation: { key: "activation_function", name: "silu", kind: "silu" },
+    epsilonKey: "layer_norm_epsilon",
+    tieWordEmbeddings: true,
+    bosTokenId: 0,
+    endTokenIds: [2],
+  },
   Exaone4ForCausalLM: {
     ...COMMON,
     modelType: "exaone4",
@@ -154,6 +164,7 @@ const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   Gemma3ForCausalLM: {
     ...COMMON,
     modelType: "gemma3_text",
+    stem: "Gemma3Text",
     vocabSize: 262_208,
     intermediateSize: 9216,
     maxPositionEmbeddings: 131_072,
@@ -178,23 +189,47 @@ const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   },
 };
 
+/** A class of decoders that config.json may name. */
+interface DecoderClass {
+  readonly kind: "decoder";
+  readonly architecture: DecoderArchitecture;
+  readonly head: HeadConfig["kind"];
+}
+
+/** Every class that can be run, by its name: each family with a language head, without one, or with a classifier. */
+const CLASSES = new Map<string, DecoderClass | EncoderClass>([
+  ...Object.entries(FAMILIES).flatMap(([name, { stem = name.replace(/ForCausalLM$/, "") }]) => {
+    const architecture = name as DecoderArchitecture;
+    return ([
+      [name, "language"],
+      [`${stem}Model`, "none"],
+      [`${stem}ForSequenceClassification`, "classifier"],
+    ] as const).map(([className, head]) =>
+      [className, { kind: "decoder", architecture, head }] as const
+    );
+  }),
+  ...ENCODER_CLASSES,
+]);
+
 /** The supported architectures, for messages. */
-export const ARCHITECTURES: readonly string[] = [
-  ...Object.keys(FAMILIES),
-  ...ENCODER_ARCHITECTURES,
-];
+export const ARCHITECTURES: readonly string[] = [...CLASSES.keys()];
 
 /** Reads config.json, already parsed. `file` is its name for messages. */
 export function readModelConfig(file: string, json: unknown): ModelConfig {
   const fields = Fields.ofJson(file, json);
-  const architecture = readArchitecture(fields);
+  const className = readClassName(fields);
+  const model = CLASSES.get(className) as DecoderClass | EncoderClass;
   refuseQuantized(fields);
-  return isEncoderArchitecture(architecture)
-    ? readEncoderConfig(fields, architecture)
-    : readDecoderConfig(fields, architecture);
+  return model.kind === "encoder"
+    ? readEncoderConfig(fields, className, model)
+    : readDecoderConfig(fields, className, model);
 }
 
-function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): DecoderConfig {
+function readDecoderConfig(
+  fields: Fields,
+  className: string,
+  { architecture, head }: DecoderClass,
+): DecoderConfig {
   const family = FAMILIES[architecture];
   const { activation } = family;
   if ((fields.optionalString(activation.key) ?? activation.name) !== activation.name) {
@@ -203,7 +238,7 @@ function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): D
   refuseWhatIsNotBuilt(fields);
 
   const hiddenSize = fields.integer("hidden_size", SIZE_RULES.hiddenSize, family.hiddenSize);
-  const layerCount = fields.integer("num_hidden_layers", SIZE_RULES.layerCount, family.layerCount);
+  const layerCount = readLayerCount(fields, family);
   const heads = readHeads(fields, family, hiddenSize);
   const maxPositionEmbeddings = fields.integer(
     "max_position_embeddings",
@@ -215,27 +250,28 @@ function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): D
     maxPositionEmbeddings,
     theta: family.ropeTheta,
   });
-  const asksForBias = fields.boolean("attention_bias", false);
+  const asksForBias = readsBias(fields, family);
   const windows = readWindows(fields, layerCount, family.windows);
   const biasIsAsked = family.attentionBias === "attention_bias";
   return {
     kind: "decoder",
     architecture,
-    head: family.head === "classifier"
-      ? { kind: "classifier", labelCount: readLabelCount(fields) }
-      : { kind: family.head },
+    className,
+    head: head === "classifier"
+      ? { kind: head, labelCount: readLabelCount(fields), dense: undefined, output: "score" }
+      : { kind: head },
     modelType: fields.optionalString("model_type") ?? family.modelType,
     vocabSize: fields.integer("vocab_size", SIZE_RULES.vocabSize, family.vocabSize),
     hiddenSize,
     intermediateSize: fields.integer(
       "intermediate_size",
       SIZE_RULES.intermediateSize,
-      family.intermediateSize,
+      family.intermediateSize === "4 · hiddenSize" ? 4 * hiddenSize : family.intermediateSize,
     ),
     layerCount,
     ...heads,
     rmsNormEpsilon: Math.fround(
-      fields.number("rms_norm_eps", SIZE_RULES.epsilon, family.rmsNormEpsilon),
+      fields.number(family.epsilonKey, SIZE_RULES.epsilon, family.rmsNormEpsilon),
     ),
     maxPositionEmbeddings,
     // A family with two settings states the stretched length itself.
@@ -297,20 +333,39 @@ export function stretchedContext(maxPositionEmbeddings: number, rope: RopeConfig
   return Math.min(Math.max(maxPositionEmbeddings, Math.floor(stretched)), SIZE_RULES.positions.max);
 }
 
-function readArchitecture(fields: Fields): Architecture {
+/** The first name that is stated; where none is, that of the family's main class. */
+function readClassName(fields: Fields): string {
   const supported = ARCHITECTURES.join(", ");
   const stated = fields.value("architectures");
   if (stated !== undefined) {
     const name = Array.isArray(stated) ? stated[0] : undefined;
-    if (typeof name === "string" && ARCHITECTURES.includes(name)) return name as Architecture;
+    if (typeof name === "string" && CLASSES.has(name)) return name;
     fields.fail("architectures", `the supported architectures are ${supported}`);
   }
   const modelType = fields.optionalString("model_type");
-  if (modelType === BERT_MODEL_TYPE) return "BertModel";
-  for (const [name, family] of Object.entries(FAMILIES)) {
-    if (family.modelType === modelType) return name as Architecture;
+  for (const [name, model] of CLASSES) {
+    const known = model.kind === "decoder" ? FAMILIES[model.architecture] : model;
+    if (known.modelType === modelType) return name;
   }
   fields.fail("architectures", `it must name one of ${supported}`);
+}
+
+/** The first generation of EXAONE says num_layers; newer versions of its class write both. */
+function readLayerCount(fields: Fields, { modelType, layerCount }: Family): number {
+  const key = "num_hidden_layers";
+  if (modelType !== "exaone") return fields.integer(key, SIZE_RULES.layerCount, layerCount);
+  const older = fields.integer("num_layers", SIZE_RULES.layerCount, layerCount);
+  if (fields.value(key) === undefined) return older;
+  const newer = fields.integer(key, SIZE_RULES.layerCount);
+  if (fields.value("num_layers") !== undefined && newer !== older) {
+    fields.fail(key, `num_layers is ${older}, and both must say the same`);
+  }
+  return newer;
+}
+
+function readsBias(fields: Fields, { modelType }: Family): boolean {
+  const asks = fields.boolean("attention_bias", false);
+  return modelType === "exaone" ? asks || fields.boolean("bias", false) : asks;
 }
 
 function refuseQuantized(fields: Fields): void {

@@ -86,6 +86,7 @@ export function readGgufConfig(
     kind: "decoder",
     head: { kind: "language" },
     architecture,
+    className: architecture,
     modelType,
     // The embedding's rows decide: the key of the same name is often missing.
     vocabSize: tensors.get("token_embd.weight")?.shape[0] ??

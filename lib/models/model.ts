@@ -48,8 +48,7 @@ const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
   MistralForCausalLM: decoderGraph,
   Qwen2ForCausalLM: decoderGraph,
   Qwen3ForCausalLM: decoderGraph,
-  Qwen3Model: decoderGraph,
-  Qwen3ForSequenceClassification: decoderGraph,
+  ExaoneForCausalLM: decoderGraph,
   Exaone4ForCausalLM: exaone4Graph,
   Gemma3ForCausalLM: gemma3Graph,
 };
@@ -206,13 +205,12 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * A tensor of the head that is computed on the host, row-major: of a decoder that classifies
-   * "score.weight" [labels, hiddenSize], of such an encoder "pooler.dense.weight",
-   * "pooler.dense.bias", "classifier.weight" and "classifier.bias".
+   * A tensor of the head that is computed on the host, row-major: of the layers that
+   * `config.head` names "….weight" and, of an encoder's, "….bias".
    */
   tensorF32(name: string): Float32Array {
     const values = this.#heads.get(name);
-    invariant(values !== undefined, `The head of ${this.config.architecture} has no "${name}"`);
+    invariant(values !== undefined, `The head of ${this.config.className} has no "${name}"`);
     return values;
   }
 

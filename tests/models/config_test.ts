@@ -60,6 +60,7 @@ Deno.test("A Llama config gives every field its place", () => {
     kind: "decoder",
     head: { kind: "language" },
     architecture: "LlamaForCausalLM",
+    className: "LlamaForCausalLM",
     modelType: "llama",
     vocabSize: 1000,
     hiddenSize: 64,
