@@ -219,6 +219,7 @@ export function readModelConfig(file: string, json: unknown): ModelConfig {
   const fields = Fields.ofJson(file, json);
   const className = readClassName(fields);
   const model = CLASSES.get(className) as DecoderClass | EncoderClass;
+  checkModelType(fields, className, model);
   refuseQuantized(fields);
   return model.kind === "encoder"
     ? readEncoderConfig(fields, className, model)
@@ -344,10 +345,30 @@ function readClassName(fields: Fields): string {
   }
   const modelType = fields.optionalString("model_type");
   for (const [name, model] of CLASSES) {
-    const known = model.kind === "decoder" ? FAMILIES[model.architecture] : model;
-    if (known.modelType === modelType) return name;
+    if (modelTypeOf(model) === modelType) return name;
   }
   fields.fail("architectures", `it must name one of ${supported}`);
+}
+
+/** A name of another family would mean that one of the two is wrong. */
+function checkModelType(
+  fields: Fields,
+  className: string,
+  model: DecoderClass | EncoderClass,
+): void {
+  const stated = fields.optionalString("model_type");
+  const own = modelTypeOf(model);
+  // The classes of these two are the same, and old files mix their names up.
+  const known = (type: string) => type === "xlm-roberta" ? "roberta" : type;
+  if (stated === undefined || known(stated) === known(own)) return;
+  const others = new Set([...CLASSES.values()].map(modelTypeOf));
+  if (others.has(stated)) {
+    fields.fail("model_type", `architectures names ${className}, whose model_type is "${own}"`);
+  }
+}
+
+function modelTypeOf(model: DecoderClass | EncoderClass): string {
+  return model.kind === "decoder" ? FAMILIES[model.architecture].modelType : model.modelType;
 }
 
 /** The first generation of EXAONE says num_layers; newer versions of its class write both. */

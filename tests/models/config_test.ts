@@ -130,6 +130,58 @@ Deno.test("A config without architectures goes by its model type", () => {
   assertEquals(read(rest).architecture, "Qwen3ForCausalLM");
 });
 
+Deno.test("Every family can be a bare backbone or a classifier, and keeps the name of its class", () => {
+  const stems = {
+    LlamaForCausalLM: "Llama",
+    MistralForCausalLM: "Mistral",
+    Qwen2ForCausalLM: "Qwen2",
+    Qwen3ForCausalLM: "Qwen3",
+    ExaoneForCausalLM: "Exaone",
+    Exaone4ForCausalLM: "Exaone4",
+    Gemma3ForCausalLM: "Gemma3Text",
+  };
+  for (const [architecture, stem] of Object.entries(stems)) {
+    const bare = read({ architectures: [`${stem}Model`] });
+    assertEquals([bare.architecture as string, bare.className, bare.head.kind], [
+      architecture,
+      `${stem}Model`,
+      "none",
+    ]);
+    const className = `${stem}ForSequenceClassification`;
+    const classifier = read({ architectures: [className], num_labels: 3 });
+    assertEquals([classifier.architecture as string, classifier.className, classifier.head], [
+      architecture,
+      className,
+      { kind: "classifier", labelCount: 3, dense: undefined, output: "score" },
+    ]);
+  }
+});
+
+Deno.test("EXAONE 3 has fields of its own, and what its class assumes", () => {
+  const exaone = { architectures: ["ExaoneForCausalLM"], model_type: "exaone" };
+  const assumed = read(exaone);
+  assertEquals(
+    [assumed.hiddenSize, assumed.intermediateSize, assumed.layerCount, assumed.kvHeadCount],
+    [2048, 8192, 32, 32],
+  );
+  assertEquals([assumed.tieWordEmbeddings, assumed.vocabSize], [true, 102_400]);
+  const stated = read({
+    ...exaone,
+    num_layers: 3,
+    layer_norm_epsilon: 1e-5,
+    rms_norm_eps: 1e-3,
+    activation_function: "silu",
+    intermediate_size: 512,
+    head_dim: 80,
+    bias: true,
+  });
+  assertEquals([stated.layerCount, stated.rmsNormEpsilon], [3, Math.fround(1e-5)]);
+  assertEquals([stated.intermediateSize, stated.headDim], [512, 80]);
+  assertEquals([stated.attentionBias, stated.attentionOutputBias], [true, true]);
+  assertEquals(read({ ...exaone, num_layers: 3, num_hidden_layers: 3 }).layerCount, 3);
+  assertEquals(read({ ...exaone, num_hidden_layers: 5 }).layerCount, 5);
+});
+
 Deno.test("Sliding windows follow the explicit list, else the first sliding layer", () => {
   const sliding = { ...QWEN2, num_hidden_layers: 3, use_sliding_window: true, sliding_window: 5 };
   assertEquals(read({ ...sliding, max_window_layers: 1 }).windows, [0, 5, 5]);
@@ -213,9 +265,26 @@ Deno.test("A dynamic config reaches as far as it stretches, a longrope config as
 });
 
 const REFUSED: readonly [field: string, json: unknown, says: string][] = [
-  ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "LlamaForCausalLM, Mistral"],
+  ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "BertModel"],
   ["architectures", { model_type: "t5" }, "Qwen3ForCausalLM"],
   ["architectures", { ...LLAMA, architectures: "LlamaForCausalLM" }, '"LlamaForCausalLM"'],
+  ["architectures", { ...LLAMA, architectures: [] }, "LlamaForCausalLM, Llama"],
+  [
+    "model_type",
+    { ...LLAMA, model_type: "qwen2" },
+    'names LlamaForCausalLM, whose model_type is "llama"',
+  ],
+  ["model_type", { ...LLAMA, architectures: ["BertModel"] }, '"bert"'],
+  [
+    "num_hidden_layers",
+    { architectures: ["ExaoneForCausalLM"], num_layers: 3, num_hidden_layers: 4 },
+    "num_layers is 3",
+  ],
+  [
+    "activation_function",
+    { architectures: ["ExaoneForCausalLM"], activation_function: "gelu_new" },
+    '"silu"',
+  ],
   ["num_key_value_heads", { ...LLAMA, num_key_value_heads: 3 }, "divide num_attention_heads 4"],
   ["num_key_value_heads", { ...QWEN2, num_key_value_heads: undefined }, "the default is 32"],
   ["hidden_size", { ...LLAMA, hidden_size: 60 }, "multiple of 8"],
