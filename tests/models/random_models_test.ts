@@ -6,16 +6,12 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { InvalidParameterError } from "../../lib/base/errors.ts";
 import { kvBlockBytes } from "../../lib/device/device.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
 import { expectedTensors } from "../../lib/models/expected_tensors.ts";
-import {
-  type EngineStats,
-  LLM,
-  type LLMOptions,
-  type RequestOutput,
-  SamplingParams,
-} from "../../mod.ts";
+import { planKv } from "../../lib/models/kv_plan.ts";
+import { LLM, type LLMOptions, type RequestOutput, SamplingParams } from "../../mod.ts";
 import { seededRandom } from "../helpers/mutations.ts";
 import { referenceLogits, type ReferenceModel, storedName } from "../helpers/reference_forward.ts";
 import { safetensorsBytes } from "../helpers/safetensors_writer.ts";
@@ -260,8 +256,6 @@ async function ask(
 for (const modelType of Object.keys(FAMILIES)) {
   Deno.test(`Random models of the family ${modelType} compute what a plain forward pass does`, async () => {
     const seed = Math.floor(Math.random() * 2 ** 31);
-    let preemptionCount = 0;
-    let prefixHitTokens = 0;
     for (let round = 0; round < ROUNDS; round++) {
       const dice = new Dice(seed + round);
       const config = makeUp(dice, modelType);
@@ -271,17 +265,13 @@ for (const modelType of Object.keys(FAMILIES)) {
         const tensors = write(dir, config, dice);
         const contextLength = dice.one(96, 128);
         const model = { config, tensors, contextLength };
-        const stats = await compare(dir, model, dice, where);
-        preemptionCount += stats.preemptionCount;
-        prefixHitTokens += stats.prefixHitTokens;
+        await compare(dir, model, dice, where);
       } catch (error) {
         throw new Error(where, { cause: error });
       } finally {
         await Deno.remove(dir, { recursive: true });
       }
     }
-    assert(preemptionCount > 0, `seed ${seed}: nothing was preempted`);
-    assert(prefixHitTokens > 0, `seed ${seed}: no prefix was found again`);
   });
 }
 
@@ -290,7 +280,7 @@ async function compare(
   model: ReferenceModel,
   dice: Dice,
   where: string,
-): Promise<EngineStats> {
+): Promise<void> {
   const ids = (count: number) =>
     Array.from({ length: count }, () => dice.integer(0, VOCAB_SIZE - 1));
   const shared = ids(20);
@@ -316,24 +306,45 @@ async function compare(
   const tokens = (outputs: readonly RequestOutput[]) =>
     outputs.map(({ outputs: [answer] }) => answer?.tokenIds);
 
-  // Room for one context and two blocks: several at once preempt each other.
-  const { layerCount, kvHeadCount: kvHeads, headDim } = readModelConfig(
-    "config.json",
-    model.config,
-  );
-  const blockBytes = layerCount * kvBlockBytes({ dtype: "f32", kvHeads, headDim });
   const crowded = {
     ...options,
     maxTokensPerStep: 24,
     maxBatchSize: 4,
-    kvCacheBytes: (Math.ceil(model.contextLength / 16) + 2) * blockBytes,
+    kvCacheBytes: tightCache(model),
   };
   await using tight = await LLM.load(dir, crowded);
   const together = await ask(tight, prompts, greedy({ promptLogprobs: 2 }));
   for (const output of together) check(model, output, `in a crowd, ${where}`);
   assertEquals(tokens(together), tokens(alone), `in a crowd, ${where}`);
-  const again = await ask(tight, prompts.slice(1, 3), greedy());
-  for (const output of again) check(model, output, `from cached prefixes, ${where}`);
-  assertEquals(tokens(again), tokens(alone).slice(1, 3), `from cached prefixes, ${where}`);
-  return tight.stats().engine;
+  for (const i of [1, 2]) {
+    const again = await ask(tight, [prompts[i]!], greedy());
+    check(model, again[0]!, `from cached prefixes, ${where}`);
+    assertEquals(tokens(again), [tokens(alone)[i]], `from cached prefixes, ${where}`);
+  }
+  // Of layers with a window the blocks that are needed may be gone, and others there in plenty.
+  if (windowsOf(model).some((window) => window > 0)) return;
+  const { preemptionCount, prefixHitTokens } = tight.stats().engine;
+  assert(preemptionCount > 0, `nothing was preempted, ${where}`);
+  assert(prefixHitTokens > 0, `no prefix was found again, ${where}`);
+}
+
+function windowsOf({ config }: ReferenceModel): readonly number[] {
+  const { kind, ...rest } = readModelConfig("config.json", config);
+  return kind === "decoder" && "windows" in rest ? rest.windows : [];
+}
+
+/** Room for little more than the longest context: several requests at once preempt each other. */
+function tightCache({ config, contextLength }: ReferenceModel): number {
+  const parsed = readModelConfig("config.json", config);
+  const { layerCount, kvHeadCount: kvHeads, headDim } = parsed;
+  const blockBytes = kvBlockBytes({ dtype: "f32", kvHeads, headDim });
+  const limits = { maxModelLength: contextLength, maxBatchSize: 4, maxTokensPerStep: 24 };
+  for (let blocks = layerCount; true; blocks++) {
+    try {
+      planKv(parsed, "f32", { ...limits, kvCacheBytes: blocks * blockBytes });
+      return (blocks + 2 * layerCount) * blockBytes;
+    } catch (error) {
+      if (!(error instanceof InvalidParameterError)) throw error;
+    }
+  }
 }
