@@ -64,8 +64,11 @@ export interface EngineOptions {
 
 /** How full a pool of blocks is. */
 export interface BlockStats {
+  /** Blocks that running sequences hold, shared ones counted once. */
   readonly usedBlockCount: number;
+  /** Blocks that hold reusable prefixes and nothing else. */
   readonly cachedBlockCount: number;
+  /** Blocks in the pool. */
   readonly blockCount: number;
 }
 

@@ -1,225 +1,19 @@
 /** config.json → a checked {@linkcode ModelConfig}: the border past which the numbers are trusted. */
 
-import { ENCODER_CLASSES, type EncoderClass, readEncoderConfig } from "./encoder_config.ts";
+import { readEncoderConfig } from "./encoder_config.ts";
+import { FAMILIES, type Family } from "./families.ts";
 import { Fields } from "./fields.ts";
-import {
-  type DecoderArchitecture,
-  type DecoderConfig,
-  type HeadConfig,
-  type ModelConfig,
-  SIZE_RULES,
-} from "./model_config.ts";
+import { type DecoderConfig, type ModelConfig, SIZE_RULES } from "./model_config.ts";
 import { readLabelCount } from "./label_count.ts";
 import type { RopeConfig } from "./rope.ts";
 import { readRopeConfigs } from "./rope_config.ts";
-import { readWindows, type WindowRule } from "./layer_windows.ts";
-
-/** What the classes of one architecture assume where config.json is silent, and what they always do. */
-interface Family {
-  readonly modelType: string;
-  /** What the names of its other classes begin with. Default: as that of its class here. */
-  readonly stem?: string;
-  readonly vocabSize: number;
-  readonly intermediateSize: "4 · hiddenSize" | number;
-  readonly maxPositionEmbeddings: number;
-  readonly kvHeadCount: "headCount" | number;
-  readonly headDim: "hiddenSize / headCount" | number;
-  /** Which projections `attention_bias` gives a bias; Qwen2 does not ask. */
-  readonly attentionBias: "attention_bias" | "always on q, k and v" | "none";
-  readonly mlpBias: boolean;
-  readonly norms: DecoderConfig["norms"];
-  readonly normOffset: DecoderConfig["normOffset"];
-  /** The field of the MLP's activation, and the one value that it may have. */
-  readonly activation: {
-    readonly key: "hidden_act" | "hidden_activation" | "activation_function";
-    readonly name: string;
-    readonly kind: DecoderConfig["activation"];
-  };
-  readonly qkNorm: boolean;
-  readonly windows: WindowRule;
-  /** θ where the file is silent; `sliding`: layers with a window have settings of their own. */
-  readonly ropeTheta: { readonly full: number; readonly sliding?: number };
-  /** Whether layers without a window rotate in a model in which others have one. */
-  readonly fullLayersRotate: boolean;
-  readonly rmsNormEpsilon: number;
-  /** What the file calls that. */
-  readonly epsilonKey: "rms_norm_eps" | "layer_norm_epsilon";
-  readonly hiddenSize: number;
-  readonly layerCount: number;
-  readonly headCount: number;
-  readonly tieWordEmbeddings: boolean;
-  /** `query_pre_attn_scalar` where the file is silent; undefined: scores are divided by √headDim. */
-  readonly queryScalar: number | undefined;
-  /** Whether embedded tokens are multiplied with √hiddenSize. */
-  readonly scalesEmbedding: boolean;
-  /** Whether `final_logit_softcapping` is looked at. */
-  readonly capsLogits: boolean;
-  readonly bosTokenId: number | undefined;
-  readonly endTokenIds: readonly number[];
-}
-
-const SILU: Family["activation"] = { key: "hidden_act", name: "silu", kind: "silu" };
-
-/** What most families have in common. */
-const COMMON = {
-  headDim: "hiddenSize / headCount",
-  attentionBias: "none",
-  mlpBias: false,
-  norms: "before",
-  normOffset: 0,
-  activation: SILU,
-  qkNorm: false,
-  windows: { kind: "none" },
-  ropeTheta: { full: 10_000 },
-  fullLayersRotate: true,
-  rmsNormEpsilon: 1e-6,
-  epsilonKey: "rms_norm_eps",
-  hiddenSize: 4096,
-  layerCount: 32,
-  headCount: 32,
-  tieWordEmbeddings: false,
-  queryScalar: undefined,
-  scalesEmbedding: false,
-  capsLogits: false,
-} as const;
-
-const QWEN2: Family = {
-  ...COMMON,
-  modelType: "qwen2",
-  vocabSize: 151_936,
-  intermediateSize: 22_016,
-  maxPositionEmbeddings: 32_768,
-  kvHeadCount: 32,
-  attentionBias: "always on q, k and v",
-  windows: { kind: "from a layer on" },
-  bosTokenId: undefined,
-  endTokenIds: [],
-};
-
-const QWEN3: Family = {
-  ...QWEN2,
-  modelType: "qwen3",
-  headDim: 128,
-  attentionBias: "attention_bias",
-  qkNorm: true,
-};
-
-const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
-  LlamaForCausalLM: {
-    ...COMMON,
-    modelType: "llama",
-    vocabSize: 32_000,
-    intermediateSize: 11_008,
-    maxPositionEmbeddings: 2048,
-    kvHeadCount: "headCount",
-    attentionBias: "attention_bias",
-    mlpBias: true,
-    bosTokenId: 1,
-    endTokenIds: [2],
-  },
-  MistralForCausalLM: {
-    ...COMMON,
-    modelType: "mistral",
-    vocabSize: 32_000,
-    intermediateSize: 14_336,
-    maxPositionEmbeddings: 131_072,
-    kvHeadCount: 8,
-    windows: { kind: "all layers", window: 4096 },
-    bosTokenId: 1,
-    endTokenIds: [2],
-  },
-  Qwen2ForCausalLM: QWEN2,
-  Qwen3ForCausalLM: QWEN3,
-  ExaoneForCausalLM: {
-    ...COMMON,
-    modelType: "exaone",
-    vocabSize: 102_400,
-    hiddenSize: 2048,
-    intermediateSize: "4 · hiddenSize",
-    maxPositionEmbeddings: 2048,
-    kvHeadCount: "headCount",
-    attentionBias: "attention_bias",
-    mlpBias: true,
-    activation: { key: "activation_function", name: "silu", kind: "silu" },
-    epsilonKey: "layer_norm_epsilon",
-    tieWordEmbeddings: true,
-    bosTokenId: 0,
-    endTokenIds: [2],
-  },
-  Exaone4ForCausalLM: {
-    ...COMMON,
-    modelType: "exaone4",
-    vocabSize: 102_400,
-    intermediateSize: 16_384,
-    maxPositionEmbeddings: 2048,
-    kvHeadCount: 32,
-    norms: "after",
-    qkNorm: true,
-    windows: { kind: "all but every n-th", window: 4096, period: 4 },
-    fullLayersRotate: false,
-    rmsNormEpsilon: 1e-5,
-    bosTokenId: 0,
-    endTokenIds: [2],
-  },
-  Gemma3ForCausalLM: {
-    ...COMMON,
-    modelType: "gemma3_text",
-    stem: "Gemma3Text",
-    vocabSize: 262_208,
-    intermediateSize: 9216,
-    maxPositionEmbeddings: 131_072,
-    hiddenSize: 2304,
-    layerCount: 26,
-    headCount: 8,
-    kvHeadCount: 4,
-    headDim: 256,
-    attentionBias: "attention_bias",
-    norms: "around",
-    normOffset: 1,
-    activation: { key: "hidden_activation", name: "gelu_pytorch_tanh", kind: "geluTanh" },
-    qkNorm: true,
-    windows: { kind: "all but every n-th", window: 4096, period: 6 },
-    ropeTheta: { full: 1_000_000, sliding: 10_000 },
-    tieWordEmbeddings: true,
-    queryScalar: 256,
-    scalesEmbedding: true,
-    capsLogits: true,
-    bosTokenId: 2,
-    endTokenIds: [1],
-  },
-};
-
-/** A class of decoders that config.json may name. */
-interface DecoderClass {
-  readonly kind: "decoder";
-  readonly architecture: DecoderArchitecture;
-  readonly head: HeadConfig["kind"];
-}
-
-/** Every class that can be run, by its name: each family with a language head, without one, or with a classifier. */
-const CLASSES = new Map<string, DecoderClass | EncoderClass>([
-  ...Object.entries(FAMILIES).flatMap(([name, { stem = name.replace(/ForCausalLM$/, "") }]) => {
-    const architecture = name as DecoderArchitecture;
-    return ([
-      [name, "language"],
-      [`${stem}Model`, "none"],
-      [`${stem}ForSequenceClassification`, "classifier"],
-    ] as const).map(([className, head]) =>
-      [className, { kind: "decoder", architecture, head }] as const
-    );
-  }),
-  ...ENCODER_CLASSES,
-]);
-
-/** The supported architectures, for messages. */
-export const ARCHITECTURES: readonly string[] = [...CLASSES.keys()];
+import { readWindows } from "./layer_windows.ts";
+import { type DecoderClass, readModelClass } from "./model_classes.ts";
 
 /** Reads config.json, already parsed. `file` is its name for messages. */
 export function readModelConfig(file: string, json: unknown): ModelConfig {
   const fields = Fields.ofJson(file, json);
-  const className = readClassName(fields);
-  const model = CLASSES.get(className) as DecoderClass | EncoderClass;
-  checkModelType(fields, className, model);
+  const { className, model } = readModelClass(fields);
   refuseQuantized(fields);
   return model.kind === "encoder"
     ? readEncoderConfig(fields, className, model)
@@ -251,7 +45,8 @@ function readDecoderConfig(
     maxPositionEmbeddings,
     theta: family.ropeTheta,
   });
-  const asksForBias = readsBias(fields, family);
+  const asksForBias = family.attentionBiasKeys
+    .map((key) => fields.boolean(key, false)).includes(true);
   const windows = readWindows(fields, layerCount, family.windows);
   const biasIsAsked = family.attentionBias === "attention_bias";
   return {
@@ -334,59 +129,16 @@ export function stretchedContext(maxPositionEmbeddings: number, rope: RopeConfig
   return Math.min(Math.max(maxPositionEmbeddings, Math.floor(stretched)), SIZE_RULES.positions.max);
 }
 
-/** The first name that is stated; where none is, that of the family's main class. */
-function readClassName(fields: Fields): string {
-  const supported = ARCHITECTURES.join(", ");
-  const stated = fields.value("architectures");
-  if (stated !== undefined) {
-    const name = Array.isArray(stated) ? stated[0] : undefined;
-    if (typeof name === "string" && CLASSES.has(name)) return name;
-    fields.fail("architectures", `the supported architectures are ${supported}`);
+function readLayerCount(fields: Fields, { layerCount, layerCountKeys: keys }: Family): number {
+  const [first, ...others] = keys.filter((key) => fields.value(key) !== undefined);
+  if (first === undefined) return layerCount;
+  const count = fields.integer(first, SIZE_RULES.layerCount);
+  for (const key of others) {
+    if (fields.integer(key, SIZE_RULES.layerCount) !== count) {
+      fields.fail(key, `${first} is ${count}, and both must say the same`);
+    }
   }
-  const modelType = fields.optionalString("model_type");
-  for (const [name, model] of CLASSES) {
-    if (modelTypeOf(model) === modelType) return name;
-  }
-  fields.fail("architectures", `it must name one of ${supported}`);
-}
-
-/** A name of another family would mean that one of the two is wrong. */
-function checkModelType(
-  fields: Fields,
-  className: string,
-  model: DecoderClass | EncoderClass,
-): void {
-  const stated = fields.optionalString("model_type");
-  const own = modelTypeOf(model);
-  // The classes of these two are the same, and old files mix their names up.
-  const known = (type: string) => type === "xlm-roberta" ? "roberta" : type;
-  if (stated === undefined || known(stated) === known(own)) return;
-  const others = new Set([...CLASSES.values()].map(modelTypeOf));
-  if (others.has(stated)) {
-    fields.fail("model_type", `architectures names ${className}, whose model_type is "${own}"`);
-  }
-}
-
-function modelTypeOf(model: DecoderClass | EncoderClass): string {
-  return model.kind === "decoder" ? FAMILIES[model.architecture].modelType : model.modelType;
-}
-
-/** The first generation of EXAONE says num_layers; newer versions of its class write both. */
-function readLayerCount(fields: Fields, { modelType, layerCount }: Family): number {
-  const key = "num_hidden_layers";
-  if (modelType !== "exaone") return fields.integer(key, SIZE_RULES.layerCount, layerCount);
-  const older = fields.integer("num_layers", SIZE_RULES.layerCount, layerCount);
-  if (fields.value(key) === undefined) return older;
-  const newer = fields.integer(key, SIZE_RULES.layerCount);
-  if (fields.value("num_layers") !== undefined && newer !== older) {
-    fields.fail(key, `num_layers is ${older}, and both must say the same`);
-  }
-  return newer;
-}
-
-function readsBias(fields: Fields, { modelType }: Family): boolean {
-  const asks = fields.boolean("attention_bias", false);
-  return modelType === "exaone" ? asks || fields.boolean("bias", false) : asks;
+  return count;
 }
 
 function refuseQuantized(fields: Fields): void {

@@ -16,6 +16,8 @@ import type { ModelConfig } from "./model_config.ts";
 /** What is asked for. */
 export interface KvPlanOptions {
   readonly kvCacheBytes: number | undefined;
+  /** Tokens of an average sequence. Default 1024. */
+  readonly expectedAverageLength?: number | undefined;
   readonly maxModelLength: number | undefined;
   readonly maxBatchSize: number;
   readonly maxTokensPerStep: number;
@@ -44,7 +46,7 @@ export const KV_CACHE_BYTES_DEFAULT: number = 512 * 1024 * 1024;
  * sequences of so many tokens need it: longer ones run out of the blocks of the first pool earlier,
  * shorter ones of the second.
  */
-const AVERAGE_LENGTH = 1024;
+const AVERAGE_LENGTH_DEFAULT = 1024;
 
 /** Divides memory between contexts: as long as the model allows, as many as it holds. */
 export function planKv(config: ModelConfig, dtype: KvDtype, options: KvPlanOptions): KvPlan {
@@ -110,8 +112,10 @@ interface TwoPools {
 
 function planTwoPools(
   { length, window, globalBytes, windowBytes }: TwoPools,
-  { kvCacheBytes, maxModelLength, maxBatchSize, maxTokensPerStep }: KvPlanOptions,
+  options: KvPlanOptions,
 ): KvPlan {
+  const { kvCacheBytes, maxModelLength, maxBatchSize, maxTokensPerStep } = options;
+  const { expectedAverageLength = AVERAGE_LENGTH_DEFAULT } = options;
   const blocksWanted = blocksOf(length);
   const isOnly = globalBytes === 0;
   const chunkSize = Math.min(maxTokensPerStep, length);
@@ -131,7 +135,7 @@ function planTwoPools(
     refuseLength(maxModelLength, bytesOfLength, poolBytes);
   }
 
-  const average = blocksOf(Math.min(length, AVERAGE_LENGTH));
+  const average = blocksOf(Math.min(length, expectedAverageLength));
   const averageHeld = Math.min(average, held);
   const share = poolBytes >= bytesWanted
     ? windowWanted * poolBytes / bytesWanted

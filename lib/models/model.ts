@@ -78,6 +78,8 @@ export interface ModelOptions extends LoadWatch {
   readonly dtype: WeightDtype;
   readonly activationDtype: ActivationDtype;
   readonly kvCacheBytes: number | undefined;
+  /** Tokens of an average sequence, by which KV memory is divided. Default 1024. */
+  readonly expectedAverageLength?: number | undefined;
   readonly kvCacheDtype: "bfloat16" | "float32";
   readonly maxModelLength: number | undefined;
   readonly maxBatchSize: number;

@@ -49,6 +49,8 @@ interface World {
   readonly aborts: boolean;
   /** The device fails at every so many-th step. */
   readonly failEvery?: number;
+  /** Most tokens of a prompt after the beginning that it shares with others. Default 30. */
+  readonly tailMost?: number;
   /** Of the requests: how many are for several sequences, and how many are searches. */
   readonly severalShare?: number;
   readonly beamShare?: number;
@@ -184,6 +186,7 @@ Deno.test("Simulation: with a second pool for windows each request gets the toke
       prefillChunkSize: chunkSize,
       enablePrefixCaching: random() < 0.7,
       requestCount: 24,
+      tailMost: [30, 110][int(0, 1)]!,
       aborts: random() < 0.5,
       severalShare: 0.3,
       beamShare: 0.2,
@@ -281,7 +284,7 @@ function makeLives(world: World, random: () => number): Life[] {
   return Array.from({ length: world.requestCount }, (_, index): Life => {
     if (random() < 0.5) arrivalStep += int(0, 8);
     const prefix = random() < 0.6 ? prefixes[int(0, 3)]!.slice(0, int(1, 48)) : [];
-    const prompt = [...prefix, ...tokens(int(1, 30))].slice(
+    const prompt = [...prefix, ...tokens(int(1, world.tailMost ?? 30))].slice(
       0,
       world.maxPromptLength ?? capacity - 1,
     );

@@ -12,6 +12,7 @@ import {
   type MakeEngine,
   sequencesOf,
   withModel,
+  withTinyModel,
 } from "../helpers/engine_requests.ts";
 import { goldenModel, type GoldenModelName } from "../helpers/golden_models.ts";
 import { ScriptedRunner, seededRandom } from "../helpers/scripted_runner.ts";
@@ -168,4 +169,54 @@ Deno.test("A hybrid sequence holds all its blocks of one pool and its window's o
     await reading;
     await engine.close();
   }
+});
+
+for (const name of ["mistral", "exaone4-hybrid", "gemma3-softcap"] as const) {
+  Deno.test(`${name} answers to the bit on 0 to 3 threads`, async () => {
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    const requests = makeRequests(seededRandom(seed));
+    let expected: unknown[] | undefined;
+    for (const threads of [1, 0, 2, 3]) {
+      await withTinyModel(name, { threads, maxBatchSize: 8 }, async (makeEngine) => {
+        const engine = makeEngine();
+        const answers = await Promise.all(requests.map((request) => answer(engine, request)));
+        expected ??= answers;
+        assertEquals(answers, expected, `seed ${seed}, ${threads} threads`);
+        await engine.close();
+      });
+    }
+  });
+}
+
+Deno.test("A chunk that finds no block, as others share what was given back, preempts the last in order", async () => {
+  // Both begin with four cached blocks in their window, and may hold one more each.
+  const runner = new ScriptedRunner({ window: { window: 60, blockCount: 7, isOnly: false } });
+  const engine = new Engine(runner, {
+    enablePrefixCaching: true,
+    prefillChunkSize: 4,
+    maxWaitingRequests: 3,
+    endTokenIds: [],
+    selfDriven: false,
+  });
+  const prefix = Array.from({ length: 64 }, (_, i) => i % 50);
+  const ask = (id: string, tail: number[]) =>
+    sequencesOf(engine.submit({
+      id,
+      promptTokenIds: [...prefix, ...tail],
+      params: engineParams({ maxTokens: 3, ignoreEos: true }),
+    }));
+  const first = ask("first", [1]);
+  while (await engine.step());
+  await first;
+  const answers = [1, 2].map((seed) => {
+    const random = seededRandom(seed);
+    return ask(`${seed}`, Array.from({ length: 100 }, () => Math.floor(50 * random())));
+  });
+  while (await engine.step());
+  const lengths = (await Promise.all(answers)).map(([events]) => events?.length);
+  assertEquals(lengths, [3, 3]);
+  const { prefixHitTokens, preemptionCount } = engine.stats();
+  assertEquals(prefixHitTokens, 128);
+  assert(preemptionCount > 0, "nobody was preempted");
+  await engine.close();
 });

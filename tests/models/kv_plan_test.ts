@@ -74,6 +74,18 @@ Deno.test("A plan stays within the memory given, and holds what was asked for", 
   }
 });
 
+Deno.test("Memory that does not hold everything is divided for sequences of the expected length", () => {
+  const counts = [16, 64, 256].map((expectedAverageLength) => {
+    const options = { ...OPTIONS, kvCacheBytes: 150_000, expectedAverageLength };
+    const config = configOf("exaone4-hybrid", { sliding_window: 20 });
+    const { blockCount, window } = planKv(config, "f32", options);
+    return [blockCount, window!.blockCount] as const;
+  });
+  const [short, middle, long] = counts as [typeof counts[0], typeof counts[0], typeof counts[0]];
+  assert(short[0] < middle[0] && middle[0] < long[0], `${counts}`);
+  assert(short[1] > middle[1] && middle[1] > long[1], `${counts}`);
+});
+
 Deno.test("Memory for less than a window is refused", () => {
   const config = configOf("mistral", { sliding_window: 100 });
   assertThrows(
