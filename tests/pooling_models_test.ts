@@ -152,6 +152,14 @@ Deno.test("A reranker scores by its answers' rows of the vocabulary", async () =
   });
 });
 
+Deno.test("A reranker that is called a classifier but is the original scores by its answers", async () => {
+  const settings = { is_original_qwen3_reranker: true, classifier_from_token: ["!", "Ġ"] };
+  await withModel(qwen3(settings, "Qwen3ForSequenceClassification"), async (llm) => {
+    assertEquals(llm.info.task, "score");
+    assertAlmostEquals(await scoreOf(llm), 0.92747, 1e-5);
+  });
+});
+
 Deno.test("A reranker that was converted scores the same by its own head", async () => {
   const model = qwen3({ num_labels: 1 }, "Qwen3ForSequenceClassification");
   const width = model.config["hidden_size"] as number;

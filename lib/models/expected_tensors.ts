@@ -178,13 +178,13 @@ export function missingTensor(file: string, storedName: string, shape: readonly 
 }
 
 /**
- * Refuses a tensor inside a layer for which the config has no use: leaving out a bias or a norm
- * would give another model's answers without a word.
+ * Refuses a tensor for which the config has no use where it would be used: leaving out a bias or a
+ * norm would give another model's answers without a word.
  */
 export function unusedTensor(file: string, storedName: string): never {
   throw new CheckpointError(
     file,
     `Cannot use tensor "${storedName}" of "${file}": ` +
-      "the config's architecture has no such tensor in a layer",
+      "the config's architecture has no such tensor there",
   );
 }

@@ -34,7 +34,11 @@ export function readModelClass(
   const className = readClassName(fields);
   const model = CLASSES.get(className) as DecoderClass | EncoderClass;
   checkModelType(fields, className, model);
-  return { className, model };
+  // Named as a classifier, the original Qwen3-Reranker still is a language model.
+  const isOriginal = fields.boolean("is_original_qwen3_reranker", false);
+  return model.kind === "decoder" && isOriginal
+    ? { className, model: { ...model, head: "language" } }
+    : { className, model };
 }
 
 /** The first name that is stated; where none is, that of the family's main class. */

@@ -49,17 +49,37 @@ const EXAONE: Spelling = {
   ]),
 };
 
+function spellingOf({ architecture }: DecoderConfig): Spelling {
+  return architecture === "ExaoneForCausalLM" ? EXAONE : LLAMA;
+}
+
 /** Checkpoints of a bare backbone leave out the prefix of every name. */
-function decoderNames(config: DecoderConfig, has: (name: string) => boolean): StoredNames {
-  const spelling = config.architecture === "ExaoneForCausalLM" ? EXAONE : LLAMA;
+function isBare(spelling: Spelling, has: (name: string) => boolean): boolean {
   const embedding = spelled("embed_tokens.weight", spelling);
-  const isBare = has(embedding) && !has(`${spelling.backbone}.${embedding}`);
-  const prefix = isBare ? "" : `${spelling.backbone}.`;
+  return has(embedding) && !has(`${spelling.backbone}.${embedding}`);
+}
+
+/**
+ * The config with the head that a checkpoint has. Embedding models that were trained from a
+ * language model, as Qwen3-Embedding 8B, go on naming its class without having its head.
+ */
+export function withStoredHead(config: ModelConfig, has: (name: string) => boolean): ModelConfig {
+  if (config.kind !== "decoder" || config.head.kind !== "language") return config;
+  if (config.tieWordEmbeddings || has("lm_head.weight")) return config;
+  return isBare(spellingOf(config), has) ? { ...config, head: { kind: "none" } } : config;
+}
+
+function decoderNames(config: DecoderConfig, has: (name: string) => boolean): StoredNames {
+  const spelling = spellingOf(config);
+  const prefix = isBare(spelling, has) ? "" : `${spelling.backbone}.`;
   const inLayer = new RegExp(`^(?:${spelling.backbone}\\.)?${spelling.layers}\\.(\\d+)\\.`);
   return {
     stored: (name) =>
       name.startsWith("model.") ? prefix + spelled(name.slice("model.".length), spelling) : name,
     mayBeLeftOut(name) {
+      // No head here has a bias.
+      if (name === "lm_head.bias") return config.head.kind !== "language";
+      if (name === "score.bias") return config.head.kind !== "classifier";
       const layer = inLayer.exec(name)?.[1];
       const isOutside = layer === undefined || Number(layer) >= config.layerCount;
       // Old checkpoints carry the rotary frequencies along, which the config gives too.
@@ -70,7 +90,7 @@ function decoderNames(config: DecoderConfig, has: (name: string) => boolean): St
 
 /** A name inside the backbone as a family spells it. */
 function spelled(name: string, { layers, names }: Spelling): string {
-  const [, layer = "", part = "", kind = ""] = /^(layers\.\d+\.)?(.+)(\.\w+)$/.exec(name) ?? [];
+  const [, layer = "", part = name, kind = ""] = /^(layers\.\d+\.)?(.+)(\.\w+)$/.exec(name) ?? [];
   return layer.replace(/^layers/, layers) + (names.get(part) ?? part) + kind;
 }
 
