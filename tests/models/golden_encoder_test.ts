@@ -18,7 +18,6 @@ import {
 } from "../helpers/tiny_model.ts";
 
 const golden = goldenEncoder();
-const { config } = golden;
 
 async function inFolder(
   options: TinyModelOptions,
