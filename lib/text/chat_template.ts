@@ -143,7 +143,7 @@ export class ChatTemplate implements Disposable {
     const { continue_final_message: goesOn, ...kwargs } = this.#readKwargs(options.kwargs);
     const { contentFormat = "auto" } = this.#options;
     const isAuto = contentFormat === "auto";
-    const plain = normalizeMessages(messages, {
+    const plain = await normalizeMessages(messages, {
       contentAsParts: isAuto ? this.#facts.loopsOverContent : contentFormat === "openai",
       takesTextContent: isAuto && this.#facts.takesTextContent,
       namesDeveloper: this.#facts.namesDeveloper,
