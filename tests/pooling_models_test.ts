@@ -288,7 +288,7 @@ Deno.test("A classifying decoder of any family scores by the last token of both 
       const [scored] = await llm.score("the cat", "a dog");
       const { promptTokenIds } = scored!;
       const { outputs } = await llm.classify("the cata dog");
-      assertEquals(outputs.probs, [scored!.outputs.score]);
+      assertEquals([...outputs.probs], [scored!.outputs.score]);
       const data = await hiddenStates(golden, promptTokenIds);
       const expected = 1 / (1 + Math.exp(-dot(data.at(-1)!, weight)));
       assertAlmostEquals(scored!.outputs.score, expected, 1e-5);

@@ -98,7 +98,7 @@ async function compare(
           } as const;
           return (await engine.submitPooling(request)).rows;
         };
-        const alone = [];
+        const alone: (readonly Float32Array[])[] = [];
         for (const [i, prompt] of prompts.entries()) alone.push(await ask(prompt, `alone ${i}`));
         const together = await Promise.all(prompts.map((prompt, i) => ask(prompt, `crowd ${i}`)));
         assertEquals(together, alone);
