@@ -21,7 +21,7 @@ import { tinyTokenizerConfig, tinyTokenizerJson } from "../helpers/tiny_tokenize
 const VOCAB_SIZE = 101;
 
 /** Models a family. */
-const ROUNDS = 3;
+const ROUNDS = 2;
 
 type Json = Record<string, unknown>;
 
