@@ -14,6 +14,7 @@ const ARCHITECTURE_BY_NAME: Readonly<Record<string, DecoderArchitecture>> = {
   llama: "LlamaForCausalLM",
   qwen2: "Qwen2ForCausalLM",
   qwen3: "Qwen3ForCausalLM",
+  exaone: "ExaoneForCausalLM",
   exaone4: "Exaone4ForCausalLM",
   gemma3: "Gemma3ForCausalLM",
 };

@@ -160,17 +160,23 @@ const EXAONE_NAMES = [
   ["mlp.down_proj", "mlp.c_proj"],
 ] as const;
 
-Deno.test("The golden Llama under the names of EXAONE 3 gives the reference's logits and greedy tokens", async () => {
+/** The golden Llama as a model of EXAONE 3, which has the same parts. */
+function goldenExaone(): GoldenModel {
   const golden = goldenModel("llama");
-  const { num_hidden_layers, rms_norm_eps, ...rest } = golden.config;
   const config = {
     tie_word_embeddings: false,
-    ...rest,
-    num_layers: num_hidden_layers,
-    layer_norm_epsilon: rms_norm_eps,
+    ...golden.config,
+    num_layers: golden.config["num_hidden_layers"],
+    layer_norm_epsilon: golden.config["rms_norm_eps"],
     activation_function: "silu",
   };
-  const exaone = { ...golden, architectures: ["ExaoneForCausalLM"], model_type: "exaone", config };
+  return { ...golden, architectures: ["ExaoneForCausalLM"], model_type: "exaone", config };
+}
+
+Deno.test("The golden Llama under the names of EXAONE 3 gives the reference's logits and greedy tokens", async () => {
+  const golden = goldenExaone();
+  const { num_hidden_layers: _, rms_norm_eps: __, ...config } = golden.config;
+  const exaone = { ...golden, config };
   const rename = (name: string) =>
     EXAONE_NAMES.reduce((before, [from, to]) => before.replace(from, to), name);
   const extra = ["transformer.rotary.inv_freq", "transformer.h.0.attn.attention.rotary.inv_freq"]
@@ -183,5 +189,15 @@ Deno.test("The golden Llama under the names of EXAONE 3 gives the reference's lo
     } finally {
       await Deno.remove(dir, { recursive: true });
     }
+  }
+});
+
+Deno.test("The golden Llama as a GGUF of EXAONE 3 gives the reference's logits and greedy tokens", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  try {
+    writeTinyGguf(path, goldenExaone());
+    await check(path, goldenExaone());
+  } finally {
+    await Deno.remove(path);
   }
 });
