@@ -208,7 +208,7 @@ Deno.test("Simulation: with a second pool for windows each request gets the toke
   }
   const { preemptions, copies, hits } = seen;
   const where = `seed ${start}: ${JSON.stringify(seen)}`;
-  assert(preemptions > 300 && copies > 300 && hits > 500, where);
+  assert(preemptions > 300 && copies > 300 && hits > 60, where);
 });
 
 /** Steps an engine by hand until everybody is gone. */
