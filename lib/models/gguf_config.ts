@@ -17,6 +17,7 @@ const ARCHITECTURE_BY_NAME: Readonly<Record<string, DecoderArchitecture>> = {
   qwen3: "Qwen3ForCausalLM",
   qwen3moe: "Qwen3MoeForCausalLM",
   "gpt-oss": "GptOssForCausalLM",
+  exaone: "ExaoneForCausalLM",
   exaone4: "Exaone4ForCausalLM",
   "exaone-moe": "ExaoneMoeForCausalLM",
   gemma3: "Gemma3ForCausalLM",
@@ -103,6 +104,7 @@ export function readGgufConfig(
     kind: "decoder",
     head: { kind: "language" },
     architecture,
+    className: architecture,
     modelType,
     // The embedding's rows decide: the key of the same name is often missing.
     vocabSize: tensors.get("token_embd.weight")?.shape[0] ??

@@ -47,6 +47,8 @@ interface Placed {
   readonly shape: { readonly n: number; readonly k: number };
   readonly info: TensorInfo;
   readonly format: WeightFormat;
+  /** The row of the checkpoint's tensor that is the first one here. */
+  readonly firstRow: number;
 }
 
 function placeMatrices(checkpoint: Checkpoint, graph: Graph, dtype: WeightDtype): Placed[] {
@@ -54,8 +56,15 @@ function placeMatrices(checkpoint: Checkpoint, graph: Graph, dtype: WeightDtype)
     if (shape.kind === "experts") return placeExperts(checkpoint, name, shape, dtype);
     if (shape.kind !== "matrix") return [];
     const info = tensor(checkpoint, name);
-    return [{ name, rowStart: 0, shape, info, format: formatOf(info, dtype) }];
+    const firstRow = firstRowOf(checkpoint, name);
+    return [{ name, rowStart: 0, shape, info, format: formatOf(info, dtype), firstRow }];
   });
+}
+
+/** RoBERTa's position embeddings begin with rows that no token of a prompt gets. */
+function firstRowOf({ config }: Checkpoint, name: string): number {
+  const isPositions = name === "embeddings.position_embeddings.weight";
+  return isPositions && config.kind === "encoder" ? config.firstPosition : 0;
 }
 
 /** Experts lie one after another, in one format. */
@@ -67,7 +76,8 @@ function placeExperts(
 ): Placed[] {
   const experts = Array.from({ length: count }, (_, expert): Placed => {
     const info = tensor(checkpoint, expertName(name, expert));
-    return { name, rowStart: expert * n, shape: { n, k }, info, format: formatOf(info, dtype) };
+    const format = formatOf(info, dtype);
+    return { name, rowStart: expert * n, shape: { n, k }, info, format, firstRow: 0 };
   });
   const { info: first, format } = experts[0] as Placed;
   for (const { info, format: other } of experts) {
@@ -168,8 +178,8 @@ export async function uploadWeights(
     device.uploadFloats(name, withNormOffset(checkpoint, name, values));
   }
   const matrices = placeMatrices(checkpoint, graph, watch.dtype);
-  const total = matrices.reduce((sum, { info }) => sum + info.sizeBytes, 0);
   const runs = matrices.flatMap(runsOf);
+  const total = runs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const windowBytes = runs.reduce((most, run) => Math.max(most, run.sizeBytes), 0);
   if (windowBytes === 0) return;
   for (const { name, rowStart, format, shape } of matrices) {
@@ -178,24 +188,30 @@ export async function uploadWeights(
     const count = whole?.kind === "experts" ? whole.count : 1;
     device.allocateMatrix(name, format, count * shape.n, shape.k);
   }
-  using first = device.openRowWindow(windowBytes);
-  using second = device.openRowWindow(windowBytes);
-  let window = first;
+  using one = device.openRowWindow(windowBytes);
+  using other = device.openRowWindow(windowBytes);
+  let window = one;
   let done = 0;
   let turnMs = performance.now();
   // While the elements pack one window, the next one is read.
   let packing: Promise<void> | undefined;
   try {
     for (const run of runs) {
-      const { matrix: { name, info, rowStart: before }, rowStart, rowCount, sizeBytes } = run;
+      const { matrix, rowStart, rowCount, sizeBytes } = run;
+      const { name, info, firstRow } = matrix;
+      const first = firstRow + rowStart;
       const bytes = window.bytes.subarray(0, sizeBytes);
-      checkpoint.readRows(info.name, rowStart, rowStart + rowCount, bytes);
+      checkpoint.readRows(info.name, first, first + rowCount, bytes);
       await packing;
-      packing = window.pack(name, { from: info.format, rowStart: before + rowStart, rowCount })
+      packing = window.pack(name, {
+        from: info.format,
+        rowStart: matrix.rowStart + rowStart,
+        rowCount,
+      })
         .then((bad) => refuseBadValue(name, watch.dtype, bad));
       // Where the loop is left before it is awaited, the first error is the one that counts.
       packing.catch(() => {});
-      window = window === first ? second : first;
+      window = window === one ? other : one;
       done += sizeBytes;
       watch.onBytes?.(done, total);
       if (performance.now() - turnMs >= TURN_MS) {
