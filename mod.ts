@@ -77,6 +77,7 @@ export type {
 export {
   type EarlyStopping,
   type LogitsProcessor,
+  type RepetitionDetection,
   type RequestOutputKind,
   SamplingParams,
   type SamplingParamsFields,

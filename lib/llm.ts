@@ -203,7 +203,7 @@ export class LLM implements AsyncDisposable {
     const isChat = isConversation(input);
     const prompt = isChat
       ? await this.#render(input, params, options)
-      : await encodePromptInBackground(input, this.#encoding(params), options);
+      : await encodePromptInBackground(input, this.#encoding(params, options), options);
     const texts = this.#textContext(prompt);
     const tokenized = await tokenizeParamsInBackground(params, texts, options.signal);
     const { samplingDefaults } = this.#loaded;
@@ -233,7 +233,7 @@ export class LLM implements AsyncDisposable {
     this.#checkGenerates();
     const encoded = encodePrompt(
       prompt,
-      this.#encoding(params),
+      this.#encoding(params, options),
       options.addSpecialTokens ?? true,
     );
     const tokenized = tokenizeParams(params, this.#textContext(encoded));
@@ -537,7 +537,10 @@ export class LLM implements AsyncDisposable {
     signal?.throwIfAborted();
   }
 
-  #encoding(params: SamplingParams): BackgroundEncoding {
+  #encoding(
+    params: SamplingParams,
+    { truncationSide = "left" }: RequestOptions,
+  ): BackgroundEncoding {
     const { maxPromptLength } = this.info;
     const keptTokens = keptPromptTokens(params, this.info);
     const { tokenizer, background } = this.#loaded;
@@ -545,6 +548,7 @@ export class LLM implements AsyncDisposable {
       tokenizer,
       background,
       maxPromptLength,
+      truncationSide,
       ...(keptTokens === undefined ? {} : { keptTokens }),
     };
   }
@@ -636,7 +640,7 @@ export class LLM implements AsyncDisposable {
         `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
       );
     }
-    return encodeConversation(messages, template, this.#encoding(params), options);
+    return encodeConversation(messages, template, this.#encoding(params, options), options);
   }
 
   /** A template that a call brings along. */

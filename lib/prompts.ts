@@ -39,10 +39,15 @@ export interface RequestOptions {
   readonly cacheSalt?: string;
   /** How it shows in traces, where `LLM.load` was given a tracer. */
   readonly trace?: TraceOptions;
-  /** Let the tokenizer add its special tokens to a text prompt. Default true; chat: never. */
+  /**
+   * Let the tokenizer add its special tokens to a prompt of text. Default true; for a conversation
+   * false, as its template writes them.
+   */
   readonly addSpecialTokens?: boolean;
   /** Called for each prompt when it waits in the engine: it is refused no more. */
   readonly onQueued?: () => void;
+  /** Which tokens of a prompt `truncatePromptTokens` drops: the first ("left", the default) or the last. */
+  readonly truncationSide?: "left" | "right";
 }
 
 /** How a conversation becomes a prompt. */
@@ -77,8 +82,19 @@ export function isConversation(input: unknown): input is readonly ChatMessage[] 
 export interface Encoding {
   readonly tokenizer: Tokenizer;
   readonly maxPromptLength: number;
-  /** Of a longer prompt, the last so many tokens are kept. Default: all. */
+  /** Of a longer prompt, so many tokens are kept. Default: all. */
   readonly keptTokens?: number;
+  /** Where tokens are dropped. Default "left". */
+  readonly truncationSide?: "left" | "right";
+}
+
+/** What is left of a prompt that may be too long. */
+function truncated<Ids extends readonly number[]>(
+  tokenIds: Ids,
+  { keptTokens, truncationSide = "left" }: Encoding,
+): Ids | number[] {
+  if (keptTokens === undefined) return tokenIds;
+  return truncationSide === "left" ? tokenIds.slice(-keptTokens) : tokenIds.slice(0, keptTokens);
 }
 
 /** The same, with what tokenizes long texts on another thread. */
@@ -153,13 +169,9 @@ export function checkTokenized(text: string): void {
 
 /** Refuses what need not be encoded to be known as too long. */
 function checkText(text: string, { tokenizer, maxPromptLength, keptTokens }: Encoding): void {
-  // The end of a text cannot be encoded without its beginning.
+  // No part of a text can be encoded without the rest.
   if (keptTokens !== undefined) checkTokenized(text);
   else checkTextFits(text, "a prompt", tokenizer, maxPromptLength);
-}
-
-function cut(tokenIds: readonly number[], { keptTokens }: Encoding): readonly number[] {
-  return keptTokens === undefined ? tokenIds : tokenIds.slice(-keptTokens);
 }
 
 /** A prompt of text, or ids: checked, and the ids cut. */
@@ -172,7 +184,7 @@ function readPrompt(
     if (!Array.isArray(promptTokenIds) || !promptTokenIds.every(Number.isInteger)) {
       throw new TypeError("promptTokenIds must be an array of integers");
     }
-    const tokenIds = cut(promptTokenIds, encoding);
+    const tokenIds = truncated(promptTokenIds as readonly number[], encoding);
     if (tokenIds.length <= encoding.maxPromptLength) return { tokenIds };
     throw new ContextLengthError(
       tokenIds.length,
@@ -201,7 +213,7 @@ export function encodePrompt(
   const read = readPrompt(prompt, encoding);
   return "tokenIds" in read
     ? { ...read, text: tokenizer.decode(read.tokenIds, { skipSpecialTokens: true }) }
-    : { ...read, tokenIds: cut(tokenizer.encode(read.text, { addSpecialTokens }), encoding) };
+    : { ...read, tokenIds: truncated(tokenizer.encode(read.text, { addSpecialTokens }), encoding) };
 }
 
 /** Text or ids → ids; what is long on another thread. */
@@ -220,7 +232,7 @@ export async function encodePromptInBackground(
     return { ...read, text };
   }
   const tokenIds = await background.encode(read.text, { addSpecialTokens, signal });
-  return { ...read, tokenIds: cut(tokenIds, encoding) };
+  return { ...read, tokenIds: truncated(tokenIds, encoding) };
 }
 
 /** Any text → ids, whether they fit the model or not. */
@@ -274,6 +286,6 @@ export async function encodeConversation(
     ...(options.documents === undefined ? {} : { documents: options.documents }),
     ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
   });
-  const { signal } = options;
-  return await encodePromptInBackground(text, encoding, { addSpecialTokens: false, signal });
+  const { addSpecialTokens = false, signal } = options;
+  return await encodePromptInBackground(text, encoding, { addSpecialTokens, signal });
 }

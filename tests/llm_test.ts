@@ -382,3 +382,30 @@ Deno.test("A model that is not there, or contradicts its options, is refused in 
     await Deno.remove(dir, { recursive: true });
   }
 });
+
+tinyTest(
+  "Templates get content in the form that was set, those of a call too",
+  async (llm) => {
+    const chatTemplate = "{{ messages[0].content is string }}";
+    const one = new SamplingParams({ maxTokens: 1 });
+    assertEquals((await llm.chat(MESSAGES, one)).prompt, "False");
+    assertEquals((await llm.chat(MESSAGES, one, { chatTemplate })).prompt, "False");
+    await assertRejects(
+      () => LLM.load("nowhere", { chatTemplateContentFormat: "list" as never }),
+      InvalidParameterError,
+      '"auto" or "string" or "openai"',
+    );
+  },
+  {
+    chatTemplate: "{{ messages[0].content is string }}",
+    chatTemplateContentFormat: "openai",
+  },
+);
+
+tinyTest("A conversation's special tokens are added where that is asked for", async (llm) => {
+  const chatTemplate = "hello";
+  const plain = await llm.tokenizeChat(MESSAGES, { chatTemplate });
+  const more = await llm.tokenizeChat(MESSAGES, { chatTemplate, addSpecialTokens: true });
+  assertEquals(plain, llm.tokenize("hello", { addSpecialTokens: false }));
+  assertEquals(more, llm.tokenize("hello"));
+});

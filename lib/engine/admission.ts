@@ -109,6 +109,7 @@ export function outputRoom({ promptTokenIds, params }: EngineRequest, runner: Ru
       `Cannot run a prompt of ${promptLength} tokens and generate ${
         wanted === 1 ? "one more" : `${wanted} more`
       } as ${holder} holds at most ${limit}`,
+      wanted,
     );
   }
   return Math.min(params.maxTokens ?? Infinity, limit - promptLength);

@@ -14,7 +14,7 @@
 import { Histogram, type HistogramSnapshot, oneTwoFive } from "../base/histogram.ts";
 
 /** How a request ended: "abort" is its client's or owner's wish, "error" a failure. */
-export type RequestEnd = "stop" | "length" | "abort" | "error";
+export type RequestEnd = "stop" | "length" | "repetition" | "abort" | "error";
 
 /** Counts and histograms of the requests so far. */
 export interface RequestStats {
@@ -123,7 +123,7 @@ interface MeasuredRequest {
 
 /** The measurements of one engine. */
 export class RequestMetrics {
-  readonly #ends = { stop: 0, length: 0, abort: 0, error: 0 };
+  readonly #ends = { stop: 0, length: 0, repetition: 0, abort: 0, error: 0 };
   readonly #firstToken = new Histogram(FIRST_TOKEN_SECONDS);
   readonly #interToken = new Histogram(TOKEN_SECONDS);
   readonly #perToken = new Histogram(TOKEN_SECONDS);

@@ -21,6 +21,7 @@ export interface ServedModel extends
     | "stream"
     | "tokenizeAsync"
     | "tokenizeChat"
+    | "detokenize"
     | "detokenizeAsync"
     | "tokenStrings"
     | "tokenizerInfo"

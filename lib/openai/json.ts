@@ -88,6 +88,48 @@ export class JsonScan {
   }
 }
 
+/**
+ * How a number that is a member of the outermost object is written: with all its digits, of which a
+ * JavaScript number holds sixteen.
+ *
+ * @param text JSON that was parsed before
+ */
+export function memberSource(text: string, name: string): string | undefined {
+  const sources = new Map<unknown, string>();
+  let outermost: unknown;
+  const visit = function (
+    this: unknown,
+    key: string,
+    value: unknown,
+    context: { readonly source?: string },
+  ): unknown {
+    if (key === name && context.source !== undefined) sources.set(this, context.source);
+    outermost = value; // it is visited last
+    return value;
+  };
+  JSON.parse(text, visit as (this: unknown, key: string, value: unknown) => unknown);
+  return sources.get(outermost);
+}
+
+/**
+ * Where a text or key is not Unicode, as a dotted path: escapes can spell half of a character, which
+ * UTF-8 cannot.
+ */
+export function brokenTextPath(text: string, value: unknown): string | undefined {
+  return /\\u[dD][89a-fA-F]/.test(text) ? findBrokenText(value, []) : undefined;
+}
+
+function findBrokenText(value: unknown, path: readonly string[]): string | undefined {
+  if (typeof value === "string") return value.isWellFormed() ? undefined : path.join(".");
+  if (typeof value !== "object" || value === null) return undefined;
+  for (const [key, item] of Object.entries(value)) {
+    const below = [...path, key.toWellFormed()];
+    const found = key.isWellFormed() ? findBrokenText(item, below) : below.join(".");
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
 /** Writes JSON without spaces. A `Map` becomes an object whose keys keep the map's order, numbers too. */
 export function writeJson(value: unknown): string {
   if (value instanceof Map) {

@@ -23,6 +23,7 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
     tokens = await llm.tokenizeChat(messages, {
       ...withDefaultKwargs(readChatOptions(fields, settings.trustRequestChatTemplate), settings),
       ...(tools === undefined ? {} : { tools }),
+      addSpecialTokens: fields.boolean("add_special_tokens") ?? false,
       signal: context.signal,
     });
   } else {

@@ -83,7 +83,7 @@ Deno.test("One request: every part of its time, and its sizes", async () => {
   assertEquals(events.length, 4);
   const stats = engine.requestStats();
   assertConsistent(stats);
-  assertEquals(stats.endCounts, { stop: 0, length: 1, abort: 0, error: 0 });
+  assertEquals(stats.endCounts, { stop: 0, length: 1, repetition: 0, abort: 0, error: 0 });
   assertEquals(total(stats.queueSeconds), [1, 3]);
   assertEquals(total(stats.timeToFirstTokenSeconds), [1, 4]);
   assertEquals(total(stats.prefillSeconds), [1, 1]);
@@ -169,7 +169,7 @@ Deno.test("A prompt that is pooled has no tokens to measure", async () => {
   await drain(engine);
   await output;
   const stats = engine.requestStats();
-  assertEquals(stats.endCounts, { stop: 1, length: 0, abort: 0, error: 0 });
+  assertEquals(stats.endCounts, { stop: 1, length: 0, repetition: 0, abort: 0, error: 0 });
   assertEquals(total(stats.promptTokens), [1, 3]);
   assertEquals(total(stats.endToEndSeconds), [1, 1]);
   assertEquals([stats.generationTokens.count, stats.n.count, stats.decodeSeconds.count], [0, 0, 0]);
@@ -186,7 +186,7 @@ Deno.test("An aborted request is counted as such, waiting or running, and leaves
   engine.abort("waiting");
   await drain(engine);
   const stats = engine.requestStats();
-  assertEquals(stats.endCounts, { stop: 0, length: 0, abort: 2, error: 0 });
+  assertEquals(stats.endCounts, { stop: 0, length: 0, repetition: 0, abort: 2, error: 0 });
   assertEquals(stats.timeToFirstTokenSeconds.count, 1);
   assertEquals([stats.endToEndSeconds.count, stats.promptTokens.count], [0, 0]);
   assertNothingRuns(engine);
@@ -219,7 +219,7 @@ Deno.test("Of several answers, one that is ended early has its own length and en
   await drain(engine);
   assertEquals((await Array.fromAsync(channel)).length, 6);
   const stats = engine.requestStats();
-  assertEquals(stats.endCounts, { stop: 0, length: 1, abort: 0, error: 0 });
+  assertEquals(stats.endCounts, { stop: 0, length: 1, repetition: 0, abort: 0, error: 0 });
   assertEquals(total(stats.generationTokens), [2, 6]);
   assertEquals(total(stats.longestGenerationTokens), [1, 4]);
   assertNothingRuns(engine);
@@ -238,13 +238,25 @@ Deno.test("A failed step counts its requests as errors and leaves the gauges at 
   const failures = broken.map((reading) => assertRejects(() => reading, Error, "no"));
   await drain(engine);
   await Promise.all(failures);
-  assertEquals(engine.requestStats().endCounts, { stop: 0, length: 0, abort: 0, error: 2 });
+  assertEquals(engine.requestStats().endCounts, {
+    stop: 0,
+    length: 0,
+    repetition: 0,
+    abort: 0,
+    error: 2,
+  });
   assertNothingRuns(engine);
   fails = false;
   const channel = engine.submit(ask("c", 10));
   await drain(engine);
   assertEquals((await Array.fromAsync(channel)).length, 4);
-  assertEquals(engine.requestStats().endCounts, { stop: 0, length: 1, abort: 0, error: 2 });
+  assertEquals(engine.requestStats().endCounts, {
+    stop: 0,
+    length: 1,
+    repetition: 0,
+    abort: 0,
+    error: 2,
+  });
 });
 
 Deno.test("Requests that a closing engine ends were aborted", async () => {
@@ -253,7 +265,13 @@ Deno.test("Requests that a closing engine ends were aborted", async () => {
   const failure = assertRejects(() => reading, Error, "closed");
   await engine.close();
   await failure;
-  assertEquals(engine.requestStats().endCounts, { stop: 0, length: 0, abort: 1, error: 0 });
+  assertEquals(engine.requestStats().endCounts, {
+    stop: 0,
+    length: 0,
+    repetition: 0,
+    abort: 1,
+    error: 0,
+  });
   assertNothingRuns(engine);
 });
 

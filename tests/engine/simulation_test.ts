@@ -377,7 +377,12 @@ function drawAlone(
   index: number,
   maxTokens: number,
 ): Told[] {
-  const state = new SamplingState(params, params.seed! + index, promptTokenIds, END_TOKEN_IDS);
+  const state = new SamplingState(
+    params,
+    Number(params.seed) + index,
+    promptTokenIds,
+    END_TOKEN_IDS,
+  );
   const history = [...promptTokenIds];
   const events: Told[] = [];
   while (true) {

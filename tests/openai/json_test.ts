@@ -1,7 +1,14 @@
 /** JSON reading and writing: the position of a break, and the order of maps. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { JsonError, JsonScan, parseJson, writeJson } from "../../lib/openai/json.ts";
+import {
+  brokenTextPath,
+  JsonError,
+  JsonScan,
+  memberSource,
+  parseJson,
+  writeJson,
+} from "../../lib/openai/json.ts";
 
 Deno.test("A broken text is reported at the first character that cannot be", () => {
   for (
@@ -86,4 +93,20 @@ Deno.test("What is written is what JSON.stringify writes, but maps keep their or
   assertEquals(writeJson(value), JSON.stringify(value));
   assertEquals(writeJson(new Map<string, number>([["9", 1], ["1", 2]])), '{"9":1,"1":2}');
   assertEquals(writeJson([NaN, Infinity]), "[null,null]");
+});
+
+Deno.test("A number's digits are those of the outermost object's own member, the last of its name", () => {
+  const source = (text: string) => memberSource(text, "seed");
+  assertEquals(source('{"seed":9223372036854775807}'), "9223372036854775807");
+  assertEquals(source('{"a":{"seed":1},"seed":2.50,"b":[{"seed":3}],"":{}}'), "2.50");
+  assertEquals(source('{"seed":1,"seed":-2e3}'), "-2e3");
+  assertEquals(source('{"a":{"seed":1}}'), undefined);
+});
+
+Deno.test("Half a character is found wherever it is, and whole ones are none", () => {
+  const find = (text: string) => brokenTextPath(text, JSON.parse(text));
+  assertEquals(find('{"a":["x",{"b":"\\ud800"}]}'), "a.1.b");
+  assertEquals(find('{"a":{"\\udc00":1}}'), "a.\ufffd");
+  assertEquals(find('{"a":"\\ud83d\\ude80","b":"\\\\ud800"}'), undefined);
+  assertEquals(find('{"a":"\\u00e9"}'), undefined);
 });

@@ -13,6 +13,7 @@ import {
   type ChatTemplateOptions,
   type RenderOptions,
 } from "../../lib/text/chat_template.ts";
+import type { ContentFormat } from "../../lib/options.ts";
 import type { TemplateMessage } from "../../lib/text/messages.ts";
 import { TextWorker } from "../../lib/text/text_worker.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
@@ -59,6 +60,17 @@ modelTest(
     }
   },
 );
+
+Deno.test("The form of content can be set, whatever the template's text suggests", async () => {
+  const messages = [{ role: "user", content: ["a", { type: "text", text: "b" }] }];
+  const as = (contentFormat: ContentFormat, source: string) =>
+    render(source, messages, {}, { contentFormat });
+  assertEquals(await as("auto", EITHER), "[(a)(b)]");
+  assertEquals(await as("string", EITHER), "[text a\nb]");
+  const tested = "{% for m in messages %}{{ m.content is string }}{% endfor %}";
+  assertEquals(await as("auto", tested), "True");
+  assertEquals(await as("openai", tested), "False");
+});
 
 Deno.test("ChatTemplate passes the variables that the reference library passes", async () => {
   const source = "{{ bos_token }}|{{ eos_token is defined }}|{{ tools is none }}|" +
