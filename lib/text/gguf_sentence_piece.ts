@@ -6,6 +6,8 @@ import { addedToken, type AddedTokenJson, BYTE_PIECES } from "./tokenizer_json.t
 
 /** What SentencePiece writes for a space. */
 const SPACE = "\u2581";
+/** A run of spaces, as new and as old files spell it. */
+const SPACES = /^(?: +|\u2581+)$/;
 
 /**
  * SentencePiece merges the neighbours whose whole has the highest score. As a list of merges: every
@@ -42,8 +44,12 @@ export function scoredBpeFromGguf(vocabulary: GgufVocabulary): unknown {
   const mergeable = new Map<string, number>();
   tokens.forEach((token, id) => {
     if (types[id] === TOKEN_TYPE.unused) return;
-    vocab[token] = id;
-    if (types[id] === TOKEN_TYPE.normal) mergeable.set(token, scores[id] as number);
+    const isNamedRun = types[id] === TOKEN_TYPE.userDefined && SPACES.test(token);
+    const piece = isNamedRun ? SPACE.repeat(token.length) : token;
+    vocab[piece] = id;
+    // What is left of a run beside other characters still becomes one token, before all else.
+    if (isNamedRun) mergeable.set(piece, Number.MAX_VALUE);
+    else if (types[id] === TOKEN_TYPE.normal) mergeable.set(piece, scores[id] as number);
   });
   const spacePrefix = reader.boolean("tokenizer.ggml.add_space_prefix") ?? true;
   return {
@@ -143,8 +149,10 @@ function addedTokens({ tokens, types }: GgufVocabulary): AddedTokenJson[] {
       return [addedToken(id, token, true)];
     }
     if (type !== TOKEN_TYPE.userDefined) return [];
-    // Runs of spaces are found in the text as it came, before spaces are respelled.
-    return [addedToken(id, /^\u2581+$/.test(token) ? " ".repeat(token.length) : token, false)];
+    if (!SPACES.test(token)) return [addedToken(id, token, false)];
+    // A run of spaces is found before spaces are respelled, and where a text spells it that way
+    // itself. The last of the two is what the id is decoded to.
+    return [SPACE, " "].map((space) => addedToken(id, space.repeat(token.length), false));
   });
 }
 

@@ -35,7 +35,7 @@ export class SlowTokenizerError extends Error {
 export async function loadSlowEngine(specifier: string = PACKAGE): Promise<EngineFactory> {
   let classes: Readonly<Record<string, unknown>>;
   try {
-    classes = await import(specifier);
+    classes = await importWithoutLocation(specifier);
   } catch (error) {
     throw new SlowTokenizerError(
       `Cannot load "${specifier}", which tokenizerMode "slow" needs: ${
@@ -46,6 +46,21 @@ export async function loadSlowEngine(specifier: string = PACKAGE): Promise<Engin
     );
   }
   return (json, config) => new SlowEngine(json, config, classes);
+}
+
+/**
+ * In a worker there is a `location`, the script's, and the package's runtime takes it for a page's:
+ * it fails on an address whose origin is "null". So there is none while the package is loaded.
+ */
+async function importWithoutLocation(specifier: string): Promise<Record<string, unknown>> {
+  const location = Object.getOwnPropertyDescriptor(globalThis, "location");
+  const isHidden = location?.configurable === true &&
+    Reflect.defineProperty(globalThis, "location", { configurable: true, value: undefined });
+  try {
+    return await import(specifier);
+  } finally {
+    if (isHidden) Object.defineProperty(globalThis, "location", location);
+  }
 }
 
 class SlowEngine implements TokenizerEngine {
