@@ -91,7 +91,7 @@ export interface LLMOptions {
    * Which package cuts texts. "auto" (default): `@huggingface/tokenizers`. "slow": the tokenizers of
    * `@huggingface/transformers`, which npm fetches then (about 500 MB) and which needs `--allow-ffi`.
    */
-  readonly tokenizerMode?: TokenizerMode;
+  readonly tokenizerMode?: "auto" | "slow";
   /** A chat template that replaces the checkpoint's own. */
   readonly chatTemplate?: string;
   /**

