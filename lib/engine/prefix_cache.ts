@@ -34,10 +34,17 @@ export class PrefixCache {
    */
   readonly #idle = new Set<PrefixNode>();
   #nodeCount = 0;
+  readonly #onRemove: (node: PrefixNode) => void;
 
-  constructor(pool: BlockPool, blockSize: number) {
+  /** `onRemove` is told of each node that leaves the tree. */
+  constructor(
+    pool: BlockPool,
+    blockSize: number,
+    onRemove: (node: PrefixNode) => void = () => {},
+  ) {
     this.#pool = pool;
     this.blockSize = blockSize;
+    this.#onRemove = onRemove;
   }
 
   /** Cached blocks that nobody uses. */
@@ -134,6 +141,7 @@ export class PrefixCache {
     this.#idle.delete(node);
     this.#nodeCount--;
     this.#pool.release(node.blockId);
+    this.#onRemove(node);
   }
 
   /** No two pairs of ids and salt have the same key: ids are digits and commas. */
