@@ -1,7 +1,7 @@
 /** Which of a model's chat templates renders a conversation. */
 
 import { assertEquals } from "@std/assert";
-import { LLM } from "../mod.ts";
+import { LLM, SamplingParams } from "../mod.ts";
 import { goldenModel } from "./helpers/golden_models.ts";
 import { writeTinyModel } from "./helpers/tiny_model.ts";
 
@@ -19,8 +19,9 @@ Deno.test("A conversation with tools is rendered by the template that the model 
     }];
     await Deno.writeTextFile(path, JSON.stringify({ ...config, chat_template: list }));
     await using llm = await LLM.load(dir, { threads: 1 });
+    const params = new SamplingParams({ maxTokens: 1 });
     const promptLength = async (options: Parameters<LLM["chat"]>[2]) => {
-      const output = await llm.chat([{ role: "user", content: "x" }], { maxTokens: 1 }, options);
+      const output = await llm.chat([{ role: "user", content: "x" }], params, options);
       return output.promptTokenIds?.length;
     };
     assertEquals(await promptLength({}), 1);
