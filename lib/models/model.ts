@@ -23,14 +23,17 @@ import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph } from "./architectures/decoder.ts";
 import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
 import { exaone4Graph } from "./architectures/exaone4.ts";
+import { expertDecoderGraph } from "./architectures/expert_decoder.ts";
 import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { type KvPlan, planKv } from "./kv_plan.ts";
+import { parseExpertName } from "./expert_names.ts";
+import type { TensorInfo } from "./expected_tensors.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
-import { ropeTable } from "./rope.ts";
+import { ropeChoice, ropeTable } from "./rope.ts";
 import {
   type ActivationDtype,
   checkActivations,
@@ -48,9 +51,12 @@ const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
   MistralForCausalLM: decoderGraph,
   Qwen2ForCausalLM: decoderGraph,
   Qwen3ForCausalLM: decoderGraph,
-  Qwen3Model: decoderGraph,
-  Qwen3ForSequenceClassification: decoderGraph,
+  ExaoneForCausalLM: decoderGraph,
+  Qwen3MoeForCausalLM: expertDecoderGraph,
+  GptOssForCausalLM: expertDecoderGraph,
   Exaone4ForCausalLM: exaone4Graph,
+  ExaoneMoeForCausalLM: expertDecoderGraph,
+  SolarOpenForCausalLM: expertDecoderGraph,
   Gemma3ForCausalLM: gemma3Graph,
 };
 
@@ -114,11 +120,39 @@ function tokensPerStep({ kind }: ModelConfig, contextLength: number, given: numb
 
 function kernelLimits(config: ModelConfig): KernelLimits {
   const { hiddenSize, intermediateSize, headCount, headDim, kvHeadCount } = config;
+  const experts = config.kind === "decoder" ? config.experts : undefined;
   return {
-    kMax: Math.max(hiddenSize, intermediateSize, headCount * headDim),
+    kMax: Math.max(
+      hiddenSize,
+      intermediateSize,
+      headCount * headDim,
+      experts?.intermediateSize ?? 0,
+      experts?.sharedIntermediateSize ?? 0,
+    ),
     headDimMax: headDim,
     headGroupMax: headCount / kvHeadCount,
   };
+}
+
+function elementCount({ shape }: TensorInfo): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+function activeParameterCount(config: ModelConfig, infos: readonly TensorInfo[]): number {
+  const experts = config.kind === "decoder" ? config.experts : undefined;
+  const share = experts === undefined ? 1 : experts.choiceCount / experts.count;
+  const counted = infos.map((info) =>
+    elementCount(info) * (parseExpertName(info.name) === undefined ? 1 : share)
+  );
+  return Math.round(counted.reduce((sum, count) => sum + count, 0));
+}
+
+/** Which tables the length of contexts has chosen, where it does choose. */
+function ropeChoices(config: ModelConfig, contextLength: number): string[] {
+  if (config.kind !== "decoder") return [];
+  return [config.rope, config.slidingRope].flatMap((rope) =>
+    (rope && ropeChoice(rope, contextLength)) ?? []
+  );
 }
 
 async function sha256(text: string): Promise<string> {
@@ -145,6 +179,8 @@ export class Model implements AsyncDisposable {
     /** Everything that can change a bit of the output, but for kernels that are replaced. */
     readonly identity: readonly string[],
     readonly parameterCount: number,
+    /** Those that take part in one token: all but the experts that it does not go to. */
+    readonly activeParameterCount: number,
     /** Bytes of the weight matrices as the device holds them. */
     readonly weightBytes: number,
   ) {}
@@ -200,13 +236,12 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * A tensor of the head that is computed on the host, row-major: of a decoder that classifies
-   * "score.weight" [labels, hiddenSize], of such an encoder "pooler.dense.weight",
-   * "pooler.dense.bias", "classifier.weight" and "classifier.bias".
+   * A tensor of the head that is computed on the host, row-major: of the layers that
+   * `config.head` names "….weight" and, of an encoder's, "….bias".
    */
   tensorF32(name: string): Float32Array {
     const values = this.#heads.get(name);
-    invariant(values !== undefined, `The head of ${this.config.architecture} has no "${name}"`);
+    invariant(values !== undefined, `The head of ${this.config.className} has no "${name}"`);
     return values;
   }
 
@@ -272,8 +307,10 @@ export class Model implements AsyncDisposable {
         dtype,
         options.kernels,
         numericsClass(),
+        ...ropeChoices(config, kv.contextLength),
       ],
-      infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
+      infos.reduce((sum, info) => sum + elementCount(info), 0),
+      activeParameterCount(config, infos),
       weightBytes,
     );
   }

@@ -1,21 +1,25 @@
 /** What a model is: its shape and settings, whichever file they came from. */
 
+import type { ExpertConfig } from "./expert_config.ts";
 import type { NumberRule } from "./fields.ts";
 import type { RopeConfig } from "./rope.ts";
 
-/** The decoders that can be run. */
+/** The decoders that can be run, each by its class with a language head. */
 export type DecoderArchitecture =
   | "LlamaForCausalLM"
   | "MistralForCausalLM"
   | "Qwen2ForCausalLM"
   | "Qwen3ForCausalLM"
-  | "Qwen3Model"
-  | "Qwen3ForSequenceClassification"
+  | "Qwen3MoeForCausalLM"
+  | "GptOssForCausalLM"
+  | "ExaoneForCausalLM"
   | "Exaone4ForCausalLM"
+  | "ExaoneMoeForCausalLM"
+  | "SolarOpenForCausalLM"
   | "Gemma3ForCausalLM";
 
-/** The encoders that can be run. */
-export type EncoderArchitecture = "BertModel" | "BertForMaskedLM" | "BertForSequenceClassification";
+/** The encoders that can be run, each by its class without a head. */
+export type EncoderArchitecture = "BertModel" | "RobertaModel" | "XLMRobertaModel";
 
 /** The architectures that can be run. */
 export type Architecture = DecoderArchitecture | EncoderArchitecture;
@@ -27,11 +31,20 @@ export type Architecture = DecoderArchitecture | EncoderArchitecture;
 export type HeadConfig =
   | { readonly kind: "language" }
   | { readonly kind: "none" }
-  | { readonly kind: "classifier"; readonly labelCount: number };
+  | {
+    readonly kind: "classifier";
+    readonly labelCount: number;
+    /** The name of the layer, with a bias and tanh, before the classifier; undefined: there is none. */
+    readonly dense: string | undefined;
+    /** The name of the classifier. */
+    readonly output: string;
+  };
 
 /** What every model has. */
 interface AnyModelConfig {
   readonly modelType: string;
+  /** The class that the checkpoint names: the architecture's, or one with another head. */
+  readonly className: string;
   readonly head: HeadConfig;
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -87,6 +100,10 @@ export interface DecoderConfig extends AnyModelConfig {
   readonly roundsEmbeddingScale: boolean;
   /** Logits go through c · tanh(logit / c), c this number; 0: they stay as they are. */
   readonly logitSoftcap: number;
+  /** Each head has a score of its own that takes part in the softmax and has no value. */
+  readonly attentionSinks: boolean;
+  /** What stands in place of the MLP in some layers or all of them; undefined: nothing does. */
+  readonly experts: ExpertConfig | undefined;
 }
 
 /** An encoder: each token sees all tokens of its sequence. Plain data. */
@@ -97,6 +114,8 @@ export interface EncoderConfig extends AnyModelConfig {
   readonly layerNormEpsilon: number;
   /** How many token types (segments) have an embedding. */
   readonly tokenTypeCount: number;
+  /** The row of the position embeddings that the first token of a sequence gets. */
+  readonly firstPosition: number;
 }
 
 /** Any model. */
