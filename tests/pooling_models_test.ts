@@ -12,7 +12,7 @@ import {
   PoolingParams,
   UnsupportedTaskError,
 } from "../mod.ts";
-import { cosine } from "../lib/pooling/pooler.ts";
+import { dot } from "../lib/pooling/pooler.ts";
 import {
   type GoldenEncoder,
   goldenEncoder,
@@ -100,7 +100,7 @@ minilmTest("MiniLM's embeddings and similarities are sentence-transformers' own"
   const scores = await llm.score(texts[0]!, texts);
   for (const [i, row] of similarity.entries()) {
     for (const [j, cosine] of row.entries()) {
-      const product = cosine(outputs[i]!.outputs.embedding, outputs[j]!.outputs.embedding);
+      const product = dot(outputs[i]!.outputs.embedding, outputs[j]!.outputs.embedding);
       assertAlmostEquals(product, cosine, 1e-4);
     }
     assertAlmostEquals(scores[i]!.outputs.score, similarity[0]![i]!, 1e-4);
@@ -221,7 +221,7 @@ async function checkCrossEncoder(
   const layer = (name: string, x: Float32Array) =>
     Array.from(weights.get(`${name}.bias`)!, (bias, row) => {
       const weight = weights.get(`${name}.weight`)!.subarray(row * x.length, (row + 1) * x.length);
-      return bias + cosine(weight, x);
+      return bias + dot(weight, x);
     });
   let expected = 0;
   let promptTokenIds: readonly number[] = [];
@@ -290,7 +290,7 @@ Deno.test("A classifying decoder of any family scores by the last token of both 
       const { outputs } = await llm.classify("the cata dog");
       assertEquals([...outputs.probs], [scored!.outputs.score]);
       const data = await hiddenStates(golden, promptTokenIds);
-      const expected = 1 / (1 + Math.exp(-cosine(data.at(-1)!, weight)));
+      const expected = 1 / (1 + Math.exp(-dot(data.at(-1)!, weight)));
       assertAlmostEquals(scored!.outputs.score, expected, 1e-5);
       const raw = new PoolingParams({ truncatePromptTokens: promptTokenIds.length - 1 });
       const [cut] = await llm.score("the cat", "a dog", raw);
@@ -349,7 +349,7 @@ Deno.test("Several poolings are put together, and pass through a dense layer", a
     assertEquals(llm.info.embeddingSize, 3);
     const { outputs } = await llm.embed(prompt, raw);
     for (const row of [0, 1, 2]) {
-      const sum = cosine(weight.subarray(row * 2 * width, (row + 1) * 2 * width), both);
+      const sum = dot(weight.subarray(row * 2 * width, (row + 1) * 2 * width), both);
       assertAlmostEquals(outputs.embedding[row]!, Math.tanh(sum), 1e-5);
     }
   }, {
@@ -456,9 +456,7 @@ Deno.test("Qwen3-Embedding ends each text with its pad token, and may be cut to 
     const size = llm.info.embeddingSize as number;
     assert(size >= 32);
     const short = await llm.embed("the cat", new PoolingParams({ dimensions: 32 }));
-    const length = Math.sqrt(
-      cosine(outputs.embedding.slice(0, 32), outputs.embedding.slice(0, 32)),
-    );
+    const length = Math.sqrt(dot(outputs.embedding.slice(0, 32), outputs.embedding.slice(0, 32)));
     short.outputs.embedding.forEach((value, i) =>
       assertAlmostEquals(value, outputs.embedding[i]! / length, 1e-6)
     );
