@@ -27,6 +27,7 @@ export {
 } from "./lib/llm_engine.ts";
 export type {
   AttentionBucket,
+  BlockStats,
   BucketTables,
   ChatMessage,
   ChatOptions,

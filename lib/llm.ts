@@ -47,6 +47,7 @@ import { ChatTemplate } from "./text/chat_template.ts";
 import { tokenizeParams } from "./token_params.ts";
 
 export type {
+  BlockStats,
   EngineStats,
   HistogramSnapshot,
   ModelInfo,

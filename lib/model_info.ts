@@ -3,13 +3,13 @@
 import type { HistogramSnapshot } from "./base/histogram.ts";
 import type { BucketTables } from "./device/bucket.ts";
 import type { WireStats } from "./device/device.ts";
-import type { EngineStats, RequestStats } from "./engine/engine.ts";
+import type { BlockStats, EngineStats, RequestStats } from "./engine/engine.ts";
 import type { Model } from "./models/model.ts";
 import type { LLMOptions, ModelTask } from "./options.ts";
 import type { PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
 
-export type { EngineStats, HistogramSnapshot, RequestStats, WireStats };
+export type { BlockStats, EngineStats, HistogramSnapshot, RequestStats, WireStats };
 export type { RequestEnd } from "./engine/request_metrics.ts";
 
 /** Facts about a loaded model. */

@@ -54,6 +54,12 @@ export interface LLMOptions {
   readonly activationDtype?: "float32" | "int16" | "int8";
   /** Size of the KV pool in bytes. Default 536,870,912 (512 MiB), or less if the context needs less. */
   readonly kvCacheBytes?: number;
+  /**
+   * Tokens that a sequence has on average, prompt and answer together. It says how KV memory that
+   * does not hold all sequences in full length is divided between layers that see everything and
+   * layers with a sliding window; other models have no use for it. Default 1024.
+   */
+  readonly expectedAverageLength?: number;
   /** How keys and values are stored. Default "bfloat16". An encoder stores none: it uses float32. */
   readonly kvCacheDtype?: "bfloat16" | "float32";
   /** Reuse the KV blocks of shared prompt prefixes. Default true; an encoder has none to share. */
@@ -124,6 +130,8 @@ export interface ResolvedOptions {
   readonly kvCacheDtype: "bfloat16" | "float32";
   /** undefined: as much as the default and the context allow. */
   readonly kvCacheBytes: number | undefined;
+  /** undefined: what the model assumes. */
+  readonly expectedAverageLength: number | undefined;
   /** undefined: the model's. */
   readonly maxModelLength: number | undefined;
   readonly maxBatchSize: number;
@@ -201,6 +209,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     activationDtype: oneOf(options, "activationDtype", ["float32", "int16", "int8"]),
     kvCacheDtype: oneOf(options, "kvCacheDtype", ["bfloat16", "float32"]),
     kvCacheBytes: integer(options, "kvCacheBytes", positive),
+    expectedAverageLength: integer(options, "expectedAverageLength", positive),
     maxModelLength: integer(options, "maxModelLength", positive),
     maxBatchSize: integer(options, "maxBatchSize", positive) ?? 64,
     maxTokensPerStep: integer(options, "maxTokensPerStep", positive) ?? 512,

@@ -30,6 +30,7 @@ export interface StatisticsSource {
     | "waitingCount"
     | "usedBlockCount"
     | "blockCount"
+    | "windowBlocks"
     | "prefixQueryTokens"
     | "prefixHitTokens"
     | "promptTokens"
@@ -62,11 +63,22 @@ export class Statistics {
       `Avg generation throughput: ${(generated / seconds).toFixed(1)} tokens/s`,
       `Running: ${engine.runningCount} reqs`,
       `Waiting: ${engine.waitingCount} reqs`,
-      `RNGD KV cache usage: ${percent(engine.usedBlockCount, engine.blockCount)}`,
+      `RNGD KV cache usage: ${percent(...fullerPool(engine))}`,
       `Prefix cache hit rate: ${percent(engine.prefixHitTokens, engine.prefixQueryTokens)}`,
       `Wire pipeline hit rate: ${percent(wires.hitCount, wires.hitCount + wires.missCount)}`,
     ].join(", ");
   }
+}
+
+/** Blocks in use and blocks in all, of the pool that is fuller. */
+function fullerPool(
+  { usedBlockCount, blockCount, windowBlocks }: StatisticsSource["engine"],
+): [used: number, all: number] {
+  const isFuller = windowBlocks !== null &&
+    windowBlocks.usedBlockCount / windowBlocks.blockCount > usedBlockCount / blockCount;
+  return isFuller
+    ? [windowBlocks.usedBlockCount, windowBlocks.blockCount]
+    : [usedBlockCount, blockCount];
 }
 
 function percent(part: number, whole: number): string {

@@ -52,6 +52,7 @@ import {
   KV_BLOCK_SIZE,
   type KvCacheLayer,
   type KvDtype,
+  type KvPool,
   type PanelWeight,
 } from "./kernel_table.ts";
 import { Hbm, HBM_BYTES_MAX } from "./memory.ts";
@@ -71,6 +72,7 @@ import {
 import type { TraceEntry } from "./trace.ts";
 
 export {
+  type AttentionOptions,
   type Graph,
   GraphBuilder,
   type KvShape,
@@ -86,13 +88,16 @@ export type {
   EmbedIds,
   EmbedOp,
   GeluOp,
+  GeluTanhMultiplyOp,
   LayerNormOp,
   MatmulOp,
   Op,
   RmsNormOp,
   RopeOp,
   RowDomain,
+  ScaleOp,
   SiluMultiplyOp,
+  SoftcapOp,
   SummarizeRowsOp,
   TakeRowsOp,
   ValueId,
@@ -109,7 +114,7 @@ export {
 export type { HistogramSnapshot } from "../base/histogram.ts";
 export type { WireStats } from "./compiler/wire_cache.ts";
 export type { AttentionBucket, Bucket, BucketKind, BucketTables } from "./bucket.ts";
-export type { KernelLimits, KvCacheLayer, KvDtype, PanelWeight } from "./kernel_table.ts";
+export type { KernelLimits, KvCacheLayer, KvDtype, KvPool, PanelWeight } from "./kernel_table.ts";
 export type { TraceEntry } from "./trace.ts";
 export type { RowSummary, RowSums } from "../base/row_summary.ts";
 export type { ActivationType } from "./activations.ts";
@@ -152,6 +157,10 @@ export interface StepInputs {
   readonly sequences: Int32Array;
   /** Block ids, sequence by sequence. */
   readonly blockTables: readonly (readonly number[])[];
+  /** As `slots`, of layers in the window pool. Where there are such layers it must be given. */
+  readonly windowSlots?: Int32Array;
+  /** The same of `blockTables`. Ids of blocks that no row sees can be anything. */
+  readonly windowBlockTables?: readonly (readonly number[])[];
   /** Rows whose output is wanted, ascending. */
   readonly outputRows: Int32Array;
   /** What is wanted of each output row's summary, as `SUMMARY_NEED`. Default: nothing. */
@@ -161,7 +170,17 @@ export interface StepInputs {
   /** Token type of each token. Default: 0. */
   readonly tokenTypes?: Int32Array;
   /** KV blocks that get the contents of other ones before the step, one after another. */
-  readonly blockCopies?: readonly { readonly from: number; readonly to: number }[];
+  readonly blockCopies?: readonly BlockCopyInput[];
+}
+
+/** A block that gets the contents of another one. */
+export interface BlockCopyInput {
+  /** Id of the block that is read. */
+  readonly from: number;
+  /** Id of the block that is written. */
+  readonly to: number;
+  /** Whose blocks they are. Default "global". */
+  readonly pool?: KvPool;
 }
 
 /** What a step gave back: float32 rows in HBM, valid until the next step. */
@@ -192,8 +211,11 @@ export interface Device extends AsyncDisposable {
   uploadRows(name: string, rowStart: number, rowCount: number, source: Uint8Array): void;
   /** Opens a window through which rows get to a matrix by way of the processing elements. */
   openRowWindow(sizeBytes: number): RowWindow;
-  /** Makes room for the keys and values of `layerCount` equal layers. */
-  allocateKv(layerCount: number, shape: KvPoolShape): void;
+  /**
+   * Makes room for the keys and values of layers that are equal but for their pools: so many global
+   * ones, or one for each pool that is named.
+   */
+  allocateKv(layers: number | readonly KvPool[], shape: KvPoolShape): void;
   /** The wire of a graph for a bucket: compiled once, then cached. */
   prepare(graph: Graph, bucket: Bucket): Wire;
   /** Runs one step. Steps run one at a time, in the order of the calls. */
@@ -239,10 +261,14 @@ export interface KvPoolShape {
   readonly headDim: number;
   /** Blocks in the pool. */
   readonly blockCount: number;
+  /** Blocks in the pool of layers with a window. Default 0. */
+  readonly windowBlockCount?: number;
 }
 
 /** Bytes that one KV block takes in one layer, keys and values together. */
-export function kvBlockBytes(shape: Omit<KvPoolShape, "blockCount">): number {
+export function kvBlockBytes(
+  shape: Omit<KvPoolShape, "blockCount" | "windowBlockCount">,
+): number {
   const elementBytes = shape.dtype === "f32" ? 4 : 2;
   return 2 * shape.kvHeads * shape.headDim * KV_BLOCK_SIZE * elementBytes;
 }
@@ -262,7 +288,7 @@ class EmulatedDevice implements Device {
   readonly #wireNumbers = new Map<Wire, Promise<number>>();
   readonly #matrices = new Map<string, PanelWeight>();
   readonly #floats = new Map<string, { address: number; length: number }>();
-  #kvLayers: KvCacheLayer[] = [];
+  #kvLayers: (KvCacheLayer & { readonly pool: KvPool })[] = [];
   #arena = { address: 0, sizeBytes: 0 };
   #last: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -361,17 +387,17 @@ class EmulatedDevice implements Device {
     };
   }
 
-  allocateKv(layerCount: number, shape: KvPoolShape): void {
+  allocateKv(layers: number | readonly KvPool[], shape: KvPoolShape): void {
     invariant(this.#kvLayers.length === 0, "The KV pool is allocated twice");
-    const { dtype, kvHeads, headDim, blockCount } = shape;
-    const bytes = (kvBlockBytes(shape) / 2) * blockCount;
-    this.#kvLayers = Array.from({ length: layerCount }, (_, layer) => ({
-      keys: this.#hbm.allocate(bytes, `the keys of layer ${layer}`),
-      values: this.#hbm.allocate(bytes, `the values of layer ${layer}`),
-      dtype,
-      kvHeads,
-      headDim,
-    }));
+    const { dtype, kvHeads, headDim, blockCount, windowBlockCount = 0 } = shape;
+    const pools = typeof layers === "number" ? new Array<KvPool>(layers).fill("global") : layers;
+    this.#kvLayers = pools.map((pool, layer) => {
+      const bytes = (kvBlockBytes(shape) / 2) *
+        (pool === "window" ? windowBlockCount : blockCount);
+      const keys = this.#hbm.allocate(bytes, `the keys of layer ${layer}`);
+      const values = this.#hbm.allocate(bytes, `the values of layer ${layer}`);
+      return { keys, values, dtype, kvHeads, headDim, pool };
+    });
   }
 
   prepare(graph: Graph, bucket: Bucket): Wire {
@@ -420,13 +446,14 @@ class EmulatedDevice implements Device {
   }
 
   /** No element runs between steps, so the host may write. */
-  #copyBlocks(copies: NonNullable<StepInputs["blockCopies"]>): void {
+  #copyBlocks(copies: readonly BlockCopyInput[]): void {
     if (copies.length === 0) return;
     const memory = new Uint8Array(this.#hbm.buffer);
-    for (const { keys, values, ...shape } of this.#kvLayers) {
+    for (const { keys, values, pool: layerPool, ...shape } of this.#kvLayers) {
       const sizeBytes = kvBlockBytes(shape) / 2;
       for (const start of [keys, values]) {
-        for (const { from, to } of copies) {
+        for (const { from, to, pool = "global" } of copies) {
+          if (pool !== layerPool) continue;
           memory.copyWithin(
             start + to * sizeBytes,
             start + from * sizeBytes,
@@ -474,13 +501,24 @@ class EmulatedDevice implements Device {
     const needsAt = wire.inputs.summaryNeeds / 4;
     if (inputs.summaryNeeds !== undefined) cells.set(inputs.summaryNeeds, needsAt);
     else cells.fill(SUMMARY_NEED.nothing, needsAt, needsAt + inputs.outputRows.length);
-    inputs.blockTables.forEach((blocks, sequence) => {
-      invariant(
-        blocks.length <= blockTableStride,
-        `A sequence of ${blocks.length} blocks does not fit ${wire.key}`,
-      );
-      cells.set(blocks, wire.inputs.blockTables / 4 + sequence * blockTableStride);
-    });
+    const writeTables = (tables: readonly (readonly number[])[], address: number) =>
+      tables.forEach((blocks, sequence) => {
+        invariant(
+          blocks.length <= blockTableStride,
+          `A sequence of ${blocks.length} blocks does not fit ${wire.key}`,
+        );
+        cells.set(blocks, address / 4 + sequence * blockTableStride);
+      });
+    writeTables(inputs.blockTables, wire.inputs.blockTables);
+    const { windowSlots, windowBlockTables } = wire.inputs;
+    if (windowSlots === null || windowBlockTables === null) return;
+    invariant(
+      inputs.windowSlots?.length === inputs.slots.length &&
+        inputs.windowBlockTables?.length === inputs.blockTables.length,
+      `A step of ${wire.key} does not say where layers with a window have their blocks`,
+    );
+    cells.set(inputs.windowSlots, windowSlots / 4);
+    writeTables(inputs.windowBlockTables, windowBlockTables);
   }
 
   wireStats(): WireStats {

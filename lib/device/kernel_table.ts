@@ -49,6 +49,9 @@ export interface PanelWeight {
   readonly k: number;
 }
 
+/** Which blocks a layer's keys and values are in: those that hold all tokens, or a window of them. */
+export type KvPool = "global" | "window";
+
 /** How keys and values are stored. */
 export type KvDtype = "bf16" | "f32";
 
@@ -172,6 +175,25 @@ export interface SiluMultiplyArgs extends ColumnRange {
   readonly rowCount: number;
 }
 
+/** gate[r, c] = geluTanh(gate[r, c]) · up[r, c], geluTanh(z) = z / (1 + e^(−2u)), u = √(2/π) · (z + 0.044715 · z³). */
+export type GeluTanhMultiplyArgs = SiluMultiplyArgs;
+
+/** x[r, c] = factor · x[r, c], factor a float32. */
+export interface ScaleArgs extends ColumnRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly rowCount: number;
+  readonly factor: number;
+}
+
+/** x[r, c] = cap · tanh(x[r, c] / cap), cap a float32 above 0. */
+export interface SoftcapArgs extends ColumnRange {
+  readonly x: number;
+  readonly xStride: number;
+  readonly rowCount: number;
+  readonly cap: number;
+}
+
 /** x[r, c] = gelu(x[r, c]), the exact one, as `gelu.ts` computes it in float64. */
 export interface GeluArgs extends ColumnRange {
   readonly x: number;
@@ -213,9 +235,13 @@ export interface WriteKvArgs extends RowRange {
  * positions, sequences, blockTables: int32. q and out: [row][heads · headDim].
  * out must not be q.
  *
+ * A score is scale · (q · key), with a softcap c then c · tanh(score / c). `sinks` is the address of
+ * [heads] float32: a score of each head that takes part in the softmax and has no value; it is
+ * neither scaled nor capped. The online softmax begins with it: the maximum is the sink, the sum 1.
+ *
  * With `rowBlocks`, unit u is one of {@linkcode ATTENTION_ROWS} rows instead, as far as there are
  * `rowCount`: u = block · kvHeads + kvHead. Those of them that follow each other and see the same
- * keys are computed together, to the same bits. There is no window then.
+ * keys are computed together, to the same bits. There is no window, softcap or sink then.
  */
 export interface AttentionArgs {
   readonly q: number;
@@ -225,6 +251,10 @@ export interface AttentionArgs {
   readonly heads: number;
   readonly scale: number;
   readonly window: number;
+  /** Default 0: none. */
+  readonly softcap?: number;
+  /** Default null: none. */
+  readonly sinks?: number | null;
   readonly cache: KvCacheLayer;
   readonly positions: number;
   readonly sequences: number;
@@ -300,6 +330,9 @@ export interface KernelTable {
   addBias(args: AddBiasArgs): void;
   add(args: AddArgs): void;
   siluMultiply(args: SiluMultiplyArgs): void;
+  geluTanhMultiply(args: GeluTanhMultiplyArgs): void;
+  scale(args: ScaleArgs): void;
+  softcap(args: SoftcapArgs): void;
   gelu(args: GeluArgs): void;
   rope(args: RopeArgs): void;
   writeKv(args: WriteKvArgs): void;

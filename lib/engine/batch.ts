@@ -23,6 +23,10 @@ export interface Batch {
   readonly sequences: Int32Array;
   /** One a turn: the block ids of the sequence, as many as its context after this step needs. */
   readonly blockTables: readonly (readonly number[])[];
+  /** [rows] as `slots`, of layers with a window. Default: there are none. */
+  readonly windowSlots?: Int32Array;
+  /** As `blockTables`, of layers with a window: −1 where no token of the step sees a block. */
+  readonly windowBlockTables?: readonly (readonly number[])[];
   /** Rows whose logits come back, ascending. May be empty. */
   readonly outputRows: Int32Array;
   /** Rows whose hidden state comes back, ascending. Default: none. */
@@ -45,10 +49,12 @@ export function pack(plan: Plan): Batch {
   const outputRows: number[] = [];
   const summaryNeeds: number[] = [];
   const hiddenRows: number[] = [];
+  const hasWindow = plan.turns.some((turn) => turn.windowBlockIds.length > 0);
+  const windowSlots = hasWindow ? new Int32Array(rowCount) : undefined;
   let tokenTypes: Int32Array | undefined;
   let row = 0;
   for (const [sequence, turn] of plan.turns.entries()) {
-    const { request, start, count, rowPosition, rowEnd, blockIds } = turn;
+    const { request, start, count, rowPosition, rowEnd, blockIds, windowBlockIds } = turn;
     const isPooling = request instanceof PoolingRequest;
     const types = isPooling ? request.tokenTypeIds : undefined;
     if (types !== undefined) {
@@ -56,10 +62,14 @@ export function pack(plan: Plan): Batch {
       tokenTypes.set(types.slice(start, start + count), row);
     }
     for (let position = start; position < start + count; position++, row++) {
-      const blockId = blockIds[Math.floor(position / KV_BLOCK_SIZE)]!;
+      const blockIndex = Math.floor(position / KV_BLOCK_SIZE);
+      const offset = position % KV_BLOCK_SIZE;
       tokenIds[row] = request.tokenIds[position]!;
       positions[row] = position;
-      slots[row] = blockId * KV_BLOCK_SIZE + position % KV_BLOCK_SIZE;
+      slots[row] = blockIds[blockIndex]! * KV_BLOCK_SIZE + offset;
+      if (windowSlots !== undefined) {
+        windowSlots[row] = windowBlockIds[blockIndex]! * KV_BLOCK_SIZE + offset;
+      }
       sequences[row] = sequence;
       if (position < rowPosition || position >= rowEnd) continue;
       if (isPooling) {
@@ -80,6 +90,10 @@ export function pack(plan: Plan): Batch {
     slots,
     sequences,
     blockTables: plan.turns.map((turn) => turn.blockIds),
+    ...(windowSlots && {
+      windowSlots,
+      windowBlockTables: plan.turns.map((turn) => turn.windowBlockIds),
+    }),
     outputRows: Int32Array.from(outputRows),
     summaryNeeds: Int32Array.from(summaryNeeds),
     ...(hiddenRows.length > 0 && { hiddenRows: Int32Array.from(hiddenRows) }),

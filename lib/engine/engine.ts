@@ -11,6 +11,7 @@ import { ClosedError, DeviceError, InvalidParameterError, QueueFullError } from 
 import { invariant } from "../base/invariant.ts";
 import type { StepShape } from "../device/bucket.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
+import { windowChunkSize } from "../device/kv_window.ts";
 import { type TokenLogprob, tokenLogprobs } from "../sampling/logprobs.ts";
 import { checkForcedOutput } from "../sampling/forced.ts";
 import { type Sample, sample } from "../sampling/sampler.ts";
@@ -20,7 +21,7 @@ import type { SummarizedRow } from "../sampling/continuations.ts";
 import { checkPrompt, checkPromptLength, checkTokenTypes, outputRoom } from "./admission.ts";
 import { pack } from "./batch.ts";
 import { Breather } from "./event_loop.ts";
-import { KvCache } from "./kv_cache.ts";
+import { blockCountOf, KvCache } from "./kv_cache.ts";
 import {
   type EnginePoolingRequest,
   type PoolingOutput,
@@ -61,18 +62,33 @@ export interface EngineOptions {
   readonly now?: () => number;
 }
 
-/** What the engine is doing and has done. */
-export interface EngineStats {
-  /** Sequences that hold blocks: a request for several answers is several of them. */
-  readonly runningCount: number;
-  /** Sequences that wait: new and preempted ones. */
-  readonly waitingCount: number;
+/** How full a pool of blocks is. */
+export interface BlockStats {
   /** Blocks that running sequences hold, shared ones counted once. */
   readonly usedBlockCount: number;
   /** Blocks that hold reusable prefixes and nothing else. */
   readonly cachedBlockCount: number;
   /** Blocks in the pool. */
   readonly blockCount: number;
+}
+
+/** What the engine is doing and has done. */
+export interface EngineStats {
+  /** Sequences that hold blocks: a request for several answers is several of them. */
+  readonly runningCount: number;
+  /** Sequences that wait: new and preempted ones. */
+  readonly waitingCount: number;
+  /**
+   * Blocks that running sequences hold, shared ones counted once. These and the next two are of the
+   * layers that see everything; of the others where all layers have a window.
+   */
+  readonly usedBlockCount: number;
+  /** Blocks that hold reusable prefixes and nothing else. */
+  readonly cachedBlockCount: number;
+  /** Blocks in the pool. */
+  readonly blockCount: number;
+  /** The same three of the layers with a window; null without such layers. */
+  readonly windowBlocks: BlockStats | null;
   /** Tokens in a block. */
   readonly blockSize: number;
   /** Prompt tokens that were looked for in the prefix cache, and those found there. */
@@ -131,15 +147,20 @@ export class Engine {
     this.#metrics = new RequestMetrics(runner.maxContextLength);
     this.#now = options.now ?? (() => performance.now());
     const isEncoder = runner.isEncoder ?? false;
+    const chunkSize = chunkSizeFor(
+      runner,
+      Math.min(options.prefillChunkSize ?? Infinity, runner.maxTokensPerStep),
+    );
     this.#kv = new KvCache(runner.blockCount, {
       enablePrefixCaching: options.enablePrefixCaching && !isEncoder,
+      window: runner.window && { ...runner.window, chunkSize },
     });
     this.#scheduler = new Scheduler(this.#kv, {
       maxBatchSize: runner.maxBatchSize,
       maxTokensPerStep: runner.maxTokensPerStep,
       maxOutputRows: runner.maxOutputRows,
       maxPromptLength: runner.maxPromptLength,
-      prefillChunkSize: options.prefillChunkSize ?? runner.maxTokensPerStep,
+      prefillChunkSize: chunkSize,
       wholePrompts: isEncoder,
       fits: options.fits ?? (() => true),
     });
@@ -236,12 +257,14 @@ export class Engine {
   }
 
   stats(): EngineStats {
+    const { window } = this.#kv;
+    const windowBlocks = window === undefined ? null : blockStats(window);
+    const blocks = this.#runner.window?.isOnly ? windowBlocks : null;
     return {
       runningCount: this.#scheduler.runningCount,
       waitingCount: this.#scheduler.waitingCount + this.#arrivals.length,
-      usedBlockCount: this.#kv.blockCount - this.#kv.availableCount,
-      cachedBlockCount: this.#kv.cachedCount,
-      blockCount: this.#kv.blockCount,
+      ...blocks ?? blockStats(this.#kv),
+      windowBlocks,
       blockSize: KV_BLOCK_SIZE,
       stepCount: this.#stepCount,
       generatedTokens: this.#generatedTokens,
@@ -514,11 +537,29 @@ export class Engine {
   }
 }
 
+/** The longest chunk of a prompt that the pool of layers with a window has room for. */
+function chunkSizeFor({ window: pool, maxContextLength }: Runner, chunkSize: number): number {
+  if (pool === undefined || pool.blockCount >= blockCountOf(maxContextLength)) return chunkSize;
+  const size = windowChunkSize(pool.window, pool.blockCount, chunkSize);
+  invariant(size >= 1, `${pool.blockCount} blocks do not hold a window of ${pool.window} tokens`);
+  return size;
+}
+
 /** The row that follows all tokens of a sequence. */
 interface LastRow {
   readonly group: RequestGroup;
   readonly request: Request;
   readonly known: SummarizedRow;
+}
+
+function blockStats(
+  pool: Pick<KvCache, "blockCount" | "availableCount" | "cachedCount">,
+): BlockStats {
+  return {
+    usedBlockCount: pool.blockCount - pool.availableCount,
+    cachedBlockCount: pool.cachedCount,
+    blockCount: pool.blockCount,
+  };
 }
 
 /** How a request ends that is failed with an error. */

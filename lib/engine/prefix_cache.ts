@@ -31,10 +31,17 @@ export class PrefixCache {
    */
   readonly #idle = new Set<PrefixNode>();
   #nodeCount = 0;
+  readonly #onRemove: (node: PrefixNode) => void;
 
-  constructor(pool: BlockPool, blockSize: number) {
+  /** `onRemove` is told of each node that leaves the tree. */
+  constructor(
+    pool: BlockPool,
+    blockSize: number,
+    onRemove: (node: PrefixNode) => void = () => {},
+  ) {
     this.#pool = pool;
     this.blockSize = blockSize;
+    this.#onRemove = onRemove;
   }
 
   /** Cached blocks that nobody uses. */
@@ -124,6 +131,7 @@ export class PrefixCache {
     this.#idle.delete(node);
     this.#nodeCount--;
     this.#pool.release(node.blockId);
+    this.#onRemove(node);
   }
 
   #key(tokenIds: readonly number[], blockIndex: number): string {

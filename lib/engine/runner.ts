@@ -16,10 +16,21 @@ export interface Rows {
   hidden?(index: number): Float32Array;
 }
 
+/** The pool of layers that see a window only. Its block ids are 0 … blockCount − 1 too. */
+export interface WindowPool {
+  /** Keys a query sees, itself included. */
+  readonly window: number;
+  readonly blockCount: number;
+  /** Whether all layers have a window: blocks of the first pool hold nothing, and only count tokens. */
+  readonly isOnly: boolean;
+}
+
 /** What the engine may ask of device and model, and the limits it plans within. */
 export interface Runner {
   /** KV blocks in the pool. Block ids are 0 … blockCount − 1. */
   readonly blockCount: number;
+  /** The second pool, of layers with a window. Default: there are none. */
+  readonly window?: WindowPool | undefined;
   /** Most sequences in one step. */
   readonly maxBatchSize: number;
   /** Most tokens in one step. */
@@ -71,6 +82,7 @@ const WARM_UP_ROWS = 16;
 export class DeviceRunner implements Runner {
   readonly #model: Model;
   readonly blockCount: number;
+  readonly window: WindowPool | undefined;
   readonly maxBatchSize: number;
   readonly maxTokensPerStep: number;
   readonly maxOutputRows: number;
@@ -84,6 +96,7 @@ export class DeviceRunner implements Runner {
   constructor(model: Model) {
     this.#model = model;
     this.blockCount = model.blockCount;
+    this.window = model.windowPool;
     this.maxBatchSize = largestBatch(model.buckets);
     this.maxTokensPerStep = model.buckets.tokenwise.at(-1) as number;
     this.maxOutputRows = model.maxOutputRows;
@@ -126,13 +139,15 @@ export class DeviceRunner implements Runner {
 
   #madeUp(rows: number): Batch {
     const count = Int32Array.from({ length: rows }, (_, i) => i);
+    const blockTables = [Array.from({ length: Math.ceil(rows / 16) }, (_, i) => i)];
     return {
       kind: rows === 1 ? "decode" : "prefill",
       tokenIds: new Int32Array(rows),
       positions: count,
       slots: count,
       sequences: new Int32Array(rows),
-      blockTables: [Array.from({ length: Math.ceil(rows / 16) }, (_, i) => i)],
+      blockTables,
+      ...(this.window && { windowSlots: count, windowBlockTables: blockTables }),
       ...(this.isGenerative
         ? {
           outputRows: Int32Array.of(rows - 1),

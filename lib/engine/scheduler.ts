@@ -20,6 +20,10 @@
  * A beam that has had its turn does nothing with its blocks for now, so it is the first to give
  * them up, to beams of its own search and to whoever comes before it; it is *parked* until the
  * search goes on. So a search needs no more room at once than one sequence does.
+ *
+ * Where layers have a window, blocks come from two pools, and a request is admitted with what its
+ * window and a chunk touch of the second one. Its next chunks find room as the window slides, unless
+ * others came to share what it gave back: then they preempt like a decoding request.
  */
 
 import { invariant } from "../base/invariant.ts";
@@ -56,6 +60,8 @@ export interface Turn {
   readonly rowIndex: number;
   /** The blocks of positions 0 … start + count − 1. */
   readonly blockIds: readonly number[];
+  /** The same of layers with a window, without blocks where none is seen; empty without such layers. */
+  readonly windowBlockIds: readonly number[];
 }
 
 /** One step. */
@@ -132,7 +138,7 @@ export class Scheduler {
     const runningCount = this.#running.length;
     // As with an admission: soon a block for itself, and for each of the others.
     const hasRoom = parent.state === "running" && runningCount < this.#limits.maxBatchSize &&
-      this.#kv.availableCount > runningCount;
+      this.#kv.hasMoreThan(runningCount);
     if (!hasRoom) return this.enqueue(child);
     this.#kv.fork(parent, child);
     this.#running.push(child);
@@ -187,7 +193,7 @@ export class Scheduler {
     for (const request of decoding) {
       if (request.state !== "running") continue; // preempted by one before it
       if (draft.countFor(request, 1) === 0) continue;
-      if (this.#growOrPreempt(request, draft)) draft.add(request, 1);
+      if (this.#growOrPreempt(request, 1, draft)) draft.add(request, 1);
     }
   }
 
@@ -199,12 +205,15 @@ export class Scheduler {
     const tokenCountEnd = draft.tokenCount + tokenCountMax;
     const add = (request: Scheduled) => {
       const count = draft.countFor(request, tokenCountEnd - draft.tokenCount);
-      if (count > 0) draft.add(request, count);
-      return count > 0;
+      if (count === 0 || !this.#growOrPreempt(request, count, draft)) return false;
+      draft.add(request, count);
+      return true;
     };
     const prefilling = this.#running.filter((request) => request.pendingCount > 1)
       .sort(compareRequests);
-    for (const request of prefilling) add(request);
+    for (const request of prefilling) {
+      if (request.state === "running") add(request); // else preempted by one before it
+    }
     while (mayAdmit && draft.hasRoom && draft.tokenCount < tokenCountEnd) {
       const request = this.#waiting[0];
       if (request === undefined || !this.#admit(request)) break;
@@ -251,9 +260,9 @@ export class Scheduler {
     );
   }
 
-  /** A block for the next token, at the cost of whoever comes last; false if that is the request. */
-  #growOrPreempt(request: Scheduled, draft: Draft): boolean {
-    while (!this.#kv.grow(request, request.computedCount + 1)) {
+  /** Blocks for the next tokens, at the cost of whoever comes last; false if that is the request. */
+  #growOrPreempt(request: Scheduled, count: number, draft: Draft): boolean {
+    while (!this.#kv.grow(request, request.computedCount + count)) {
       const victim = this.#lastIdleFor(request) ?? lastOf(this.#running)!;
       this.#preempt(victim);
       draft.drop(victim);
@@ -278,12 +287,14 @@ export class Scheduler {
     const turns = draft.turns.map(({ request, start, count }): Turn => {
       request.lastStep = this.#stepIndex;
       const { from: rowPosition, to: rowEnd } = rowsOf(request, count);
-      const blockIds = this.#kv.blockIds(request).slice(0, blockCountOf(start + count));
+      const blockCount = blockCountOf(start + count);
+      const blockIds = this.#kv.blockIds(request).slice(0, blockCount);
+      const windowBlockIds = this.#kv.window?.blockIds(request).slice(0, blockCount) ?? [];
       const logitCount = logitRowCount(request, count);
       const rowIndex = logitCount > 0 ? logitIndex : hiddenIndex;
       logitIndex += logitCount;
       hiddenIndex += rowEnd - rowPosition - logitCount;
-      return { request, start, count, rowPosition, rowEnd, rowIndex, blockIds };
+      return { request, start, count, rowPosition, rowEnd, rowIndex, blockIds, windowBlockIds };
     });
     this.#stepIndex++;
     return { kind: draft.shape.kind, turns, copies: this.#kv.takeCopies() };

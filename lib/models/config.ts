@@ -6,83 +6,19 @@ import {
   isEncoderArchitecture,
   readEncoderConfig,
 } from "./encoder_config.ts";
+import { FAMILIES, type Family } from "./families.ts";
 import { Fields } from "./fields.ts";
 import {
   type Architecture,
   type DecoderArchitecture,
   type DecoderConfig,
-  type HeadConfig,
   type ModelConfig,
   SIZE_RULES,
 } from "./model_config.ts";
 import { readLabelCount } from "./label_count.ts";
 import type { RopeConfig } from "./rope.ts";
-import { readRopeConfig } from "./rope_config.ts";
-
-/** What the classes of one architecture assume where config.json is silent, and what they always do. */
-interface Family {
-  readonly modelType: string;
-  /** What stands on the last hidden state. */
-  readonly head: HeadConfig["kind"];
-  readonly vocabSize: number;
-  readonly intermediateSize: number;
-  readonly maxPositionEmbeddings: number;
-  readonly kvHeadCount: "headCount" | number;
-  readonly headDim: "hiddenSize / headCount" | number;
-  /** Which projections `attention_bias` gives a bias; Qwen2 does not ask. */
-  readonly attentionBias: "attention_bias" | "always on q, k and v";
-  readonly mlpBias: boolean;
-  readonly qkNorm: boolean;
-  readonly slidingWindows: boolean;
-  readonly bosTokenId: number | undefined;
-  readonly endTokenIds: readonly number[];
-}
-
-const QWEN2: Family = {
-  modelType: "qwen2",
-  head: "language",
-  vocabSize: 151_936,
-  intermediateSize: 22_016,
-  maxPositionEmbeddings: 32_768,
-  kvHeadCount: 32,
-  headDim: "hiddenSize / headCount",
-  attentionBias: "always on q, k and v",
-  mlpBias: false,
-  qkNorm: false,
-  slidingWindows: true,
-  bosTokenId: undefined,
-  endTokenIds: [],
-};
-
-const QWEN3: Family = {
-  ...QWEN2,
-  modelType: "qwen3",
-  headDim: 128,
-  attentionBias: "attention_bias",
-  qkNorm: true,
-};
-
-const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
-  LlamaForCausalLM: {
-    modelType: "llama",
-    head: "language",
-    vocabSize: 32_000,
-    intermediateSize: 11_008,
-    maxPositionEmbeddings: 2048,
-    kvHeadCount: "headCount",
-    headDim: "hiddenSize / headCount",
-    attentionBias: "attention_bias",
-    mlpBias: true,
-    qkNorm: false,
-    slidingWindows: false,
-    bosTokenId: 1,
-    endTokenIds: [2],
-  },
-  Qwen2ForCausalLM: QWEN2,
-  Qwen3ForCausalLM: QWEN3,
-  Qwen3Model: { ...QWEN3, head: "none" },
-  Qwen3ForSequenceClassification: { ...QWEN3, head: "classifier" },
-};
+import { readRopeConfigs } from "./rope_config.ts";
+import { readWindows } from "./layer_windows.ts";
 
 /** The supported architectures, for messages. */
 export const ARCHITECTURES: readonly string[] = [
@@ -102,21 +38,27 @@ export function readModelConfig(file: string, json: unknown): ModelConfig {
 
 function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): DecoderConfig {
   const family = FAMILIES[architecture];
-  const activation = fields.optionalString("hidden_act");
-  if (activation !== undefined && activation !== "silu") {
-    fields.fail("hidden_act", 'it must be "silu"');
+  const { activation } = family;
+  if ((fields.optionalString(activation.key) ?? activation.name) !== activation.name) {
+    fields.fail(activation.key, `it must be "${activation.name}"`);
   }
+  refuseWhatIsNotBuilt(fields);
 
-  const hiddenSize = fields.integer("hidden_size", SIZE_RULES.hiddenSize, 4096);
-  const layerCount = fields.integer("num_hidden_layers", SIZE_RULES.layerCount, 32);
+  const hiddenSize = fields.integer("hidden_size", SIZE_RULES.hiddenSize, family.hiddenSize);
+  const layerCount = fields.integer("num_hidden_layers", SIZE_RULES.layerCount, family.layerCount);
   const heads = readHeads(fields, family, hiddenSize);
   const maxPositionEmbeddings = fields.integer(
     "max_position_embeddings",
     SIZE_RULES.positions,
     family.maxPositionEmbeddings,
   );
-  const rope = readRopeConfig(fields, { headDim: heads.headDim, maxPositionEmbeddings });
+  const { rope, slidingRope } = readRopeConfigs(fields, {
+    headDim: heads.headDim,
+    maxPositionEmbeddings,
+    theta: family.ropeTheta,
+  });
   const asksForBias = fields.boolean("attention_bias", false);
+  const windows = readWindows(fields, layerCount, family.windows);
   const biasIsAsked = family.attentionBias === "attention_bias";
   return {
     kind: "decoder",
@@ -134,24 +76,55 @@ function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): D
     ),
     layerCount,
     ...heads,
-    rmsNormEpsilon: Math.fround(fields.number("rms_norm_eps", SIZE_RULES.epsilon, 1e-6)),
+    rmsNormEpsilon: Math.fround(
+      fields.number("rms_norm_eps", SIZE_RULES.epsilon, family.rmsNormEpsilon),
+    ),
     maxPositionEmbeddings,
-    contextLength: stretchedContext(maxPositionEmbeddings, rope),
-    tieWordEmbeddings: fields.boolean("tie_word_embeddings", false),
-    attentionBias: biasIsAsked ? asksForBias : true,
+    // A family with two settings states the stretched length itself.
+    contextLength: slidingRope === undefined
+      ? stretchedContext(maxPositionEmbeddings, rope)
+      : maxPositionEmbeddings,
+    tieWordEmbeddings: fields.boolean("tie_word_embeddings", family.tieWordEmbeddings),
+    attentionBias: biasIsAsked ? asksForBias : family.attentionBias !== "none",
     attentionOutputBias: biasIsAsked ? asksForBias : false,
     mlpBias: family.mlpBias && fields.boolean("mlp_bias", false),
+    norms: family.norms,
+    normOffset: family.normOffset,
+    activation: activation.kind,
+    attentionScale: readAttentionScale(fields, family, heads.headDim),
     qkNorm: family.qkNorm,
-    windows: family.slidingWindows
-      ? readWindows(fields, layerCount)
-      : new Array<number>(layerCount).fill(0),
+    windows,
     rope,
+    slidingRope,
+    fullLayersRotate: family.fullLayersRotate || windows.every((window) => window === 0),
+    embeddingScale: family.scalesEmbedding ? Math.sqrt(hiddenSize) : 1,
+    roundsEmbeddingScale: family.scalesEmbedding,
+    logitSoftcap: family.capsLogits
+      ? fields.optionalNumber("final_logit_softcapping", { min: 0, aboveMin: true }) ?? 0
+      : 0,
     bosTokenId: fields.optionalInteger("bos_token_id", { min: 0 }) ??
       (fields.isNull("bos_token_id") ? undefined : family.bosTokenId),
     endTokenIds: fields.tokenIds("eos_token_id") ??
       (fields.isNull("eos_token_id") ? [] : family.endTokenIds),
     dtype: fields.optionalString("dtype") ?? fields.optionalString("torch_dtype"),
   };
+}
+
+/** Fields of the families' files that would change what is computed, and that no graph here follows. */
+function refuseWhatIsNotBuilt(fields: Fields): void {
+  if (fields.boolean("use_bidirectional_attention", false)) {
+    fields.fail("use_bidirectional_attention", "a decoder's tokens see those before them only");
+  }
+  if (fields.optionalNumber("attn_logit_softcapping", {}) !== undefined) {
+    fields.fail("attn_logit_softcapping", "it must be null, as the family's scores are not capped");
+  }
+  if (fields.number("logit_scale", {}, 1) !== 1) fields.fail("logit_scale", "it must be 1");
+}
+
+function readAttentionScale(fields: Fields, { queryScalar }: Family, headDim: number): number {
+  if (queryScalar === undefined) return 1 / Math.sqrt(headDim);
+  const rule = { min: 0, aboveMin: true };
+  return 1 / Math.sqrt(fields.number("query_pre_attn_scalar", rule, queryScalar));
 }
 
 /** The longest context that `rope` is meant for. */
@@ -199,7 +172,7 @@ function readHeads(
   family: Family,
   hiddenSize: number,
 ): Pick<DecoderConfig, "headCount" | "kvHeadCount" | "headDim"> {
-  const headCount = fields.integer("num_attention_heads", SIZE_RULES.headCount, 32);
+  const headCount = fields.integer("num_attention_heads", SIZE_RULES.headCount, family.headCount);
   // A null means "as many as heads" in every family; an absent key has the family's own default.
   const kvDefault = fields.isNull("num_key_value_heads") ? "headCount" : family.kvHeadCount;
   const kvHeadCount = fields.integer(
@@ -237,31 +210,4 @@ function readHeadDim(
     );
   }
   return headDim;
-}
-
-/** An explicit list wins; else the layers from max_window_layers on slide, if the model slides at all. */
-function readWindows(fields: Fields, layerCount: number): number[] {
-  const slides = fields.boolean("use_sliding_window", false) && !fields.isNull("sliding_window");
-  const window = slides ? fields.integer("sliding_window", SIZE_RULES.positions, 4096) : 0;
-  const layerTypes = fields.value("layer_types");
-  if (layerTypes === undefined) {
-    const first = fields.integer("max_window_layers", { min: 0 }, 28);
-    return Array.from({ length: layerCount }, (_, layer) => layer >= first ? window : 0);
-  }
-  if (!Array.isArray(layerTypes) || layerTypes.length !== layerCount) {
-    fields.fail("layer_types", `it must be a list of num_hidden_layers ${layerCount} names`);
-  }
-  return layerTypes.map((layerType) => {
-    if (layerType === "full_attention") return 0;
-    if (layerType !== "sliding_attention") {
-      fields.fail("layer_types", 'each must be "full_attention" or "sliding_attention"');
-    }
-    if (window === 0) {
-      fields.fail(
-        "layer_types",
-        "sliding layers need use_sliding_window true and a sliding_window",
-      );
-    }
-    return window;
-  });
 }

@@ -116,7 +116,7 @@ function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
   add("model.embed_tokens.weight", vocabSize, hiddenSize);
   for (let layer = 0; layer < config.layerCount; layer++) {
     const prefix = `model.layers.${layer}`;
-    add(`${prefix}.input_layernorm.weight`, hiddenSize);
+    if (config.norms !== "after") add(`${prefix}.input_layernorm.weight`, hiddenSize);
     addLinear(`${prefix}.self_attn.q_proj`, queryWidth, hiddenSize, config.attentionBias);
     addLinear(`${prefix}.self_attn.k_proj`, kvWidth, hiddenSize, config.attentionBias);
     addLinear(`${prefix}.self_attn.v_proj`, kvWidth, hiddenSize, config.attentionBias);
@@ -126,9 +126,11 @@ function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
     }
     addLinear(`${prefix}.self_attn.o_proj`, hiddenSize, queryWidth, config.attentionOutputBias);
     add(`${prefix}.post_attention_layernorm.weight`, hiddenSize);
+    if (config.norms === "around") add(`${prefix}.pre_feedforward_layernorm.weight`, hiddenSize);
     addLinear(`${prefix}.mlp.gate_proj`, intermediateSize, hiddenSize, config.mlpBias);
     addLinear(`${prefix}.mlp.up_proj`, intermediateSize, hiddenSize, config.mlpBias);
     addLinear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, config.mlpBias);
+    if (config.norms !== "before") add(`${prefix}.post_feedforward_layernorm.weight`, hiddenSize);
   }
   add("model.norm.weight", hiddenSize);
   if (config.head.kind === "language" && !config.tieWordEmbeddings) {

@@ -33,6 +33,13 @@ const LAYER_MODULES: ReadonlyMap<string, string> = new Map([
   ["mlp.down_proj", "ffn_down"],
 ]);
 
+/** Those that are called otherwise in a layer with norms on what it adds. */
+const POST_NORM_MODULES: ReadonlyMap<string, string> = new Map([
+  ["post_attention_layernorm", "post_attention_norm"],
+  ["pre_feedforward_layernorm", "ffn_norm"],
+  ["post_feedforward_layernorm", "post_ffw_norm"],
+]);
+
 /** The same, outside the layers. */
 const OUTER_MODULES: ReadonlyMap<string, string> = new Map([
   ["model.embed_tokens", "token_embd"],
@@ -61,13 +68,14 @@ export function openGgufFile(path: string): CheckpointParts {
   }
 }
 
-/** What GGUF calls a tensor that Hugging Face calls `name`. */
-export function ggufName(name: string): string {
+/** What GGUF calls a tensor that Hugging Face calls `name`, in a model with such norms. */
+export function ggufName(name: string, norms: DecoderConfig["norms"] = "before"): string {
   const dot = name.lastIndexOf(".");
   const [module, suffix] = [name.slice(0, dot), name.slice(dot)];
   const [, layer, inner] = /^model\.layers\.(\d+)\.(.+)$/.exec(module) ?? [];
   if (layer === undefined) return `${OUTER_MODULES.get(module) ?? module}${suffix}`;
-  return `blk.${layer}.${LAYER_MODULES.get(inner ?? "") ?? inner}${suffix}`;
+  const own = norms === "before" ? undefined : POST_NORM_MODULES.get(inner ?? "");
+  return `blk.${layer}.${own ?? LAYER_MODULES.get(inner ?? "") ?? inner}${suffix}`;
 }
 
 function refuseSplit(path: string, { metadata }: GgufHeader): void {
@@ -106,7 +114,7 @@ function findTensors(
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);
   for (const expected of expectedTensors(config)) {
-    const name = ggufName(expected.name);
+    const name = ggufName(expected.name, config.norms);
     const tensor = tensors.get(name) ?? refuseMissing(source, tensors, name, expected.shape);
     used.add(name);
     // Converters of arch llama store queries and keys as neighbouring pairs, not as two halves.

@@ -4,6 +4,7 @@ import { stretchedContext } from "./config.ts";
 import { Fields, type NumberRule } from "./fields.ts";
 import type { GgufHeader, GgufValue } from "./formats/gguf.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
+import { slidesInPeriod } from "./layer_windows.ts";
 import { type DecoderArchitecture, type DecoderConfig, SIZE_RULES } from "./model_config.ts";
 import type { RopeConfig, RopeScaling } from "./rope.ts";
 import { yarnMagnitude } from "./rope_config.ts";
@@ -13,7 +14,15 @@ const ARCHITECTURE_BY_NAME: Readonly<Record<string, DecoderArchitecture>> = {
   llama: "LlamaForCausalLM",
   qwen2: "Qwen2ForCausalLM",
   qwen3: "Qwen3ForCausalLM",
+  exaone4: "Exaone4ForCausalLM",
+  gemma3: "Gemma3ForCausalLM",
 };
+
+/** Gemma 3 with so many layers, the one of 27B, divides scores by √(hiddenSize / headCount). */
+const GEMMA3_27B_LAYERS = 62;
+
+/** EXAONE 4 with so many layers, the one of 32B, slides even if the file has no pattern. */
+const EXAONE4_32B_LAYERS = 64;
 
 /** Control tokens with these texts end an answer, whichever single id the file calls its end token. */
 const END_TOKEN_TEXTS: ReadonlySet<string> = new Set([
@@ -31,6 +40,8 @@ const END_TOKEN_TEXTS: ReadonlySet<string> = new Set([
   "<eos>",
   "</s>",
 ]);
+
+const THETA_RULE = { min: 1, max: 1e12, aboveMin: true };
 
 /** The `tokenizer.ggml.token_type` of control tokens. */
 const CONTROL_TOKEN = 3;
@@ -67,7 +78,10 @@ export function readGgufConfig(
   const headDim = readHeadDim(fields, key, hiddenSize / headCount);
   const maxPositionEmbeddings = fields.integer(key("context_length"), SIZE_RULES.positions);
   const rope = readRope(fields, key, { headDim, maxPositionEmbeddings, divisors });
-  const window = fields.optionalInteger(key("attention.sliding_window"), { min: 0 }) ?? 0;
+  const windows = readGgufWindows(fields, key, { modelType, layerCount });
+  const isGemma = modelType === "gemma3";
+  const scale = 1 /
+    Math.sqrt(isGemma && layerCount === GEMMA3_27B_LAYERS ? hiddenSize / headCount : headDim);
   return {
     kind: "decoder",
     head: { kind: "language" },
@@ -86,18 +100,68 @@ export function readGgufConfig(
       fields.number(key("attention.layer_norm_rms_epsilon"), SIZE_RULES.epsilon),
     ),
     maxPositionEmbeddings,
-    contextLength: stretchedContext(maxPositionEmbeddings, rope),
+    contextLength: isGemma ? maxPositionEmbeddings : stretchedContext(maxPositionEmbeddings, rope),
     tieWordEmbeddings: !tensors.has("output.weight"),
     attentionBias: modelType === "qwen2" || tensors.has("blk.0.attn_q.bias"),
     attentionOutputBias: tensors.has("blk.0.attn_output.bias"),
     mlpBias: tensors.has("blk.0.ffn_gate.bias"),
-    qkNorm: modelType === "qwen3",
-    windows: new Array<number>(layerCount).fill(window),
+    norms: isGemma ? "around" : modelType === "exaone4" ? "after" : "before",
+    // The converter has added it.
+    normOffset: 0,
+    activation: isGemma ? "geluTanh" : "silu",
+    attentionScale: fields.optionalNumber(key("attention.scale"), { min: 0, aboveMin: true }) ??
+      scale,
+    qkNorm: modelType === "qwen3" || modelType === "exaone4" || isGemma,
+    windows,
     rope,
+    slidingRope: isGemma
+      ? {
+        theta: fields.number(key("rope.freq_base_swa"), THETA_RULE, 10_000),
+        rotaryDim: rope.rotaryDim,
+        scaling: { kind: "none" },
+      }
+      : undefined,
+    fullLayersRotate: modelType !== "exaone4" || windows.every((window) => window === 0),
+    // llama.cpp, whose files these are, keeps it in float32.
+    embeddingScale: isGemma ? Math.sqrt(hiddenSize) : 1,
+    roundsEmbeddingScale: false,
+    logitSoftcap: isGemma
+      ? fields.optionalNumber(key("final_logit_softcapping"), { min: 0 }) ?? 0
+      : 0,
     bosTokenId: fields.optionalInteger("tokenizer.ggml.bos_token_id", { min: 0 }),
     endTokenIds: readEndTokenIds(fields, metadata),
     dtype: undefined,
   };
+}
+
+/** The window of each layer: a period of layers, of which the last sees everything, or a list. */
+function readGgufWindows(
+  fields: Fields,
+  key: (name: string) => string,
+  { modelType, layerCount }: { readonly modelType: string; readonly layerCount: number },
+): number[] {
+  const patternKey = key("attention.sliding_window_pattern");
+  const pattern = fields.value(patternKey);
+  const windowKey = key("attention.sliding_window");
+  const isLarge = modelType === "exaone4" && layerCount === EXAONE4_32B_LAYERS;
+  const window = fields.integer(
+    windowKey,
+    { min: 0, max: SIZE_RULES.positions.max },
+    isLarge ? 4096 : 0,
+  );
+  if (Array.isArray(pattern)) {
+    if (pattern.length !== layerCount || pattern.some((slides) => typeof slides !== "boolean")) {
+      fields.fail(patternKey, `it must be a number or ${layerCount} booleans, one a layer`);
+    }
+    return pattern.map((slides) => slides ? window : 0);
+  }
+  const period = fields.optionalInteger(patternKey, { min: 0 }) ??
+    (modelType === "gemma3" ? 6 : isLarge ? 4 : modelType === "exaone4" ? 1 : 0);
+  // Without a period, as Mistral's files are, all layers slide.
+  return Array.from(
+    { length: layerCount },
+    (_, layer) => period === 0 || slidesInPeriod(layer, period) ? window : 0,
+  );
 }
 
 /** Reads `general.sampling.*`, what GGUF has in place of a generation_config.json. */
@@ -170,7 +234,7 @@ function readRope(
     { min: 8, max: facts.headDim, multipleOf: 8 },
     facts.headDim,
   );
-  const theta = fields.number(key("rope.freq_base"), { min: 1, max: 1e12, aboveMin: true }, 10_000);
+  const theta = fields.number(key("rope.freq_base"), THETA_RULE, 10_000);
   const scaling = readScaling(fields, key, facts.maxPositionEmbeddings);
   if (facts.divisors === undefined) return { theta, rotaryDim, scaling };
   if (scaling.kind !== "none") {

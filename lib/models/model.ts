@@ -1,6 +1,6 @@
 /** A checkpoint on a device: the architecture table, and how much memory goes where. */
 
-import { DeviceMemoryError, InvalidParameterError } from "../base/errors.ts";
+import { DeviceMemoryError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import {
   type BucketTables,
@@ -14,17 +14,21 @@ import type { Graph } from "../device/compiler/graph.ts";
 import {
   type Device,
   type DeviceOptions,
-  kvBlockBytes,
   numericsClass,
   openDevice,
   type SPOIL_KERNELS,
 } from "../device/device.ts";
-import { type KernelLimits, KV_BLOCK_SIZE, type KvDtype } from "../device/kernel_table.ts";
+import type { KernelLimits, KvDtype } from "../device/kernel_table.ts";
 import { bertGraph } from "./architectures/bert.ts";
-import { decoderGraph, ROPE_TABLE } from "./architectures/decoder.ts";
+import { decoderGraph } from "./architectures/decoder.ts";
+import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
+import { exaone4Graph } from "./architectures/exaone4.ts";
+import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { type KvPlan, planKv } from "./kv_plan.ts";
 import { readHeadTensors } from "./head_tensors.ts";
-import type { ModelConfig } from "./model_config.ts";
+import { roundEmbeddingScale } from "./embedding_scale.ts";
+import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { ropeTable } from "./rope.ts";
 import {
@@ -36,11 +40,25 @@ import {
   type WeightDtype,
 } from "./weights.ts";
 
+type DecoderGraph = (config: DecoderConfig, positionCount: number) => Graph;
+
+/** The architecture table: what each decoder computes in a step. */
+const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
+  LlamaForCausalLM: decoderGraph,
+  MistralForCausalLM: decoderGraph,
+  Qwen2ForCausalLM: decoderGraph,
+  Qwen3ForCausalLM: decoderGraph,
+  Qwen3Model: decoderGraph,
+  Qwen3ForSequenceClassification: decoderGraph,
+  Exaone4ForCausalLM: exaone4Graph,
+  Gemma3ForCausalLM: gemma3Graph,
+};
+
 /** What a model computes in a step. */
 function graphOf(config: ModelConfig, positionCount: number): Graph {
   switch (config.kind) {
     case "decoder":
-      return decoderGraph(config, positionCount);
+      return DECODER_GRAPHS[config.architecture](config, positionCount);
     case "encoder":
       return bertGraph(config);
     default:
@@ -61,6 +79,8 @@ export interface ModelOptions extends LoadWatch {
   readonly dtype: WeightDtype;
   readonly activationDtype: ActivationDtype;
   readonly kvCacheBytes: number | undefined;
+  /** Tokens of an average sequence, by which KV memory is divided. Default 1024. */
+  readonly expectedAverageLength?: number | undefined;
   readonly kvCacheDtype: "bfloat16" | "float32";
   readonly maxModelLength: number | undefined;
   readonly maxBatchSize: number;
@@ -71,65 +91,8 @@ export interface ModelOptions extends LoadWatch {
   readonly device?: Pick<DeviceOptions, "startedThreads" | typeof SPOIL_KERNELS>;
 }
 
-/** Size of the KV pool where nothing else is said. */
-export const KV_CACHE_BYTES_DEFAULT: number = 512 * 1024 * 1024;
-
 /** Fewest rows of logits a step has room for: prompt log-probabilities come this many at a time. */
 const OUTPUT_ROWS_MIN = 64;
-
-/** How long contexts can be, and how many KV blocks hold them. */
-interface KvPlan {
-  readonly blockCount: number;
-  readonly poolBytes: number;
-  readonly contextLength: number;
-}
-
-/** Divides memory between contexts: as long as the model allows, as many as the pool holds. */
-function planKv(config: ModelConfig, dtype: KvDtype, options: ModelOptions): KvPlan {
-  const { kvCacheBytes, maxModelLength, maxBatchSize, maxTokensPerStep } = options;
-  const { kvHeadCount, headDim, contextLength: modelLength } = config;
-  const isEncoder = config.kind === "encoder";
-  // An encoder's layers share the keys and values of one.
-  const layerCount = isEncoder ? 1 : config.layerCount;
-  const blockBytes = layerCount * kvBlockBytes({ dtype, kvHeads: kvHeadCount, headDim });
-  if (maxModelLength !== undefined && maxModelLength > modelLength) {
-    throw new InvalidParameterError(
-      "maxModelLength",
-      maxModelLength,
-      `Cannot use maxModelLength ${maxModelLength}: the model takes at most ${modelLength} tokens`,
-    );
-  }
-  const wanted = maxModelLength ?? modelLength;
-  const blocksWanted = Math.ceil(wanted / KV_BLOCK_SIZE);
-  // What an encoder stores is read in the same step: that step's blocks, and a prompt that waits.
-  const blocksUsed = isEncoder
-    ? Math.ceil(maxTokensPerStep / KV_BLOCK_SIZE) + 2 * maxBatchSize + 2 * blocksWanted
-    : blocksWanted * maxBatchSize;
-  const poolBytes = kvCacheBytes ??
-    Math.min(Math.max(KV_CACHE_BYTES_DEFAULT, blockBytes), blocksUsed * blockBytes);
-  const blockCount = Math.floor(poolBytes / blockBytes);
-  if (blockCount < 1) {
-    throw new InvalidParameterError(
-      "kvCacheBytes",
-      kvCacheBytes,
-      `Cannot use kvCacheBytes ${kvCacheBytes}: one block of ${KV_BLOCK_SIZE} tokens takes ${blockBytes} bytes`,
-    );
-  }
-  if (maxModelLength !== undefined && blockCount < blocksWanted) {
-    throw new InvalidParameterError(
-      "kvCacheBytes",
-      poolBytes,
-      `A context of ${maxModelLength} tokens (maxModelLength) needs kvCacheBytes of at least ${
-        blocksWanted * blockBytes
-      }, not ${poolBytes}`,
-    );
-  }
-  return {
-    blockCount,
-    poolBytes: blockCount * blockBytes,
-    contextLength: Math.min(wanted, blockCount * KV_BLOCK_SIZE),
-  };
-}
 
 /** Refuses what cannot fit before a byte of it is read. */
 function checkMemory(weightBytes: number, { poolBytes }: KvPlan): void {
@@ -175,9 +138,8 @@ export class Model implements AsyncDisposable {
     readonly graph: Graph,
     readonly device: Device,
     readonly buckets: BucketTables,
-    /** KV blocks in the pool. */
-    readonly blockCount: number,
-    readonly kvCacheBytes: number,
+    /** KV blocks, and how many bytes they take. */
+    readonly kv: KvPlan,
     /** Most rows of logits in one step. */
     readonly maxOutputRows: number,
     /** Everything that can change a bit of the output, but for kernels that are replaced. */
@@ -200,6 +162,21 @@ export class Model implements AsyncDisposable {
     // The families alone: a reason may quote numbers that differ between equal devices.
     const families = kernelFallbacks.map((fallback) => fallback.split(":")[0] as string);
     this.#fingerprint = await sha256([...this.identity, ...families].join("\n"));
+  }
+
+  /** KV blocks of layers that see everything. */
+  get blockCount(): number {
+    return this.kv.blockCount;
+  }
+
+  /** The KV blocks of layers with a window; undefined where there are none. */
+  get windowPool(): KvPlan["window"] {
+    return this.kv.window;
+  }
+
+  /** Bytes of all KV blocks. */
+  get kvCacheBytes(): number {
+    return this.kv.poolBytes;
   }
 
   /** Whether each token sees all tokens of its sequence, so that a prompt runs in one step. */
@@ -267,7 +244,7 @@ export class Model implements AsyncDisposable {
       maxBatchSize,
       maxTokensPerStep,
     });
-    const graph = graphOf(config, kv.contextLength);
+    const graph = graphOf(roundEmbeddingScale(checkpoint, options.dtype), kv.contextLength);
     const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
     checkActivations(checkpoint, graph, options);
     checkMemory(weightBytes, kv);
@@ -286,8 +263,7 @@ export class Model implements AsyncDisposable {
       graph,
       device,
       buckets,
-      kv.blockCount,
-      kv.poolBytes,
+      kv,
       maxOutputRows,
       [
         checkpoint.identity,
@@ -308,15 +284,24 @@ export class Model implements AsyncDisposable {
     await uploadWeights(checkpoint, this.graph, device, options);
     this.#heads = readHeadTensors(checkpoint);
     const dtype = kvDtype(config, options);
+    const { contextLength, blockCount, window } = this.kv;
     if (config.kind === "decoder") {
-      const { contextLength } = planKv(config, dtype, options);
-      device.uploadFloats(ROPE_TABLE, ropeTable(config.rope, contextLength));
+      for (
+        const [name, rope] of [
+          [ROPE_TABLE, config.rope],
+          [SLIDING_ROPE_TABLE, config.slidingRope],
+        ] as const
+      ) {
+        if (rope === undefined || !this.graph.weights.has(name)) continue;
+        device.uploadFloats(name, ropeTable(rope, contextLength));
+      }
     }
-    device.allocateKv(this.graph.kvLayers.length, {
+    device.allocateKv(this.graph.kvLayers.map(({ pool = "global" }) => pool), {
       dtype,
       kvHeads: config.kvHeadCount,
       headDim: config.headDim,
-      blockCount: this.blockCount,
+      blockCount,
+      windowBlockCount: window?.blockCount ?? 0,
     });
     await this.noticeFallbacks();
   }

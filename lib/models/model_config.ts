@@ -6,10 +6,13 @@ import type { RopeConfig } from "./rope.ts";
 /** The decoders that can be run. */
 export type DecoderArchitecture =
   | "LlamaForCausalLM"
+  | "MistralForCausalLM"
   | "Qwen2ForCausalLM"
   | "Qwen3ForCausalLM"
   | "Qwen3Model"
-  | "Qwen3ForSequenceClassification";
+  | "Qwen3ForSequenceClassification"
+  | "Exaone4ForCausalLM"
+  | "Gemma3ForCausalLM";
 
 /** The encoders that can be run. */
 export type EncoderArchitecture = "BertModel" | "BertForMaskedLM" | "BertForSequenceClassification";
@@ -61,11 +64,29 @@ export interface DecoderConfig extends AnyModelConfig {
   /** The attention's output projection has a bias. */
   readonly attentionOutputBias: boolean;
   readonly mlpBias: boolean;
+  /** Where attention and MLP have norms: on what they take, on what they add, or on both. */
+  readonly norms: "before" | "after" | "around";
+  /** What is added to the norms' weights as the checkpoint stores them. */
+  readonly normOffset: 0 | 1;
+  /** What the gate of the MLP goes through. */
+  readonly activation: "silu" | "geluTanh";
+  /** Factor of the scores. */
+  readonly attentionScale: number;
   /** Queries and keys pass a norm, head by head, before they rotate. */
   readonly qkNorm: boolean;
   /** One a layer: how many keys a query sees, itself included. 0: all of them. */
   readonly windows: readonly number[];
   readonly rope: RopeConfig;
+  /** The settings of layers with a window, where those are others. */
+  readonly slidingRope: RopeConfig | undefined;
+  /** Whether layers that see everything rotate queries and keys. Those with a window always do. */
+  readonly fullLayersRotate: boolean;
+  /** Factor of the embedded tokens. */
+  readonly embeddingScale: number;
+  /** Whether that is rounded to the type of the embedding's weights. */
+  readonly roundsEmbeddingScale: boolean;
+  /** Logits go through c · tanh(logit / c), c this number; 0: they stay as they are. */
+  readonly logitSoftcap: number;
 }
 
 /** An encoder: each token sees all tokens of its sequence. Plain data. */

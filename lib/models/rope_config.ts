@@ -4,7 +4,6 @@ import type { Fields } from "./fields.ts";
 import type { RopeConfig, RopeScaling } from "./rope.ts";
 
 const FACTOR_MAX = 10_000;
-const THETA_DEFAULT = 10_000;
 
 /** What every scaling depends on. */
 interface RopeFacts {
@@ -12,22 +11,62 @@ interface RopeFacts {
   readonly maxPositionEmbeddings: number;
 }
 
+/** θ where the file is silent. With `sliding`, layers with a window have settings of their own. */
+interface ThetaDefaults {
+  readonly full: number;
+  readonly sliding?: number;
+}
+
+const THETA_RULE = { min: 1, max: 1e12, aboveMin: true };
+
 /**
  * Reads `rope_scaling` with `rope_theta` beside it (transformers 4), or `rope_parameters` with
  * `rope_theta` inside (5).
+ *
+ * Of a family with settings for each type of layer, version 4 has the θ of layers with a window as
+ * `rope_local_base_freq` and scales the other layers only; version 5 keys all by the type.
  */
-export function readRopeConfig(config: Fields, facts: RopeFacts): RopeConfig {
+export function readRopeConfigs(
+  config: Fields,
+  { theta, ...facts }: RopeFacts & { readonly theta: ThetaDefaults },
+): { readonly rope: RopeConfig; readonly slidingRope: RopeConfig | undefined } {
   const key = config.value("rope_scaling") !== undefined ? "rope_scaling" : "rope_parameters";
   const parameters = config.object(key);
-  // Keyed by layer type, as other families have it, every field below would look absent.
-  for (const layerType of ["full_attention", "sliding_attention"]) {
-    if (parameters?.value(layerType) !== undefined) {
-      parameters.fail(layerType, "this architecture has one set of rope parameters for all layers");
+  const full = parameters?.object("full_attention");
+  const sliding = parameters?.object("sliding_attention");
+  if (theta.sliding === undefined) {
+    // Keyed by layer type, as other families have it, every field would look absent.
+    const layerType = full === undefined ? "sliding_attention" : "full_attention";
+    if (full !== undefined || sliding !== undefined) {
+      parameters?.fail(
+        layerType,
+        "this architecture has one set of rope parameters for all layers",
+      );
     }
+    return { rope: readRope(config, parameters, facts, theta.full), slidingRope: undefined };
   }
+  const local = config.number("rope_local_base_freq", THETA_RULE, theta.sliding);
+  return {
+    rope: readRope(
+      config,
+      full ?? (sliding === undefined ? parameters : undefined),
+      facts,
+      theta.full,
+    ),
+    slidingRope: sliding === undefined
+      ? { theta: local, rotaryDim: readRotaryDim(config, facts.headDim), scaling: { kind: "none" } }
+      : readRope(sliding, sliding, facts, local),
+  };
+}
+
+function readRope(
+  config: Fields,
+  parameters: Fields | undefined,
+  facts: RopeFacts,
+  thetaDefault: number,
+): RopeConfig {
   const holding = (field: string) => parameters?.value(field) === undefined ? config : parameters;
-  const theta = holding("rope_theta")
-    .number("rope_theta", { min: 1, max: 1e12, aboveMin: true }, THETA_DEFAULT);
+  const theta = holding("rope_theta").number("rope_theta", THETA_RULE, thetaDefault);
   return {
     theta,
     rotaryDim: readRotaryDim(holding("partial_rotary_factor"), facts.headDim),

@@ -126,7 +126,8 @@ export async function uploadWeights(
 ): Promise<void> {
   for (const [name, shape] of graph.weights) {
     if (shape.kind !== "vector") continue;
-    device.uploadFloats(name, readVector(checkpoint, tensor(checkpoint, name), shape.length));
+    const values = readVector(checkpoint, tensor(checkpoint, name), shape.length);
+    device.uploadFloats(name, withNormOffset(checkpoint, name, values));
   }
   const matrices = placeMatrices(checkpoint, graph, watch.dtype);
   const total = matrices.reduce((sum, { info }) => sum + info.sizeBytes, 0);
@@ -191,6 +192,16 @@ function readVector(checkpoint: Checkpoint, info: TensorInfo, length: number): F
   const bytes = new Uint8Array(info.sizeBytes);
   checkpoint.readRows(info.name, 0, 1, bytes);
   return decodeRow(info.format, length, bytes);
+}
+
+/** Some families store the weights of norms as their distance from 1. */
+function withNormOffset(
+  { config }: Checkpoint,
+  name: string,
+  values: Float32Array,
+): Float32Array {
+  const offset = config.kind === "decoder" && /norm\.weight$/.test(name) ? config.normOffset : 0;
+  return offset === 0 ? values : values.map((value) => value + offset);
 }
 
 function refuseBadValue(name: string, dtype: WeightDtype, bad: number | undefined): void {

@@ -259,9 +259,11 @@ function endSamples({ endCounts }: ModelStats["requests"]): OwnSample[] {
   }));
 }
 
-/** The share of the blocks that running requests hold. */
-function usage({ usedBlockCount, blockCount }: ModelStats["engine"]): number {
-  return usedBlockCount / blockCount;
+/** The share of the blocks that running requests hold, of the pool that is fuller. */
+function usage({ usedBlockCount, blockCount, windowBlocks }: ModelStats["engine"]): number {
+  const { usedBlockCount: used, blockCount: count } = windowBlocks ??
+    { usedBlockCount: 0, blockCount: 1 };
+  return Math.max(usedBlockCount / blockCount, used / count);
 }
 
 function wireHitRate({ hitCount, missCount }: ModelStats["wires"]): number {

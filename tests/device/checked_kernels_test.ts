@@ -46,6 +46,9 @@ const CALLS: readonly (readonly [KernelFamily, SetProblem])[] = [
     "layerNorm",
     (area) => problems.layerNormProblem(area, { width: 40, epsilon: 0 } as LayerNormArgs),
   ],
+  ["geluTanhMultiply", problems.geluTanhMultiplyProblem],
+  ["scale", problems.scaleProblem],
+  ["softcap", problems.softcapProblem],
   ["gelu", problems.geluProblem],
   ["addBias", problems.addBiasProblem],
   ["add", problems.addProblem],
@@ -69,13 +72,16 @@ function callsOnFormat(format: WeightFormat): [KernelFamily, SetProblem][] {
 
 function callsOnKv(dtype: KvDtype): [KernelFamily, SetProblem][] {
   const cache = { keys: 0, values: 0, dtype, kvHeads: 1, headDim: 16 };
-  const attention = (heads: number, rowBlocks?: { rowCount: number }) => (area: CheckArea) =>
-    problems.attentionProblem(area, { cache, heads, rowBlocks } as AttentionArgs);
+  const attention = (heads: number, rules: Partial<AttentionArgs> = {}) => (area: CheckArea) =>
+    problems.attentionProblem(area, { cache, heads, ...rules } as AttentionArgs);
   return [
     [`writeKv.${dtype}`, (area) => problems.writeKvProblem(area, { cache } as WriteKvArgs)],
     [`attention.${dtype}`, attention(1)],
     [`attention.${dtype}`, attention(3)],
-    [`attention.${dtype}`, attention(2, { rowCount: 1 })],
+    [`attention.${dtype}`, attention(2, { rowBlocks: { rowCount: 1 } })],
+    [`attention.${dtype}`, attention(2, { softcap: 30 })],
+    [`attention.${dtype}`, attention(3, { sinks: 64 })],
+    [`attention.${dtype}`, attention(3, { softcap: 30, sinks: 64 })],
   ];
 }
 

@@ -101,6 +101,8 @@ export function kernelContract(
   test("add and addBias round each sum once, inside their columns", additions);
   test("siluMultiply is close to the exact value and calm at the extremes", siluOracle);
   test("siluMultiply gives an element the same bits in any split", siluInvariance);
+  test("geluTanhMultiply is close to the exact value and calm at the extremes", geluTanhOracle);
+  test("scale rounds once, softcap is close to the exact value", scalarOperations);
   test("gelu is close to the exact value and has the bits of the reference", gelus);
   test("rope rotates the first dimensions of each head", ropeOracle);
   test("rope gives a row the same bits in any range of rows", ropeInvariance);
@@ -108,6 +110,7 @@ export function kernelContract(
   test("what writeKv stored is what attention reads", writeKvRoundTrip);
   test("attention is close to the exact value for every group and head size", attentionShapes);
   test("attention sees exactly its window", attentionWindows);
+  test("attention caps scores and begins with sinks", attentionCapsAndSinks);
   test("attention gives a row the same bits in any blocks, split and company", attentionInvariance);
   test("attention takes rows that see the same keys together, to the same bits", attentionBlocks);
   test("attention is right when scores are far apart", attentionExtremes);
@@ -734,6 +737,86 @@ function siluInvariance({ kernels, arena }: TestBed): void {
   expectSameMatrix(parts, gate, "bits");
 }
 
+function geluTanhOracle({ kernels, arena, random }: TestBed): void {
+  const extremes = [0, -0, 1e-30, -1e-30, 5, -5, 12, -12, 100, -100, 1e4, -1e4, 3e38, -3e38];
+  for (let round = 0; round < 30; round++) {
+    arena.reset();
+    const { rowCount, width, columnStart, columnEnd } = randomColumns(random);
+    const gate = arena.matrix(rowCount, width).fillRandom(random.pick([1, 4, 8, 30]));
+    const up = arena.matrix(rowCount, width).fillRandom();
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = 0; c < width; c++) {
+        if (random.integer(0, 3) === 0) gate.set(row, c, random.pick(extremes));
+      }
+    }
+    const before = gate.copy();
+    const args = {
+      gate: gate.address,
+      gateStride: gate.stride,
+      up: up.address,
+      upStride: up.stride,
+      rowCount,
+      columnStart,
+      columnEnd,
+    };
+    const what = `round ${round}: columns ${columnStart}-${columnEnd} of ${width}`;
+    arena.expectOnly(
+      () => kernels.geluTanhMultiply(args),
+      [gate.part(0, rowCount, columnStart, columnEnd)],
+      what,
+    );
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = columnStart; c < columnEnd; c++) {
+        const z = before[row]![c]!;
+        const u = Math.sqrt(2 / Math.PI) * (z + 0.044715 * z ** 3);
+        const expected = z / (1 + Math.exp(-2 * u)) * up.get(row, c);
+        // Float32 knows the exponent to a few parts in 10^7 of its size.
+        const relative = 1e-6 + 5e-7 * Math.min(Math.abs(u), 50);
+        const tolerance = relative * Math.abs(expected) + 1e-30;
+        expectClose(gate.get(row, c), expected, tolerance, `${what}: geluTanh(${z}) · up`);
+      }
+    }
+  }
+}
+
+function scalarOperations({ kernels, arena, random }: TestBed): void {
+  const extremes = [0, -0, 1e-30, 0.624, 0.626, -0.625, 3e38, -3e38];
+  for (let round = 0; round < 40; round++) {
+    arena.reset();
+    const { rowCount, width, columnStart, columnEnd } = randomColumns(random);
+    const x = arena.matrix(rowCount, width).fillRandom(random.pick([0.1, 1, 8, 1000]));
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = 0; c < width; c++) {
+        if (random.integer(0, 4) === 0) x.set(row, c, random.pick(extremes));
+      }
+    }
+    const before = x.copy();
+    const number = Math.fround(random.pick([0.3, 1, 5, 25.25, 50]));
+    const args = { x: x.address, xStride: x.stride, rowCount, columnStart, columnEnd };
+    const isScale = round % 2 === 0;
+    const what = `round ${round}: ${number} on columns ${columnStart}-${columnEnd} of ${width}`;
+    arena.expectOnly(
+      () =>
+        isScale
+          ? kernels.scale({ ...args, factor: number })
+          : kernels.softcap({ ...args, cap: number }),
+      [x.part(0, rowCount, columnStart, columnEnd)],
+      what,
+    );
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = columnStart; c < columnEnd; c++) {
+        const value = before[row]![c]!;
+        if (isScale) {
+          expectSame(x.get(row, c), Math.fround(number * value), what);
+          continue;
+        }
+        const exact = number * Math.tanh(value / number);
+        expectClose(x.get(row, c), exact, 5e-7 * Math.abs(exact), `${what}: softcap(${value})`);
+      }
+    }
+  }
+}
+
 function gelus({ kernels, arena, random }: TestBed): void {
   const extremes = [0, -0, 1e-30, 5.99, 6, -6, 6.01, -6.01, 100, -100, 3e38, -3e38];
   for (let round = 0; round < 30; round++) {
@@ -971,6 +1054,19 @@ function attentionWindows(bed: TestBed): void {
   }
 }
 
+function attentionCapsAndSinks(bed: TestBed): void {
+  for (const dtype of KV_DTYPES) {
+    for (const group of GROUPS) {
+      const shape = { dtype, headDim: 16, group, window: group % 2 * 20, kvHeads: 2 };
+      checkAttention(bed, { ...shape, softcap: 2, queryScale: 4 });
+      checkAttention(bed, { ...shape, hasSinks: true });
+      checkAttention(bed, { ...shape, hasSinks: true, softcap: 0.5, queryScale: 10 });
+      // The sink is far below or above all scores.
+      checkAttention(bed, { ...shape, hasSinks: true, queryScale: 100 });
+    }
+  }
+}
+
 function checkAttention({ kernels, arena, random }: TestBed, shape: AttentionShape): void {
   arena.reset();
   const scene = new AttentionScene(arena, random, shape);
@@ -1007,9 +1103,27 @@ function checkAttention({ kernels, arena, random }: TestBed, shape: AttentionSha
 
 function attentionInvariance({ kernels, arena, random }: TestBed): void {
   for (const dtype of KV_DTYPES) {
-    for (const [group, headDim, window] of [[3, 64, 0], [1, 16, 20], [8, 8, 0], [2, 128, 6]]) {
+    for (
+      const [group, headDim, window, softcap, hasSinks] of [
+        [3, 64, 0, 0, 0],
+        [1, 16, 20, 0, 0],
+        [8, 8, 0, 0, 0],
+        [2, 128, 6, 0, 0],
+        [5, 16, 20, 0, 1],
+        [2, 8, 0, 2, 0],
+        [1, 64, 6, 2, 1],
+      ]
+    ) {
       arena.reset();
-      const shape = { dtype, headDim: headDim!, group: group!, window: window!, kvHeads: 2 };
+      const shape = {
+        dtype,
+        headDim: headDim!,
+        group: group!,
+        window: window!,
+        kvHeads: 2,
+        softcap: softcap!,
+        hasSinks: hasSinks === 1,
+      };
       const scene = new AttentionScene(arena, random, shape);
       const what = `${JSON.stringify(shape)}`;
       const rows = scene.rows.length;
@@ -1266,6 +1380,9 @@ function emptyRanges({ kernels, arena }: TestBed): void {
     () => kernels.layerNorm({ ...row, weight: y.address, bias: y.address, epsilon: 1e-5 }),
     () => kernels.gelu({ ...sum, ...noColumns }),
     () => kernels.gelu({ ...sum, rowCount: 0, columnStart: 0, columnEnd: 16 }),
+    () => kernels.geluTanhMultiply({ ...pair, ...noColumns }),
+    () => kernels.scale({ ...sum, ...noColumns, factor: 2 }),
+    () => kernels.softcap({ ...sum, ...noColumns, cap: 2 }),
     () => kernels.siluMultiply({ ...pair, ...noColumns }),
     () => kernels.siluMultiply({ ...pair, rowCount: 0, columnStart: 0, columnEnd: 16 }),
     () =>
@@ -1333,6 +1450,10 @@ interface AttentionShape {
   readonly kvHeads: number;
   /** How far queries reach from zero. Default 1. */
   readonly queryScale?: number;
+  /** Default 0: none. */
+  readonly softcap?: number;
+  /** Default false. */
+  readonly hasSinks?: boolean;
 }
 
 /** Sequences of all context lengths, some with one row and some with several, in shuffled rows. */
@@ -1343,6 +1464,8 @@ class AttentionScene {
   readonly #keys: readonly Float32Array[];
   readonly #values: readonly Float32Array[];
   readonly #scale: number;
+  /** One a head; none where the shape has none. */
+  readonly #sinks: readonly number[];
 
   constructor(
     private readonly arena: Arena,
@@ -1358,6 +1481,8 @@ class AttentionScene {
     this.#keys = CONTEXTS.map(draw);
     this.#values = CONTEXTS.map(draw);
     this.#scale = shape.headDim ** -0.5;
+    const heads = shape.hasSinks ? shape.kvHeads * shape.group : 0;
+    this.#sinks = Array.from({ length: heads }, () => Math.fround(random.float() * 6 - 3));
     const rows = CONTEXTS.map((context, sequence) => ({ sequence, position: context - 1 }));
     for (const position of [0, 7, 15, 16, 31]) rows.push({ sequence: 4, position });
     this.rows = random.shuffle(rows);
@@ -1398,6 +1523,8 @@ class AttentionScene {
       heads: shape.kvHeads * shape.group,
       scale: this.#scale,
       window: shape.window,
+      softcap: shape.softcap ?? 0,
+      sinks: this.#sinks.length > 0 ? arena.floats(this.#sinks) : null,
       cache: pool.layer,
       positions: arena.integers(this.rows.map((row) => row.position)),
       sequences: arena.integers(this.rows.map((row) => row.sequence)),
@@ -1422,12 +1549,16 @@ class AttentionScene {
         sum += product;
         size += Math.abs(product);
       }
-      scores.push(sum * this.#scale);
+      const { softcap = 0 } = this.shape;
+      const scaled = sum * this.#scale;
+      scores.push(softcap === 0 ? scaled : softcap * Math.tanh(scaled / softcap));
       reach = Math.max(reach, size * this.#scale);
     }
-    const largest = Math.max(...scores);
-    const weights = scores.map((score) => Math.exp(score - largest));
-    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    const sinks = this.#sinks.slice(head, head + 1);
+    const largest = Math.max(...scores, ...sinks);
+    const weightOf = (score: number) => Math.exp(score - largest);
+    const weights = scores.map(weightOf);
+    const total = [...weights, ...sinks.map(weightOf)].reduce((sum, weight) => sum + weight, 0);
     const values = new Float64Array(headDim);
     const sizes = new Float64Array(headDim);
     for (let d = 0; d < headDim; d++) {
@@ -1438,8 +1569,8 @@ class AttentionScene {
       });
     }
     // A score is off by a few units in the last place of its terms; the exponential turns that
-    // into a relative error of the weight.
-    return { values, tolerances: sizes.map((size) => (1e-6 + 2.4e-7 * reach) * size) };
+    // into a relative error of the weight; beside a large sink weights are 0 in float32.
+    return { values, tolerances: sizes.map((size) => (1e-6 + 2.4e-7 * reach) * size + 1e-37) };
   }
 
   #first(position: number): number {
@@ -1571,6 +1702,12 @@ class Arena {
   integers(values: readonly number[]): number {
     const address = this.allocate(values.length * 4);
     new Int32Array(this.memory.buffer, address, values.length).set(values);
+    return address;
+  }
+
+  floats(values: readonly number[]): number {
+    const address = this.allocate(values.length * 4);
+    new Float32Array(this.memory.buffer, address, values.length).set(values);
     return address;
   }
 

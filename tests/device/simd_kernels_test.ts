@@ -386,6 +386,31 @@ Deno.test("SIMD row kernels stay inside their operands, at the end of memory", (
           }),
       },
       {
+        name: "geluTanhMultiply",
+        sizes: { gate: rows, up: rows },
+        outputs: ["gate"],
+        run: (kernels, at) =>
+          kernels.geluTanhMultiply({
+            gate: at.gate!,
+            gateStride: width,
+            up: at.up!,
+            upStride: width,
+            ...columns,
+          }),
+      },
+      {
+        name: "scale",
+        sizes: { x: rows },
+        outputs: ["x"],
+        run: (kernels, at) => kernels.scale({ x: at.x!, xStride: width, factor: 3, ...columns }),
+      },
+      {
+        name: "softcap",
+        sizes: { x: rows },
+        outputs: ["x"],
+        run: (kernels, at) => kernels.softcap({ x: at.x!, xStride: width, cap: 0.3, ...columns }),
+      },
+      {
         name: "gelu",
         sizes: { x: rows },
         outputs: ["x"],

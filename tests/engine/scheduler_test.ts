@@ -201,7 +201,8 @@ Deno.test("Scheduler lets a branch run on the same blocks, and copies the one it
   branch.append(7);
   const plan = scheduler.plan()!;
   const [shared, own] = [kv.blockIds(branch)[1]!, kv.blockIds(first)[1]!];
-  assertEquals(plan.copies, [{ from: shared, to: own }]); // the first that writes takes the copy
+  // The first that writes takes the copy.
+  assertEquals(plan.copies, [{ from: shared, to: own, pool: "global" }]);
   assertEquals(run(kv, plan), "decode first:20+1 first:20+1");
   assertEquals(scheduler.plan()!.copies, []);
   scheduler.remove(first);

@@ -1,5 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Engine, type EngineRequest, type TokenEvent } from "../../lib/engine/engine.ts";
+import type { WindowPool } from "../../lib/engine/runner.ts";
+import { windowRoom } from "../../lib/device/kv_window.ts";
 import { adjustRow, sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";
@@ -36,6 +38,7 @@ interface Drop {
 
 interface World {
   readonly blockCount: number;
+  readonly window?: WindowPool;
   readonly maxBatchSize: number;
   readonly maxTokensPerStep: number;
   readonly maxOutputRows?: number;
@@ -46,6 +49,8 @@ interface World {
   readonly aborts: boolean;
   /** The device fails at every so many-th step. */
   readonly failEvery?: number;
+  /** Most tokens of a prompt after the beginning that it shares with others. Default 30. */
+  readonly tailMost?: number;
   /** Of the requests: how many are for several sequences, and how many are searches. */
   readonly severalShare?: number;
   readonly beamShare?: number;
@@ -161,6 +166,51 @@ Deno.test("Simulation: sequences and searches that have to share a few blocks ge
   assert(copyCount > 400, `seed ${start}: only ${copyCount} blocks were copied`);
 });
 
+Deno.test("Simulation: with a second pool for windows each request gets the tokens it gets alone", async () => {
+  const start = Math.floor(Math.random() * 2 ** 31);
+  const seen = { preemptions: 0, copies: 0, hits: 0 };
+  for (let round = 0; round < 60; round++) {
+    const seed = start + round;
+    const random = seededRandom(seed);
+    const int = (min: number, max: number) => min + Math.floor(random() * (max - min + 1));
+    const window = int(1, [4, 20, 60][int(0, 2)]!);
+    const chunkSize = int(1, [3, 20, 40][int(0, 2)]!);
+    const isOnly = random() < 0.3;
+    const least = windowRoom(window, 1);
+    const world: World = {
+      blockCount: isOnly ? 200 : int(4, 16),
+      window: { window, blockCount: int(least, least + 12), isOnly },
+      maxBatchSize: int(1, 9),
+      maxTokensPerStep: [1, 4, 16, 64][int(0, 3)]!,
+      maxOutputRows: int(1, 9),
+      prefillChunkSize: chunkSize,
+      enablePrefixCaching: random() < 0.7,
+      requestCount: 24,
+      tailMost: [30, 110][int(0, 1)]!,
+      aborts: random() < 0.5,
+      severalShare: 0.3,
+      beamShare: 0.2,
+    };
+    const { lives, stats, trace, windowBlocksMost } = await simulate(world, seed);
+    for (const life of lives) {
+      const where = `seed ${seed}, ${life.request.id}, ${JSON.stringify(world)}`;
+      if (life.abortStep === undefined) assertAsAlone(life, world, where);
+      else {
+        assert(life.error === undefined, `${where}: ${life.error}`);
+        assertBeginsAsAlone(life, world, where);
+      }
+    }
+    const room = windowRoom(window, Math.min(chunkSize, world.maxTokensPerStep));
+    assert(windowBlocksMost <= room, `seed ${seed}: ${windowBlocksMost} blocks of ${room}`);
+    seen.preemptions += stats.preemptionCount;
+    seen.hits += stats.prefixHitTokens;
+    seen.copies += trace.split("=>").length - 1;
+  }
+  const { preemptions, copies, hits } = seen;
+  const where = `seed ${start}: ${JSON.stringify(seen)}`;
+  assert(preemptions > 300 && copies > 300 && hits > 500, where);
+});
+
 /** Steps an engine by hand until everybody is gone. */
 async function simulate(world: World, seed: number) {
   const random = seededRandom(seed);
@@ -201,8 +251,13 @@ async function simulate(world: World, seed: number) {
   await engine.step();
   const stats = engine.stats();
   assertEquals([stats.runningCount, stats.waitingCount, stats.usedBlockCount], [0, 0, 0]);
+  assertEquals(stats.windowBlocks?.usedBlockCount ?? 0, 0);
+  assert(engine.resetPrefixCache());
+  const { cachedBlockCount, windowBlocks } = engine.stats();
+  assertEquals([cachedBlockCount, windowBlocks?.cachedBlockCount ?? 0], [0, 0]);
   await engine.close();
-  return { lives, stats, trace: runner.trace.join("\n") };
+  const { windowBlocksMost } = runner;
+  return { lives, stats, windowBlocksMost, trace: runner.trace.join("\n") };
 }
 
 /** Lets the readers take what was pushed. */
@@ -229,7 +284,7 @@ function makeLives(world: World, random: () => number): Life[] {
   return Array.from({ length: world.requestCount }, (_, index): Life => {
     if (random() < 0.5) arrivalStep += int(0, 8);
     const prefix = random() < 0.6 ? prefixes[int(0, 3)]!.slice(0, int(1, 48)) : [];
-    const prompt = [...prefix, ...tokens(int(1, 30))].slice(
+    const prompt = [...prefix, ...tokens(int(1, world.tailMost ?? 30))].slice(
       0,
       world.maxPromptLength ?? capacity - 1,
     );

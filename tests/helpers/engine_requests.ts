@@ -38,7 +38,9 @@ export async function sequencesOf(channel: AsyncIterable<TokenEvent>): Promise<T
 }
 
 /** Less than the loaded model could do. */
-type TighterLimits = Partial<Pick<Runner, "blockCount" | "maxBatchSize" | "maxTokensPerStep">>;
+type TighterLimits =
+  & Partial<Pick<Runner, "blockCount" | "maxBatchSize" | "maxTokensPerStep">>
+  & { readonly windowBlockCount?: number };
 
 /** Makes an engine over a model that stays loaded; one engine at a time. */
 export type MakeEngine = (options?: Partial<EngineOptions> & TighterLimits) => Engine;
@@ -47,15 +49,17 @@ export type MakeEngine = (options?: Partial<EngineOptions> & TighterLimits) => E
 export async function withModel(
   path: string,
   options: LLMOptions,
-  use: (makeEngine: MakeEngine) => Promise<void>,
+  use: (makeEngine: MakeEngine, runner: DeviceRunner) => Promise<void>,
 ): Promise<void> {
   const loaded = await loadModel(path, { kvCacheDtype: "float32", ...options });
   const runner = new DeviceRunner(loaded.model);
   try {
     await use((more = {}) => {
-      const { blockCount, maxBatchSize, maxTokensPerStep, ...options } = more;
+      const { blockCount, windowBlockCount, maxBatchSize, maxTokensPerStep, ...options } = more;
+      const { window } = runner;
       const limited: Runner = {
         blockCount: blockCount ?? runner.blockCount,
+        window: window && { ...window, blockCount: windowBlockCount ?? window.blockCount },
         maxBatchSize: maxBatchSize ?? runner.maxBatchSize,
         maxTokensPerStep: maxTokensPerStep ?? runner.maxTokensPerStep,
         maxOutputRows: runner.maxOutputRows,
@@ -71,7 +75,7 @@ export async function withModel(
         fits: (step) => runner.fits(step),
         ...options,
       });
-    });
+    }, runner);
   } finally {
     await loaded.engine.close();
     await loaded.model.close();

@@ -44,7 +44,17 @@ export interface GoldenEncoder extends Pick<GoldenModel, "name" | "architectures
 }
 
 /** The decoders' cases there are. */
-export const GOLDEN_MODEL_NAMES = ["llama", "qwen2", "qwen3", "qwen3-yarn"] as const;
+export const GOLDEN_MODEL_NAMES = [
+  "llama",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "qwen3-yarn",
+  "exaone4-full",
+  "exaone4-hybrid",
+  "gemma3",
+  "gemma3-softcap",
+] as const;
 
 /** The name of a case. */
 export type GoldenModelName = typeof GOLDEN_MODEL_NAMES[number];

@@ -4,14 +4,18 @@
  *
  * A wrong block table, a block that was given to somebody else, a lost preemption or a skipped
  * chunk changes what is read back, hence the row, hence the tokens that come out.
+ *
+ * Where there is a window pool, its memory holds for each token a hash of all tokens up to it. Those
+ * of a row's window must be the right ones, and blocks before the window must have been given back.
  */
 
 import type { StepShape } from "../../lib/device/bucket.ts";
 import type { Batch } from "../../lib/engine/batch.ts";
-import type { Rows, Runner } from "../../lib/engine/runner.ts";
+import type { Rows, Runner, WindowPool } from "../../lib/engine/runner.ts";
 
 export interface ScriptedRunnerOptions {
   readonly blockCount?: number;
+  readonly window?: WindowPool | undefined;
   readonly maxBatchSize?: number;
   readonly maxTokensPerStep?: number;
   readonly maxOutputRows?: number;
@@ -34,6 +38,7 @@ const HIDDEN_SIZE = 4;
 
 export class ScriptedRunner implements Runner {
   readonly blockCount: number;
+  readonly window: WindowPool | undefined;
   readonly maxBatchSize: number;
   readonly maxTokensPerStep: number;
   readonly maxOutputRows: number;
@@ -48,6 +53,10 @@ export class ScriptedRunner implements Runner {
   readonly #options: ScriptedRunnerOptions;
   /** Token id by slot; −1 was never written. */
   readonly #memory: Int32Array;
+  /** Hash of a history by slot of the window pool; 0 was never written. */
+  readonly #windowMemory: Int32Array;
+  /** Most blocks of the window pool that one sequence had in a step. */
+  windowBlocksMost = 0;
 
   constructor(options: ScriptedRunnerOptions = {}) {
     this.#options = options;
@@ -62,6 +71,8 @@ export class ScriptedRunner implements Runner {
     this.isEncoder = options.isEncoder ?? false;
     this.tokenTypeCount = options.tokenTypeCount ?? 0;
     this.#memory = new Int32Array(this.blockCount * BLOCK_SIZE).fill(-1);
+    this.window = options.window;
+    this.#windowMemory = new Int32Array((this.window?.blockCount ?? 0) * BLOCK_SIZE);
   }
 
   async run(batch: Batch): Promise<Rows> {
@@ -72,10 +83,15 @@ export class ScriptedRunner implements Runner {
         `${batch.positions.join(",")} -> ${batch.slots.join(",")}` +
         (batch.blockCopies ?? []).map(({ from, to }) => ` ${from}=>${to}`).join(""),
     );
-    for (const { from, to } of batch.blockCopies ?? []) {
-      this.#memory.copyWithin(to * BLOCK_SIZE, from * BLOCK_SIZE, (from + 1) * BLOCK_SIZE);
+    for (const { from, to, pool } of batch.blockCopies ?? []) {
+      const memory = pool === "window" ? this.#windowMemory : this.#memory;
+      memory.copyWithin(to * BLOCK_SIZE, from * BLOCK_SIZE, (from + 1) * BLOCK_SIZE);
     }
     batch.slots.forEach((slot, row) => this.#memory[slot] = batch.tokenIds[row]!);
+    batch.windowSlots?.forEach((slot, row) =>
+      this.#windowMemory[slot] = hashOf(this.#history(batch, row))
+    );
+    batch.tokenIds.forEach((_, row) => this.#checkWindow(batch, row));
     const script = this.#options.script ?? hashedRow;
     const rows = [...batch.outputRows].map((index) => {
       const row = new Float32Array(this.vocabSize);
@@ -106,8 +122,53 @@ export class ScriptedRunner implements Runner {
     });
   }
 
+  /** Whether the tokens of a row's window are in the window pool, each after the right ones. */
+  #checkWindow(batch: Batch, row: number): void {
+    if (this.window === undefined) return;
+    const history = this.#history(batch, row);
+    const last = batch.positions[row]!;
+    const table = batch.windowBlockTables![batch.sequences[row]!]!;
+    for (let at = Math.max(0, last - this.window.window + 1); at <= last; at++) {
+      const cell = this.#windowMemory[table[at >> 4]! * BLOCK_SIZE + at % BLOCK_SIZE];
+      expect(cell === hashOf(history.slice(0, at + 1)), `position ${at} is wrong in the window`);
+    }
+  }
+
+  /** What the tables of the window pool must obey. */
+  #checkWindowTables(batch: Batch): void {
+    if (this.window === undefined) {
+      expect(batch.windowSlots === undefined, "slots of a pool that is not there");
+      return;
+    }
+    const { window, blockCount } = this.window;
+    const tables = batch.windowBlockTables ?? [];
+    const slots = batch.windowSlots ?? [];
+    expect(tables.length === batch.blockTables.length, "a sequence without window blocks");
+    expect(new Set(slots).size === batch.slots.length, "two tokens go to one slot of the window");
+    const readers = new Map<number, number>();
+    for (const [index, table] of tables.entries()) {
+      const first = batch.positions[batch.sequences.indexOf(index)]!;
+      const seen = Math.floor(Math.max(0, first - window + 1) / BLOCK_SIZE);
+      const held = table.slice(seen);
+      expect(table.length === batch.blockTables[index]!.length, "tables of two lengths");
+      expect(table.slice(0, seen).every((id) => id === -1), "a block is kept that nobody sees");
+      expect(held.every((id) => id >= 0 && id < blockCount), "a window block outside the pool");
+      expect(new Set(held).size === held.length, "a block twice in one window");
+      this.windowBlocksMost = Math.max(this.windowBlocksMost, held.length);
+      for (const id of held) readers.set(id, (readers.get(id) ?? 0) + 1);
+    }
+    slots.forEach((slot, row) => {
+      const position = batch.positions[row]!;
+      const table = tables[batch.sequences[row]!]!;
+      const right = table[position >> 4]! * BLOCK_SIZE + position % BLOCK_SIZE;
+      expect(slot === right, "a window slot is not where the block table says");
+      expect(readers.get(slot >> 4) === 1, "a window block that several read is written to");
+    });
+  }
+
   /** What every batch must obey, whatever is in it. */
   #check(batch: Batch): void {
+    this.#checkWindowTables(batch);
     const rowCount = batch.tokenIds.length;
     expect(rowCount > 0 && rowCount <= this.maxTokensPerStep, `${rowCount} tokens in a step`);
     expect(batch.blockTables.length <= this.maxBatchSize, "too many sequences");
@@ -179,6 +240,13 @@ export function shapeOf(batch: Batch): StepShape {
     inputSize,
     tokenCount: batch.tokenIds.length,
   };
+}
+
+/** Never 0. */
+function hashOf(history: readonly number[]): number {
+  let hash = 0x811c9dc5 | 0;
+  for (const tokenId of history) hash = Math.imul(hash ^ (tokenId + 1), 0x01000193);
+  return hash | 1;
 }
 
 /** Pseudo-random logits from −4 to 4 that depend on every token of the history and its place. */

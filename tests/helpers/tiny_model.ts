@@ -4,6 +4,7 @@ import { readModelConfig } from "../../lib/models/config.ts";
 import { expectedTensors } from "../../lib/models/expected_tensors.ts";
 import { ggufName } from "../../lib/models/gguf_checkpoint.ts";
 import { ggufBytes, type GgufEntry, type GgufPart } from "./gguf_writer.ts";
+import type { DecoderConfig } from "../../lib/models/model_config.ts";
 import type { GoldenEncoder, GoldenModel } from "./golden_models.ts";
 import { safetensorsBytes, type SafetensorsPart } from "./safetensors_writer.ts";
 import {
@@ -73,8 +74,8 @@ export function writeTinyModel(
 }
 
 /**
- * Writes the golden case `llama` or `qwen3` as one GGUF file of F32, tokenizer and template inside.
- * GGUF has no words for the window of `qwen2`, on one layer only.
+ * Writes a golden case as one GGUF file of F32, tokenizer and template inside. GGUF has no words for
+ * the window of `qwen2`, on one layer only.
  */
 export function writeTinyGguf(path: string, golden: GoldenModel): void {
   Deno.writeFileSync(path, tinyGgufBytes(golden));
@@ -85,10 +86,13 @@ export function tinyGgufBytes(
   golden: GoldenModel,
   change: (file: { metadata: Map<string, GgufEntry>; tensors: GgufPart[] }) => void = () => {},
 ): Uint8Array<ArrayBuffer> {
-  const { headCount, kvHeadCount, headDim } = readModelConfig("config.json", tinyConfig(golden));
+  const config = readModelConfig("config.json", tinyConfig(golden)) as DecoderConfig;
+  const { headCount, kvHeadCount, headDim, norms, normOffset } = config;
   const tensors = tinyTensors(golden).map(({ name, shape, values }): GgufPart => {
-    if (golden.model_type !== "llama") {
-      return { name: ggufName(name), typeId: 0, shape, bytes: encode(values, "F32") };
+    if (ggufArchitecture(golden) !== "llama") {
+      const isNorm = name.endsWith("norm.weight");
+      const stored = isNorm ? values.map((value) => value + normOffset) : values;
+      return { name: ggufName(name, norms), typeId: 0, shape, bytes: encode(stored, "F32") };
     }
     const heads = name.includes(".q_proj.")
       ? headCount
@@ -117,6 +121,14 @@ export function tinyConfig(
   if (ropeSpelling === "v4") {
     return { architectures, model_type, torch_dtype: "float32", ...config };
   }
+  if (config["rope_local_base_freq"] !== undefined) {
+    const { rope_theta, rope_scaling, rope_local_base_freq, ...rest } = config;
+    const rope_parameters = {
+      full_attention: { rope_type: "default", rope_theta, ...rope_scaling as object | undefined },
+      sliding_attention: { rope_type: "default", rope_theta: rope_local_base_freq },
+    };
+    return { architectures, model_type, dtype: "float32", ...rest, rope_parameters };
+  }
   const { rope_theta, rope_scaling, ...rest } = config;
   const scaling = rope_scaling as Record<string, unknown> | undefined;
   const rope_parameters = { rope_type: "default", rope_theta, ...scaling };
@@ -128,7 +140,10 @@ export function tinyTensors(golden: TinyModel): TinyTensor[] {
   const config = readModelConfig("config.json", tinyConfig(golden));
   return expectedTensors(config).map(({ name, shape }) => {
     const count = shape.reduce((product, size) => product * size, 1);
-    return { name, shape, values: tinyValues(name, count) };
+    const values = tinyValues(name, count);
+    const isOffset = config.kind === "decoder" && config.normOffset === 1 &&
+      name.endsWith("norm.weight");
+    return { name, shape, values: isOffset ? values.map((value) => value - 1) : values };
   });
 }
 
@@ -212,7 +227,49 @@ function llama3Divisors(golden: GoldenModel, headDim: number): Float32Array | un
   });
 }
 
-function tinyMetadata({ config, model_type }: GoldenModel): Map<string, GgufEntry> {
+/** What converters call the family. */
+function ggufArchitecture({ model_type }: GoldenModel): string {
+  const names: Record<string, string> = { mistral: "llama", gemma3_text: "gemma3" };
+  return names[model_type] ?? model_type;
+}
+
+/** What a file says of windows and of scores. */
+function windowMetadata(golden: GoldenModel): [string, GgufEntry][] {
+  const name = ggufArchitecture(golden);
+  const { windows, attentionScale, slidingRope, logitSoftcap, headDim } = readModelConfig(
+    "config.json",
+    tinyConfig(golden),
+  ) as DecoderConfig;
+  const entries: [string, GgufEntry][] = [];
+  const window = Math.max(...windows);
+  if (window > 0) {
+    entries.push([`${name}.attention.sliding_window`, { type: "u32", value: window }]);
+  }
+  if (window > 0 && windows.includes(0)) {
+    const value = windows.indexOf(0) + 1;
+    entries.push([`${name}.attention.sliding_window_pattern`, { type: "u32", value }]);
+  }
+  if (attentionScale !== 1 / Math.sqrt(headDim)) {
+    entries.push([`${name}.attention.scale`, { type: "f32", value: attentionScale }]);
+  }
+  if (slidingRope !== undefined) {
+    entries.push([`${name}.rope.freq_base_swa`, { type: "f32", value: slidingRope.theta }]);
+  }
+  if (logitSoftcap > 0) {
+    entries.push([`${name}.final_logit_softcapping`, { type: "f32", value: logitSoftcap }]);
+  }
+  const scaling = golden.config["rope_scaling"] as Record<string, unknown> | undefined;
+  if (scaling?.["rope_type"] === "linear") {
+    entries.push([`${name}.rope.scaling.type`, { type: "string", value: "linear" }]);
+    const factor = scaling["factor"] as number;
+    entries.push([`${name}.rope.scaling.factor`, { type: "f32", value: factor }]);
+  }
+  return entries;
+}
+
+function tinyMetadata(golden: GoldenModel): Map<string, GgufEntry> {
+  const { config } = golden;
+  const model_type = ggufArchitecture(golden);
   const u32 = (name: string): GgufEntry => ({ type: "u32", value: config[name] as number });
   const f32 = (name: string): GgufEntry => ({ type: "f32", value: config[name] as number });
   const text = (value: string): GgufEntry => ({ type: "string", value });
@@ -231,6 +288,7 @@ function tinyMetadata({ config, model_type }: GoldenModel): Map<string, GgufEntr
     [`${model_type}.attention.layer_norm_rms_epsilon`, f32("rms_norm_eps")],
     [`${model_type}.rope.freq_base`, f32("rope_theta")],
     ...headDims.map((key) => [`${model_type}.attention.${key}`, u32("head_dim")] as const),
+    ...windowMetadata(golden),
     ["tokenizer.ggml.model", text("gpt2")],
     ["tokenizer.ggml.pre", text("gpt-2")],
     ["tokenizer.ggml.tokens", { type: "strings", value: tokens }],

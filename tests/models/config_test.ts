@@ -75,9 +75,18 @@ Deno.test("A Llama config gives every field its place", () => {
     attentionBias: true,
     attentionOutputBias: true,
     mlpBias: true,
+    norms: "before",
+    normOffset: 0,
+    activation: "silu",
+    attentionScale: 0.25,
     qkNorm: false,
     windows: [0, 0],
     rope: { theta: 5e5, rotaryDim: 16, scaling: { kind: "none" } },
+    slidingRope: undefined,
+    fullLayersRotate: true,
+    embeddingScale: 1,
+    roundsEmbeddingScale: false,
+    logitSoftcap: 0,
     bosTokenId: 7,
     endTokenIds: [8, 9],
     dtype: "bfloat16",
@@ -130,6 +139,61 @@ Deno.test("Sliding windows follow the explicit list, else the first sliding laye
   assertEquals(read({ ...LLAMA, use_sliding_window: true, max_window_layers: 0 }).windows, [0, 0]);
 });
 
+Deno.test("Mistral slides in all layers, by 4096 unless the file says null or another width", () => {
+  const mistral = { architectures: ["MistralForCausalLM"], num_hidden_layers: 2 };
+  assertEquals(read(mistral).windows, [4096, 4096]);
+  assertEquals(read({ ...mistral, sliding_window: null }).windows, [0, 0]);
+  const layer_types = ["full_attention", "full_attention"];
+  assertEquals(read({ ...mistral, sliding_window: 7, layer_types }).windows, [7, 7]);
+  const nemo = read({ ...mistral, hidden_size: 5120, head_dim: 128 });
+  assertEquals([nemo.headDim, nemo.headCount * nemo.headDim], [128, 4096]);
+});
+
+Deno.test("EXAONE 4 slides by a list, letters or a number, and then rotates only where it slides", () => {
+  const exaone = { architectures: ["Exaone4ForCausalLM"], num_hidden_layers: 5, sliding_window: 9 };
+  assertEquals(read(exaone).windows, [9, 9, 9, 0, 9]);
+  assertEquals(read({ ...exaone, sliding_window_pattern: 2 }).windows, [9, 0, 9, 0, 9]);
+  assertEquals(read({ ...exaone, sliding_window_pattern: "LLG" }).windows, [9, 9, 0, 9, 9]);
+  assertEquals(read(exaone).fullLayersRotate, false);
+  const whole = read({ ...exaone, sliding_window: null, sliding_window_pattern: 0 });
+  assertEquals([whole.windows, whole.fullLayersRotate], [[0, 0, 0, 0, 0], true]);
+  assertEquals([whole.norms, whole.qkNorm, whole.rmsNormEpsilon], [
+    "after",
+    true,
+    Math.fround(1e-5),
+  ]);
+});
+
+Deno.test("Gemma 3 assumes its classes' defaults, and has rotary settings by type of layer", () => {
+  const gemma = read({ architectures: ["Gemma3ForCausalLM"] });
+  assertEquals([gemma.headDim, gemma.attentionScale, gemma.tieWordEmbeddings], [256, 1 / 16, true]);
+  assertEquals([gemma.rope.theta, gemma.slidingRope?.theta], [1e6, 1e4]);
+  assertEquals(gemma.windows.slice(0, 7), [4096, 4096, 4096, 4096, 4096, 0, 4096]);
+  assertEquals([gemma.normOffset, gemma.embeddingScale], [1, Math.sqrt(2304)]);
+  const scaled = {
+    architectures: ["Gemma3ForCausalLM"],
+    rope_theta: 5e5,
+    rope_local_base_freq: 2e4,
+    rope_scaling: { rope_type: "linear", factor: 8 },
+    max_position_embeddings: 1000,
+  };
+  const fourth = read(scaled);
+  const { rope_theta: _, rope_local_base_freq: __, rope_scaling: ___, ...rest } = scaled;
+  const fifth = read({
+    ...rest,
+    rope_parameters: {
+      full_attention: { rope_type: "linear", factor: 8, rope_theta: 5e5 },
+      sliding_attention: { rope_type: "default", rope_theta: 2e4 },
+    },
+  });
+  assertEquals(fifth, fourth);
+  assertEquals([fourth.rope.scaling, fourth.slidingRope?.scaling], [
+    { kind: "linear", factor: 8 },
+    { kind: "none" },
+  ]);
+  assertEquals(fourth.contextLength, 1000);
+});
+
 Deno.test("A YaRN config reaches as far as it stretches", () => {
   const rope_scaling = { type: "yarn", factor: 4, original_max_position_embeddings: 32_768 };
   const config = read({ ...QWEN3, max_position_embeddings: 40_960, rope_scaling });
@@ -137,7 +201,7 @@ Deno.test("A YaRN config reaches as far as it stretches", () => {
 });
 
 const REFUSED: readonly [field: string, json: unknown, says: string][] = [
-  ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "LlamaForCausalLM, Qwen2"],
+  ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "LlamaForCausalLM, Mistral"],
   ["architectures", { model_type: "t5" }, "Qwen3ForCausalLM"],
   ["architectures", { ...LLAMA, architectures: "LlamaForCausalLM" }, '"LlamaForCausalLM"'],
   ["num_key_value_heads", { ...LLAMA, num_key_value_heads: 3 }, "divide num_attention_heads 4"],
@@ -166,6 +230,27 @@ const REFUSED: readonly [field: string, json: unknown, says: string][] = [
     { ...QWEN2, layer_types: ["full_attention", "sliding_attention"] },
     "use_sliding_window",
   ],
+  [
+    "sliding_window_pattern",
+    { architectures: ["Exaone4ForCausalLM"], sliding_window_pattern: "LX" },
+    '"L" or "G"',
+  ],
+  [
+    "hidden_activation",
+    { architectures: ["Gemma3ForCausalLM"], hidden_activation: "gelu" },
+    "gelu_pytorch_tanh",
+  ],
+  [
+    "use_bidirectional_attention",
+    { architectures: ["Gemma3ForCausalLM"], use_bidirectional_attention: true },
+    "before them",
+  ],
+  [
+    "attn_logit_softcapping",
+    { architectures: ["Gemma3ForCausalLM"], attn_logit_softcapping: 50 },
+    "null",
+  ],
+  ["logit_scale", { architectures: ["Exaone4ForCausalLM"], logit_scale: 0.5 }, "must be 1"],
   ["sliding_window", { ...QWEN3, use_sliding_window: true, sliding_window: 0 }, "at least 1"],
 ];
 

@@ -4,7 +4,7 @@ import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
 import { Fields } from "../../lib/models/fields.ts";
 import { type RopeConfig, ropeFrequencies, ropeTable } from "../../lib/models/rope.ts";
-import { readRopeConfig } from "../../lib/models/rope_config.ts";
+import { readRopeConfigs } from "../../lib/models/rope_config.ts";
 
 interface RealCase {
   readonly name: string;
@@ -135,7 +135,11 @@ function read(
   headDim = 64,
   maxPositionEmbeddings = 4096,
 ): RopeConfig {
-  return readRopeConfig(Fields.ofJson("config.json", config), { headDim, maxPositionEmbeddings });
+  return readRopeConfigs(Fields.ofJson("config.json", config), {
+    headDim,
+    maxPositionEmbeddings,
+    theta: { full: 10_000 },
+  }).rope;
 }
 
 for (const { name, headDim, maxPositionEmbeddings, config, ...expected } of REAL_CASES) {

@@ -171,6 +171,7 @@ export class FakeLLM implements ServedModel {
         usedBlockCount: 0,
         cachedBlockCount: 0,
         blockCount: 8,
+        windowBlocks: null,
         blockSize: 16,
         prefixQueryTokens: 0,
         prefixHitTokens: 0,

@@ -9,6 +9,7 @@ const IDLE: StatisticsSource = {
     waitingCount: 0,
     usedBlockCount: 0,
     blockCount: 8,
+    windowBlocks: null,
     prefixQueryTokens: 0,
     prefixHitTokens: 0,
     promptTokens: 0,
@@ -25,6 +26,7 @@ Deno.test("The line tells the throughput since the last one, what runs, and the 
       waitingCount: 1,
       usedBlockCount: 3,
       blockCount: 8,
+      windowBlocks: null,
       prefixQueryTokens: 80,
       prefixHitTokens: 16,
       promptTokens: 80,
@@ -55,6 +57,15 @@ Deno.test("The line tells the throughput since the last one, what runs, and the 
       "Prefix cache hit rate: 20.0%, Wire pipeline hit rate: 75.0%",
   );
   assertEquals(statistics.line(done, 40_000), undefined, "nothing went on");
+});
+
+Deno.test("Of two pools of blocks the line tells how full the fuller one is", () => {
+  const usage = (usedBlockCount: number) => {
+    const windowBlocks = { usedBlockCount, cachedBlockCount: 0, blockCount: 4 };
+    const engine = { ...IDLE.engine, runningCount: 1, usedBlockCount: 4, windowBlocks };
+    return /usage: ([^,]*)/.exec(new Statistics(IDLE, 0).line({ ...IDLE, engine }, 1) ?? "")?.[1];
+  };
+  assertEquals([usage(1), usage(3)], ["50.0%", "75.0%"]);
 });
 
 Deno.test("A model that does nothing gets no line", () => {

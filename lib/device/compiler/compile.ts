@@ -50,6 +50,7 @@ function placeInputs(
     return offset;
   };
   const takeIf = (isRead: boolean) => isRead ? take(bucket.tokenCount) : null;
+  const hasWindowPool = graph.kvLayers.some(({ pool }) => pool === "window");
   const some = (reads: (op: Op) => boolean) => graph.ops.some(reads);
   return {
     inputs: {
@@ -62,7 +63,9 @@ function placeInputs(
       hiddenRows: takeIf(graph.hidden !== null),
       tokenTypes: takeIf(some((op) => op.op === "embed" && op.ids === "tokenTypes")),
       lastPositions: takeIf(some((op) => op.op === "attention" && op.sees === "all")),
+      windowSlots: takeIf(hasWindowPool),
       blockTables: take(bucket.batchSize * blockTableStride),
+      windowBlockTables: hasWindowPool ? take(bucket.batchSize * blockTableStride) : null,
       blockTableStride,
     },
     sizeBytes,
@@ -71,6 +74,7 @@ function placeInputs(
 
 function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => Operand): Command {
   const rowsOf = (id: number) => (graph.values[id] as ValueShape).rows;
+  const poolOf = (layer: number) => graph.kvLayers[layer]?.pool ?? "global";
   switch (op.op) {
     case "embed":
       return {
@@ -120,7 +124,12 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
     case "add":
       return { op: "add", rows: rowsOf(op.x), x: at(op.x), y: at(op.y) };
     case "siluMultiply":
-      return { op: "siluMultiply", rows: rowsOf(op.gate), gate: at(op.gate), up: at(op.up) };
+    case "geluTanhMultiply":
+      return { op: op.op, rows: rowsOf(op.gate), gate: at(op.gate), up: at(op.up) };
+    case "scale":
+      return { op: "scale", rows: rowsOf(op.x), x: at(op.x), factor: op.factor };
+    case "softcap":
+      return { op: "softcap", rows: rowsOf(op.x), x: at(op.x), cap: op.cap };
     case "gelu":
       return { op: "gelu", rows: rowsOf(op.x), x: at(op.x) };
     case "rope": {
@@ -140,6 +149,7 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         rows: rowsOf(op.k),
         k: at(op.k),
         v: at(op.v),
+        pool: poolOf(op.layer),
         cache: target.kvLayer(op.layer),
       };
     case "attention":
@@ -150,7 +160,10 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         heads: op.heads,
         scale: op.scale,
         window: op.window,
+        softcap: op.softcap,
+        sinks: op.sinks === null ? null : target.address(op.sinks),
         sees: op.sees,
+        pool: poolOf(op.layer),
         cache: target.kvLayer(op.layer),
         out: at(op.out),
       };
@@ -209,7 +222,9 @@ export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wi
       hiddenRows: inArena(inputs.hiddenRows),
       tokenTypes: inArena(inputs.tokenTypes),
       lastPositions: inArena(inputs.lastPositions),
+      windowSlots: inArena(inputs.windowSlots),
       blockTables: arena + inputs.blockTables,
+      windowBlockTables: inArena(inputs.windowBlockTables),
       blockTableStride: inputs.blockTableStride,
     },
     commands: withBarriers(program, (op) => emit(op, graph, target, at)),

@@ -1,6 +1,6 @@
 /** What upper floors say: a model's step as a list of operations on activations, weights and KV layers. */
 
-import { summaryPartWords } from "../kernel_table.ts";
+import { type KvPool, summaryPartWords } from "../kernel_table.ts";
 import type { EmbedIds, MatmulOp, Op, RowDomain, ValueId } from "./ops.ts";
 
 /** A weight a graph reads: a matrix [n, k], a vector [length] or a table [rows, width] of float32. */
@@ -15,6 +15,8 @@ export interface KvShape {
   readonly kvHeads: number;
   /** Floats in a head. */
   readonly headDim: number;
+  /** Which blocks they are in. Default "global". */
+  readonly pool?: KvPool;
 }
 
 /** One activation of a graph. */
@@ -49,6 +51,20 @@ export interface Graph {
 export interface Value extends ValueShape {
   /** Its number in the graph. */
   readonly id: ValueId;
+}
+
+/** How queries meet keys. */
+export interface AttentionOptions {
+  /** Factor of the scores. */
+  readonly scale: number;
+  /** Keys a query sees, itself included; 0, the default: all. */
+  readonly window?: number;
+  /** Scores go through softcap · tanh(score / softcap); 0, the default: they stay as they are. */
+  readonly softcap?: number;
+  /** A declared vector [heads] of scores without values, one a head. Default null: none. */
+  readonly sinks?: string | null;
+  /** Which keys of its sequence a query sees: those up to its own, the default, or all of them. */
+  readonly sees?: "past" | "all";
 }
 
 /** What else there is to know about a matrix product. */
@@ -158,6 +174,24 @@ export class GraphBuilder {
     this.#ops.push({ op: "siluMultiply", gate: gate.id, up: up.id });
   }
 
+  /** gate = geluTanh(gate) · up, in place: the GELU that is approximated by a tanh. */
+  geluTanhMultiply(gate: Value, up: Value): void {
+    this.#same(gate, up, "geluTanhMultiply");
+    this.#ops.push({ op: "geluTanhMultiply", gate: gate.id, up: up.id });
+  }
+
+  /** x = factor · x, in place. */
+  scale(x: Value, factor: number): void {
+    this.#expect(Number.isFinite(factor), `scale: ${factor} is not a finite number`);
+    this.#ops.push({ op: "scale", x: x.id, factor: Math.fround(factor) });
+  }
+
+  /** x = cap · tanh(x / cap), in place. */
+  softcap(x: Value, cap: number): void {
+    this.#expect(cap > 0 && Number.isFinite(cap), `softcap: ${cap} is not a number above 0`);
+    this.#ops.push({ op: "softcap", x: x.id, cap: Math.fround(cap) });
+  }
+
   /** x = x · Φ(x), in place: the exact GELU. */
   gelu(x: Value): void {
     this.#ops.push({ op: "gelu", x: x.id });
@@ -189,27 +223,36 @@ export class GraphBuilder {
 
   /**
    * Attention of q over what is stored for the row's sequence, as a new value: causal, or with
-   * `sees: "all"` over every key up to the last one that the step stores. A window is for causal
-   * attention only.
+   * `sees: "all"` over every key up to the last one that the step stores. Window, softcap and sinks
+   * are for causal attention only.
    */
   attention(
     layer: number,
     q: Value,
-    { scale, window = 0, sees = "past" }: {
-      scale: number;
-      window?: number;
-      sees?: "past" | "all";
-    },
+    { scale, window = 0, softcap = 0, sinks = null, sees = "past" }: AttentionOptions,
   ): Value {
-    const { headDim, kvHeads } = this.#layer(layer);
+    const { headDim, kvHeads, pool = "global" } = this.#layer(layer);
     const heads = q.width / headDim;
     this.#expect(
       Number.isInteger(heads / kvHeads),
       `attention: width ${q.width} is not a multiple of ${kvHeads} KV heads of ${headDim}`,
     );
-    this.#expect(sees === "past" || window === 0, "attention: a query that sees all has no window");
+    this.#expect(
+      pool === "global" || window > 0,
+      `attention: layer ${layer} keeps a window of its tokens, so a query must have one`,
+    );
+    this.#expect(
+      sees === "past" || (window === 0 && softcap === 0 && sinks === null),
+      "attention: a query that sees all has no window, softcap or sinks",
+    );
+    this.#expect(
+      softcap >= 0 && Number.isFinite(softcap),
+      `attention: the softcap ${softcap} is not a number of at least 0`,
+    );
+    if (sinks !== null) this.#vectorOf(sinks, heads);
     const out = this.#value(q.rows, q.width);
-    this.#ops.push({ op: "attention", q: q.id, layer, heads, scale, window, sees, out: out.id });
+    const options = { scale, window, softcap, sinks, sees };
+    this.#ops.push({ op: "attention", q: q.id, layer, heads, ...options, out: out.id });
     return out;
   }
 

@@ -116,6 +116,36 @@ export interface GeluOp {
   readonly x: ValueId;
 }
 
+/** gate = geluTanh(gate) · up, in place. */
+export interface GeluTanhMultiplyOp {
+  /** The operation's name. */
+  readonly op: "geluTanhMultiply";
+  /** The half that goes through the GELU; the result replaces it. */
+  readonly gate: ValueId;
+  /** The half that the gate is multiplied with. */
+  readonly up: ValueId;
+}
+
+/** x = factor · x, in place. */
+export interface ScaleOp {
+  /** The operation's name. */
+  readonly op: "scale";
+  /** What is read, and changed where the operation works in place. */
+  readonly x: ValueId;
+  /** A float32. */
+  readonly factor: number;
+}
+
+/** x = cap · tanh(x / cap), in place. */
+export interface SoftcapOp {
+  /** The operation's name. */
+  readonly op: "softcap";
+  /** What is read, and changed where the operation works in place. */
+  readonly x: ValueId;
+  /** What no element's size exceeds. */
+  readonly cap: number;
+}
+
 /** Rotates x by position, in place. */
 export interface RopeOp {
   /** The operation's name. */
@@ -154,6 +184,13 @@ export interface AttentionOp {
   readonly scale: number;
   /** Keys a query sees, itself included; 0: all. */
   readonly window: number;
+  /** Scores go through softcap · tanh(score / softcap); 0: they stay as they are. */
+  readonly softcap: number;
+  /**
+   * Vector [heads]: a score of each head that takes part in the softmax and has no value. It is
+   * neither scaled nor capped. null: there are none.
+   */
+  readonly sinks: string | null;
   /** Which keys of its sequence a query sees: those up to its own, or all of them. */
   readonly sees: "past" | "all";
   /** What is written. */
@@ -180,6 +217,9 @@ export type Op =
   | AddBiasOp
   | AddOp
   | SiluMultiplyOp
+  | GeluTanhMultiplyOp
+  | ScaleOp
+  | SoftcapOp
   | GeluOp
   | RopeOp
   | WriteKvOp
@@ -242,12 +282,15 @@ export function opShape(op: Op): OpShape {
         writes: [access(op.x, "columns")],
       };
     case "siluMultiply":
+    case "geluTanhMultiply":
       return {
         split: "columns",
         reads: [access(op.up, "columns")],
         writes: [access(op.gate, "columns")],
       };
     case "gelu":
+    case "scale":
+    case "softcap":
       return { split: "columns", reads: [], writes: [access(op.x, "columns")] };
     case "rope":
       return { split: "rows", reads: [], writes: [access(op.x, "rows")] };

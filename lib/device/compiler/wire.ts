@@ -2,7 +2,7 @@
 
 import type { ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
-import type { KvCacheLayer, PanelWeight } from "../kernel_table.ts";
+import type { KvCacheLayer, KvPool, PanelWeight } from "../kernel_table.ts";
 import type { EmbedIds, RowDomain } from "./ops.ts";
 
 /**
@@ -62,6 +62,9 @@ export type Command =
   | (OnRows & { readonly op: "addBias"; readonly x: Operand; readonly bias: number })
   | (OnRows & { readonly op: "add"; readonly x: Operand; readonly y: Operand })
   | (OnRows & { readonly op: "siluMultiply"; readonly gate: Operand; readonly up: Operand })
+  | (OnRows & { readonly op: "geluTanhMultiply"; readonly gate: Operand; readonly up: Operand })
+  | (OnRows & { readonly op: "scale"; readonly x: Operand; readonly factor: number })
+  | (OnRows & { readonly op: "softcap"; readonly x: Operand; readonly cap: number })
   | (OnRows & { readonly op: "gelu"; readonly x: Operand })
   | (OnRows & {
     readonly op: "rope";
@@ -74,6 +77,7 @@ export type Command =
     readonly op: "writeKv";
     readonly k: Operand;
     readonly v: Operand;
+    readonly pool: KvPool;
     readonly cache: KvCacheLayer;
   })
   | (OnRows & {
@@ -82,7 +86,11 @@ export type Command =
     readonly heads: number;
     readonly scale: number;
     readonly window: number;
+    readonly softcap: number;
+    /** Address of a score for each head; null: none. */
+    readonly sinks: number | null;
     readonly sees: "past" | "all";
+    readonly pool: KvPool;
     readonly cache: KvCacheLayer;
     readonly out: Operand;
   })
@@ -108,8 +116,12 @@ export interface WireInputs {
   readonly tokenTypes: number | null;
   /** Position of the last token of each row's sequence. */
   readonly lastPositions: number | null;
+  /** As `slots`, of layers with a window. */
+  readonly windowSlots: number | null;
   /** Block ids, sequence by sequence. */
   readonly blockTables: number;
+  /** The same of layers with a window. */
+  readonly windowBlockTables: number | null;
   /** Block ids a sequence has room for. */
   readonly blockTableStride: number;
 }
@@ -141,6 +153,8 @@ const matrix = (w: PanelWeight) => `${w.format}${hex(w.address)}[${w.n}x${w.k}]`
 const cache = (c: KvCacheLayer) =>
   `${c.dtype}${hex(c.keys)},${hex(c.values)}[${c.kvHeads}x${c.headDim}]`;
 
+const poolText = (pool: KvPool) => pool === "global" ? "" : ` pool=${pool}`;
+
 function commandText(command: Command): string {
   switch (command.op) {
     case "barrier":
@@ -166,7 +180,12 @@ function commandText(command: Command): string {
     case "add":
       return `add ${operand(command.x)} += ${operand(command.y)}`;
     case "siluMultiply":
-      return `siluMultiply ${operand(command.gate)} *= ${operand(command.up)}`;
+    case "geluTanhMultiply":
+      return `${command.op} ${operand(command.gate)} *= ${operand(command.up)}`;
+    case "scale":
+      return `scale ${operand(command.x)} *= ${command.factor}`;
+    case "softcap":
+      return `softcap ${operand(command.x)} cap=${command.cap}`;
     case "gelu":
       return `gelu ${operand(command.x)}`;
     case "rope":
@@ -174,12 +193,16 @@ function commandText(command: Command): string {
         hex(command.table)
       }`;
     case "writeKv":
-      return `writeKv ${cache(command.cache)} <- ${operand(command.k)} ${operand(command.v)}`;
+      return `writeKv ${cache(command.cache)} <- ${operand(command.k)} ${operand(command.v)}${
+        poolText(command.pool)
+      }`;
     case "attention":
       return `attention ${operand(command.out)} <- ${operand(command.q)} ${cache(command.cache)} ` +
         `heads=${command.heads} window=${command.window}${
+          command.softcap === 0 ? "" : ` softcap=${command.softcap}`
+        }${command.sinks === null ? "" : ` sinks=${hex(command.sinks)}`}${
           command.sees === "past" ? "" : ` sees=${command.sees}`
-        }`;
+        }${poolText(command.pool)}`;
     case "summarizeRows":
       return `summarizeRows ${operand(command.out)} <- ${operand(command.x)}`;
     default:

@@ -1,7 +1,8 @@
 /** Causal attention over paged keys and values: the definition of its tiles and their order. */
 
 import { fusedMultiplyAdd } from "../dtype.ts";
-import type { IntVector, Matrix } from "./ndarray.ts";
+import { softcapOf } from "./elementwise.ts";
+import type { IntVector, Matrix, Vector } from "./ndarray.ts";
 import { BLOCK_TOKENS, keyIndex, type KvCache, readKv, valueIndex } from "./write_kv.ts";
 
 /** What a call of {@linkcode attention} works on. */
@@ -32,6 +33,17 @@ export interface AttentionUnits {
   readonly rowCount: number;
 }
 
+/** How queries meet keys. */
+export interface AttentionRules {
+  readonly heads: number;
+  readonly scale: number;
+  readonly window: number;
+  /** 0: none. */
+  readonly softcap: number;
+  /** [heads] */
+  readonly sinks: Vector | null;
+}
+
 /**
  * out = softmax(scale · q · keys) · values over positions max(0, p − window + 1) … p of the row's
  * sequence, p its position; window 0 is no window.
@@ -42,7 +54,7 @@ export interface AttentionUnits {
 export function attention(
   views: AttentionViews,
   units: AttentionUnits,
-  options: { readonly heads: number; readonly scale: number; readonly window: number },
+  rules: AttentionRules,
 ): void {
   const { kvHeads } = views.cache;
   const { rowsPerUnit, rowCount } = units;
@@ -50,7 +62,7 @@ export function attention(
   for (let unit = units.unitStart; unit < units.unitEnd; unit += units.unitStep) {
     const start = Math.floor(unit / kvHeads) * rowsPerUnit;
     for (let row = start; row < Math.min(rowCount, start + rowsPerUnit); row++) {
-      attendRow(views, { row, kvHead: unit % kvHeads, softmax }, options);
+      attendRow(views, { row, kvHead: unit % kvHeads, softmax }, rules);
     }
   }
 }
@@ -59,15 +71,15 @@ export function attention(
 function attendRow(
   views: AttentionViews,
   { row, kvHead, softmax }: { row: number; kvHead: number; softmax: OnlineSoftmax },
-  options: { readonly heads: number; readonly scale: number; readonly window: number },
+  rules: AttentionRules,
 ): void {
   const { kvHeads, headDim } = views.cache;
-  const group = options.heads / kvHeads;
+  const group = rules.heads / kvHeads;
   const last = views.positions.get(row);
-  const first = options.window === 0 ? 0 : Math.max(0, last - options.window + 1);
+  const first = rules.window === 0 ? 0 : Math.max(0, last - rules.window + 1);
   const table = views.sequences.get(row) * views.blockTableStride;
   for (let head = kvHead * group; head < (kvHead + 1) * group; head++) {
-    softmax.reset();
+    softmax.begin(rules.sinks?.get(head));
     for (let tile = Math.floor(first / BLOCK_TOKENS); tile * BLOCK_TOKENS <= last; tile++) {
       softmax.addTile(views.cache, {
         blockId: views.blockTables.get(table + tile),
@@ -76,7 +88,8 @@ function attendRow(
         tokenEnd: Math.min(BLOCK_TOKENS, last + 1 - tile * BLOCK_TOKENS),
         q: views.q.data,
         qAt: views.q.index(row, head * headDim),
-        scale: options.scale,
+        scale: rules.scale,
+        softcap: rules.softcap,
       });
     }
     softmax.finish(views.out.data, views.out.index(row, head * headDim));
@@ -92,6 +105,7 @@ interface Tile {
   readonly q: Float32Array;
   readonly qAt: number;
   readonly scale: number;
+  readonly softcap: number;
 }
 
 /**
@@ -108,9 +122,10 @@ class OnlineSoftmax {
     this.#sum = new Float32Array(headDim);
   }
 
-  reset(): void {
-    this.#largest = -Infinity;
-    this.#total = 0;
+  /** A sink is a score that came first, and has no value. */
+  begin(sink: number | undefined): void {
+    this.#largest = sink ?? -Infinity;
+    this.#total = sink === undefined ? 0 : 1;
     this.#sum.fill(0);
   }
 
@@ -143,14 +158,15 @@ class OnlineSoftmax {
   }
 }
 
-/** scale · (q · key): one chain over d from +0. */
+/** scale · (q · key), capped: one chain over d from +0. */
 function score(cache: KvCache, tile: Tile, token: number): number {
   let sum = 0;
   for (let d = 0; d < cache.headDim; d++) {
     const index = keyIndex(cache, tile.blockId, tile.kvHead, token, d);
     sum = fusedMultiplyAdd(tile.q[tile.qAt + d]!, readKv(cache, cache.keys, index), sum);
   }
-  return sum * tile.scale;
+  const scaled = Math.fround(sum * tile.scale);
+  return tile.softcap === 0 ? scaled : softcapOf(scaled, Math.fround(tile.softcap));
 }
 
 /** e^x of a float32, rounded to float32. */

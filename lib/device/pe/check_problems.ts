@@ -186,6 +186,39 @@ export function siluMultiplyProblem(area: CheckArea): Problem {
   };
 }
 
+export function geluTanhMultiplyProblem(area: CheckArea): Problem {
+  const stride = ODD_WIDTH + 3;
+  const gate = area.floats(2 * stride);
+  const up = area.floats(2 * stride);
+  return {
+    run: (kernels) =>
+      kernels.geluTanhMultiply({ gate, gateStride: stride, up, upStride: stride, ...ELEMENTS }),
+    outputs: [{ address: gate, count: 2 * stride }],
+    accuracy: CLOSE,
+  };
+}
+
+export function scaleProblem(area: CheckArea): Problem {
+  const xStride = ODD_WIDTH + 3;
+  const x = area.floats(2 * xStride);
+  return {
+    run: (kernels) => kernels.scale({ x, xStride, factor: 25.25, ...ELEMENTS }),
+    outputs: [{ address: x, count: 2 * xStride }],
+    accuracy: "bits",
+  };
+}
+
+/** A cap of half: elements are on both sides of where the way of computing changes. */
+export function softcapProblem(area: CheckArea): Problem {
+  const xStride = ODD_WIDTH + 3;
+  const x = area.floats(2 * xStride);
+  return {
+    run: (kernels) => kernels.softcap({ x, xStride, cap: 0.5, ...ELEMENTS }),
+    outputs: [{ address: x, count: 2 * xStride }],
+    accuracy: CLOSE,
+  };
+}
+
 export function geluProblem(area: CheckArea): Problem {
   const xStride = ODD_WIDTH + 3;
   const x = area.floats(2 * xStride);
@@ -249,6 +282,7 @@ export function writeKvProblem(area: CheckArea, args: WriteKvArgs): Problem {
 export function attentionProblem(area: CheckArea, args: AttentionArgs): Problem {
   const { dtype, headDim, kvHeads } = args.cache;
   const isOfBlocks = args.rowBlocks !== undefined;
+  const { softcap = 0, sinks = null } = args;
   const sequenceOfRow = isOfBlocks ? [0, 0, 0, 0, 1, 1, 1, 0, 1, 1] : [0];
   const rowCount = sequenceOfRow.length;
   const blockCount = isOfBlocks ? Math.ceil(rowCount / ATTENTION_ROWS) : rowCount;
@@ -261,6 +295,11 @@ export function attentionProblem(area: CheckArea, args: AttentionArgs): Problem 
   const positions = area.integers(sequenceOfRow.map(() => 36));
   const sequences = area.integers(sequenceOfRow);
   const blockTables = area.integers([2, 0, 1, 1, 2, 0]);
+  // Scores are about as large as the sinks, and some are half a cap.
+  const rules = {
+    softcap: softcap === 0 ? 0 : 0.5,
+    sinks: sinks === null ? null : area.floats(heads),
+  };
   return {
     run: (kernels) =>
       kernels.attention({
@@ -271,6 +310,7 @@ export function attentionProblem(area: CheckArea, args: AttentionArgs): Problem 
         heads,
         scale: 1 / Math.sqrt(headDim),
         window: 0,
+        ...rules,
         cache,
         positions,
         sequences,

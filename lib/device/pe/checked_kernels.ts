@@ -19,13 +19,16 @@ import type {
   AttentionArgs,
   EmbedArgs,
   GeluArgs,
+  GeluTanhMultiplyArgs,
   KernelTable,
   KvDtype,
   LayerNormArgs,
   MatmulArgs,
   RmsNormArgs,
   RopeArgs,
+  ScaleArgs,
   SiluMultiplyArgs,
+  SoftcapArgs,
   SummarizeRowsArgs,
   TakeRowsArgs,
   WriteKvArgs,
@@ -37,12 +40,15 @@ import {
   attentionProblem,
   embedProblem,
   geluProblem,
+  geluTanhMultiplyProblem,
   layerNormProblem,
   matmulProblem,
   type Problem,
   rmsNormProblem,
   ropeProblem,
+  scaleProblem,
   siluMultiplyProblem,
+  softcapProblem,
   summarizeRowsProblem,
   takeRowsProblem,
   type Tolerance,
@@ -108,6 +114,9 @@ export class CheckedKernels implements KernelTable {
   readonly #addBias: Family;
   readonly #add: Family;
   readonly #siluMultiply: Family;
+  readonly #geluTanhMultiply: Family;
+  readonly #scale: Family;
+  readonly #softcap: Family;
   readonly #gelu: Family;
   readonly #rope: Family;
   readonly #summarizeRows: Family;
@@ -123,6 +132,9 @@ export class CheckedKernels implements KernelTable {
     this.#addBias = this.#family("addBias");
     this.#add = this.#family("add");
     this.#siluMultiply = this.#family("siluMultiply");
+    this.#geluTanhMultiply = this.#family("geluTanhMultiply");
+    this.#scale = this.#family("scale");
+    this.#softcap = this.#family("softcap");
     this.#gelu = this.#family("gelu");
     this.#rope = this.#family("rope");
     this.#summarizeRows = this.#family("summarizeRows");
@@ -193,6 +205,19 @@ export class CheckedKernels implements KernelTable {
     this.#table(this.#siluMultiply, ANY_SHAPE, siluMultiplyProblem, args).siluMultiply(args);
   }
 
+  geluTanhMultiply(args: GeluTanhMultiplyArgs): void {
+    this.#table(this.#geluTanhMultiply, ANY_SHAPE, geluTanhMultiplyProblem, args)
+      .geluTanhMultiply(args);
+  }
+
+  scale(args: ScaleArgs): void {
+    this.#table(this.#scale, ANY_SHAPE, scaleProblem, args).scale(args);
+  }
+
+  softcap(args: SoftcapArgs): void {
+    this.#table(this.#softcap, ANY_SHAPE, softcapProblem, args).softcap(args);
+  }
+
   gelu(args: GeluArgs): void {
     this.#table(this.#gelu, ANY_SHAPE, geluProblem, args).gelu(args);
   }
@@ -208,9 +233,10 @@ export class CheckedKernels implements KernelTable {
 
   attention(args: AttentionArgs): void {
     const { dtype, headDim, kvHeads } = args.cache;
-    // Rows that see the same keys have a kernel of their own.
-    const isOfBlocks = args.rowBlocks !== undefined;
-    const shape = (headDim * 1024 + args.heads / kvHeads) * 2 + (isOfBlocks ? 1 : 0);
+    const { rowBlocks, softcap = 0, sinks = null } = args;
+    // Rows that see the same keys have a kernel of their own; so have caps and sinks.
+    const kind = rowBlocks !== undefined ? 4 : (softcap === 0 ? 0 : 1) + (sinks === null ? 0 : 2);
+    const shape = (headDim * 1024 + args.heads / kvHeads) * 5 + kind;
     this.#table(this.#ofKvDtype(dtype).attention, shape, attentionProblem, args).attention(args);
   }
 

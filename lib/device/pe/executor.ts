@@ -9,13 +9,16 @@ import {
   ATTENTION_ROWS,
   type EmbedArgs,
   type GeluArgs,
+  type GeluTanhMultiplyArgs,
   type KernelTable,
   type LayerNormArgs,
   type MatmulArgs,
   type RmsNormArgs,
   type RopeArgs,
   type RowRange,
+  type ScaleArgs,
   type SiluMultiplyArgs,
+  type SoftcapArgs,
   type SummarizeRowsArgs,
   summaryChunkStart,
   type TakeRowsArgs,
@@ -239,6 +242,31 @@ export class Executor {
           rowCount: 0,
           ...this.#columns(command.gate.width),
         }, (args: SiluMultiplyArgs) => kernels.siluMultiply(args));
+      case "geluTanhMultiply":
+        return this.#overAll({
+          gate: this.#at(command.gate),
+          gateStride: command.gate.stride,
+          up: this.#at(command.up),
+          upStride: command.up.stride,
+          rowCount: 0,
+          ...this.#columns(command.gate.width),
+        }, (args: GeluTanhMultiplyArgs) => kernels.geluTanhMultiply(args));
+      case "scale":
+        return this.#overAll({
+          x: this.#at(command.x),
+          xStride: command.x.stride,
+          factor: command.factor,
+          rowCount: 0,
+          ...this.#columns(command.x.width),
+        }, (args: ScaleArgs) => kernels.scale(args));
+      case "softcap":
+        return this.#overAll({
+          x: this.#at(command.x),
+          xStride: command.x.stride,
+          cap: command.cap,
+          rowCount: 0,
+          ...this.#columns(command.x.width),
+        }, (args: SoftcapArgs) => kernels.softcap(args));
       case "gelu":
         return this.#overAll({
           x: this.#at(command.x),
@@ -263,7 +291,7 @@ export class Executor {
           kStride: command.k.stride,
           v: this.#at(command.v),
           vStride: command.v.stride,
-          slots: wire.inputs.slots,
+          slots: inputAddress(wire, command.pool === "window" ? "windowSlots" : "slots"),
           cache: command.cache,
           ...NO_ROWS,
         }, (args: WriteKvArgs) => kernels.writeKv(args));
@@ -306,11 +334,16 @@ export class Executor {
       heads: command.heads,
       scale: command.scale,
       window: command.window,
+      softcap: command.softcap,
+      sinks: command.sinks,
       cache: command.cache,
       // A row sees the keys up to the position that is given here.
       positions: inputAddress(wire, command.sees === "all" ? "lastPositions" : "positions"),
       sequences: wire.inputs.sequences,
-      blockTables: wire.inputs.blockTables,
+      blockTables: inputAddress(
+        wire,
+        command.pool === "window" ? "windowBlockTables" : "blockTables",
+      ),
       blockTableStride: wire.inputs.blockTableStride,
       unitStart: this.#pe.index,
       unitEnd: 0,

@@ -11,7 +11,14 @@ import {
   SUMMARY_PART,
 } from "../kernel_table.ts";
 import { attention } from "../kernels/attention.ts";
-import { add, addBias, siluMultiply } from "../kernels/elementwise.ts";
+import {
+  add,
+  addBias,
+  geluTanhMultiply,
+  scale,
+  siluMultiply,
+  softcap,
+} from "../kernels/elementwise.ts";
 import { gelu } from "../kernels/gelu.ts";
 import { integerMatmul } from "../kernels/integer_matmul.ts";
 import { layerNorm } from "../kernels/layer_norm.ts";
@@ -117,6 +124,25 @@ export function createReferenceKernels(
       siluMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
     },
 
+    geluTanhMultiply(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
+      geluTanhMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
+    },
+
+    scale(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      scale(rowsOf(args.x, args.xStride, width, rows, args.columnStart), args.factor);
+    },
+
+    softcap(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      softcap(rowsOf(args.x, args.xStride, width, rows, args.columnStart), args.cap);
+    },
+
     gelu(args) {
       const rows = { rowStart: 0, rowEnd: args.rowCount };
       const width = Math.max(0, args.columnEnd - args.columnStart);
@@ -143,6 +169,7 @@ export function createReferenceKernels(
       const rowsPerUnit = rowBlocks === undefined ? 1 : ATTENTION_ROWS;
       const rows = { rowStart: 0, rowEnd: rowCount };
       const width = args.heads * headDim;
+      const { softcap = 0, sinks = null } = args;
       const tables = args.blockTables;
       attention(
         {
@@ -155,7 +182,11 @@ export function createReferenceKernels(
           blockTableStride: args.blockTableStride,
         },
         { ...args, rowCount, rowsPerUnit },
-        args,
+        {
+          ...args,
+          softcap,
+          sinks: sinks === null ? null : vector(memory.buffer, sinks, args.heads),
+        },
       );
     },
 

@@ -15,6 +15,9 @@ export type KernelFamily =
   | "addBias"
   | "add"
   | "siluMultiply"
+  | "geluTanhMultiply"
+  | "scale"
+  | "softcap"
   | "gelu"
   | "rope"
   | "summarizeRows";
@@ -49,6 +52,9 @@ const FAMILIES: Readonly<Record<KernelFamily, true>> = {
   "addBias": true,
   "add": true,
   "siluMultiply": true,
+  "geluTanhMultiply": true,
+  "scale": true,
+  "softcap": true,
   "gelu": true,
   "rope": true,
   "summarizeRows": true,

@@ -38,6 +38,13 @@ export function spoilKernels(
     addBias: spoiled("addBias", (a) => kernels.addBias(a), (a) => a.x),
     add: spoiled("add", (a) => kernels.add(a), (a) => a.x),
     siluMultiply: spoiled("siluMultiply", (a) => kernels.siluMultiply(a), (a) => a.gate),
+    geluTanhMultiply: spoiled(
+      "geluTanhMultiply",
+      (a) => kernels.geluTanhMultiply(a),
+      (a) => a.gate,
+    ),
+    scale: spoiled("scale", (a) => kernels.scale(a), (a) => a.x),
+    softcap: spoiled("softcap", (a) => kernels.softcap(a), (a) => a.x),
     gelu: spoiled("gelu", (a) => kernels.gelu(a), (a) => a.x),
     rope: spoiled("rope", (a) => kernels.rope(a), (a) => a.x),
     writeKv: spoiled(

@@ -34,6 +34,8 @@ export type AttentionKernel = (
   unitStep: number,
   scale: number,
   scratch: number,
+  softcap: number,
+  sinks: number,
 ) => void;
 
 /** Compiles the attention of one shape. */
@@ -67,6 +69,7 @@ function defineAttention(module: ModuleBuilder, shape: AttentionShape): Function
   const params = [
     ...["i32", "i32", "i32", "i32", "i32", "i32", "i32", "i32"] as const,
     ...["i32", "i32", "i32", "i32", "i32", "i32", "i32", "f32", "i32"] as const,
+    ...["f32", "i32"] as const,
   ] as const;
   return module.define("attention", params, "none", (
     scope,
@@ -87,6 +90,8 @@ function defineAttention(module: ModuleBuilder, shape: AttentionShape): Function
     unitStep,
     scale,
     scratch,
+    softcap,
+    sinks,
   ) => {
     const row = scope.local("i32");
     const kvHead = scope.local("i32");
@@ -111,6 +116,8 @@ function defineAttention(module: ModuleBuilder, shape: AttentionShape): Function
           i32.mul(kvHeads, layout.headBytes),
           scale,
           scratch,
+          softcap,
+          i32.add(i32.add(sinks, i32.mul(kvHead, 4 * group)), 4 * before),
         ),
       ];
     };

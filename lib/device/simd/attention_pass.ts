@@ -6,7 +6,7 @@
  * keys in tiles of one KV block:
  *
  * ```text
- * scores    scale · (q · key), one chain over d a score; −∞ where the key is not visible
+ * scores    scale · (q · key), one chain over d a score, capped if asked; −∞ where the key is not visible
  * softmax   the new maximum, e^(score − maximum), and by how much what was summed before shrinks
  * values    out = out · shrink + Σ weight · value, in ascending order of the visible keys
  * ```
@@ -36,6 +36,7 @@ import { Exponential } from "./exponential.ts";
 import { f32x4, i32, i32x4, v128 } from "./instructions.ts";
 import { KV_RUN, type KvLayout, kvLayout } from "./kv_layout.ts";
 import { maxLanes, splatLane, sumLanes, transpose } from "./lanes.ts";
+import { Softcap } from "./tanh.ts";
 
 /** What an attention kernel is compiled for. */
 export interface AttentionShape {
@@ -43,6 +44,10 @@ export interface AttentionShape {
   readonly headDim: number;
   /** Query heads that share one KV head. */
   readonly group: number;
+  /** Whether scores are capped softly. */
+  readonly isCapped: boolean;
+  /** Whether each head begins with a score that has no value. */
+  readonly hasSinks: boolean;
 }
 
 /** Query heads of one pass: two accumulators each, and eight are what fits beside the rest. */
@@ -64,15 +69,18 @@ function scratchOffsets(headDim: number) {
 type PassParams = readonly [
   ...["i32", "i32", "i32", "i32", "i32"],
   ...["i32", "i32", "i32", "f32", "i32"],
+  ...["f32", "i32"],
 ];
 const PASS_PARAMS: PassParams = [
   ...["i32", "i32", "i32", "i32", "i32"] as const,
   ...["i32", "i32", "i32", "f32", "i32"] as const,
+  ...["f32", "i32"] as const,
 ];
 
 /**
- * (q, out, table, first, last, keys, values, blockBytes, scale, scratch): `heads` heads of one row
- * over the keys at positions first … last. keys and values point at the KV head in block 0.
+ * (q, out, table, first, last, keys, values, blockBytes, scale, scratch, softcap, sinks): `heads`
+ * heads of one row over the keys at positions first … last. keys and values point at the KV head in
+ * block 0, sinks at the score of the first head. What the shape has no use for is not looked at.
  */
 export function defineAttentionPass(
   module: ModuleBuilder,
@@ -92,6 +100,8 @@ export function defineAttentionPass(
     blockBytes,
     scale,
     scratch,
+    softcap,
+    sinks,
   ) => {
     const context: PassContext = {
       scope,
@@ -104,6 +114,7 @@ export function defineAttentionPass(
       first,
       last,
       tile: scope.local("i32"),
+      softcap: shape.isCapped ? new Softcap(scope, softcap) : undefined,
       maxima: scope.locals("v128", heads),
       totals: scope.locals("v128", heads),
     };
@@ -116,10 +127,16 @@ export function defineAttentionPass(
     return [
       loader.setup,
       softmax.setup,
+      context.softcap?.setup ?? [],
       emitPackQueries(context, q),
       emitClear(context, out),
-      maxima.map((maximum) => set(maximum, v128.constF32(-Infinity))),
-      totals.map((total) => set(total, v128.zero)),
+      maxima.map((maximum, head) =>
+        set(
+          maximum,
+          shape.hasSinks ? v128.load32Splat(sinks, 4 * head) : v128.constF32(-Infinity),
+        )
+      ),
+      totals.map((total) => set(total, shape.hasSinks ? v128.constF32(1) : v128.zero)),
       setI32(tile, i32.and(first, -KV_BLOCK_SIZE)),
       doWhile(
         i32.leS(tile, last),
@@ -146,6 +163,7 @@ interface PassContext {
   readonly loader: EightLoader;
   readonly offsets: ReturnType<typeof scratchOffsets>;
   readonly scratch: Local<"i32">;
+  readonly softcap: Softcap | undefined;
   /** The visible positions, both included. */
   readonly first: Local<"i32">;
   readonly last: Local<"i32">;
@@ -195,7 +213,7 @@ function emitClear({ scope, heads, headDim }: PassContext, out: Local<"i32">): B
 
 /** Scores of the tile to scratch, [head][16]. `keys` is the address of the block's keys. */
 function emitScores(context: PassContext, keys: Expr<"i32">, scale: Local<"f32">): Body {
-  const { scope, heads, layout, tile, last, scratch, offsets } = context;
+  const { scope, heads, layout, tile, last, scratch, offsets, softcap } = context;
   // One or two heads leave room for both panels at once, and need that many chains side by side.
   const panels = heads <= 2 ? 2 : 1;
   const sums = scope.locals("v128", 2 * heads * panels);
@@ -214,11 +232,15 @@ function emitScores(context: PassContext, keys: Expr<"i32">, scale: Local<"f32">
       ),
       Array.from({ length: heads }, (_, head) => {
         const sum = sums[(half % (2 * panels)) * heads + head] as Local<"v128">;
-        return v128.store(
-          scratch,
-          v128.bitselect(v128.constF32(-Infinity), f32x4.mul(sum, scales), invisible),
-          offsets.scores + 64 * head + 16 * half,
-        );
+        return [
+          set(sum, f32x4.mul(sum, scales)),
+          softcap?.apply(sum) ?? [],
+          v128.store(
+            scratch,
+            v128.bitselect(v128.constF32(-Infinity), sum, invisible),
+            offsets.scores + 64 * head + 16 * half,
+          ),
+        ];
       }),
     ];
   };

@@ -1,4 +1,4 @@
-/** Operations that treat each element by itself: add, add a bias, SiLU and multiply. */
+/** Operations that treat each element by itself: add, add a bias, SiLU or GELU and multiply. */
 
 import {
   type Body,
@@ -31,7 +31,13 @@ export interface ElementwiseKernels {
   readonly add: Elementwise;
   /** silu(x) · y */
   readonly siluMultiply: Elementwise;
+  /** geluTanh(x) · y */
+  readonly geluTanhMultiply: Elementwise;
 }
+
+/** −2u of geluTanh(z) = z / (1 + e^(−2u)) is z · (GELU_LINEAR + GELU_CUBIC · z²). */
+const GELU_LINEAR = -2 * Math.sqrt(2 / Math.PI);
+const GELU_CUBIC = 0.044715 * GELU_LINEAR;
 
 /** Compiles them; no shape is baked in. */
 export function compileElementwise(memory: WebAssembly.Memory): ElementwiseKernels {
@@ -52,8 +58,26 @@ export function compileElementwise(memory: WebAssembly.Memory): ElementwiseKerne
       ],
     };
   });
+  const geluTanhMultiply = defineElementwise(module, "geluTanhMultiply", (scope) => {
+    const exponential = new Exponential(scope);
+    const power = scope.local("v128");
+    return {
+      setup: exponential.setup,
+      compute: (x, y) => [
+        set(power, f32x4.mul(f32x4.mul(x, x), v128.constF32(GELU_CUBIC))),
+        set(power, f32x4.mul(x, f32x4.add(power, v128.constF32(GELU_LINEAR)))),
+        set(power, f32x4.pmin(power, v128.constF32(Exponential.largest))),
+        exponential.apply(power, power),
+        set(x, f32x4.mul(f32x4.div(x, f32x4.add(power, v128.constF32(1))), y)),
+      ],
+    };
+  });
   const linked = module.link(memory);
-  return { add: linked.get(add), siluMultiply: linked.get(siluMultiply) };
+  return {
+    add: linked.get(add),
+    siluMultiply: linked.get(siluMultiply),
+    geluTanhMultiply: linked.get(geluTanhMultiply),
+  };
 }
 
 /** What happens to four elements. */

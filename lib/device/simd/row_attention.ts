@@ -28,7 +28,7 @@ import {
   defineAttentionPass,
 } from "./attention_pass.ts";
 import { ATTENTION_ROWS } from "../kernel_table.ts";
-import { i32, memoryCopy } from "./instructions.ts";
+import { f32, i32, memoryCopy } from "./instructions.ts";
 import { kvLayout } from "./kv_layout.ts";
 
 /** The kernel's parameters, in order; addresses and strides are in bytes. */
@@ -140,6 +140,8 @@ function defineRowAttention(
           i32.mul(kvHeads, layout.headBytes),
           scale,
           scratch,
+          f32.const(0),
+          i32.const(0),
         ),
       ]),
     ];

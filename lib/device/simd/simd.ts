@@ -7,6 +7,7 @@ import type {
   AttentionArgs,
   EmbedArgs,
   GeluArgs,
+  GeluTanhMultiplyArgs,
   KernelLimits,
   KernelTable,
   KvDtype,
@@ -14,7 +15,9 @@ import type {
   MatmulArgs,
   RmsNormArgs,
   RopeArgs,
+  ScaleArgs,
   SiluMultiplyArgs,
+  SoftcapArgs,
   SummarizeRowsArgs,
   TakeRowsArgs,
   WriteKvArgs,
@@ -40,6 +43,7 @@ import {
   type RowAttentionKernel,
   rowAttentionScratchBytes,
 } from "./row_attention.ts";
+import { compileScalarOperations, type ScalarKernels } from "./scalar.ts";
 import { compileSummarizeRows, type SummarizeRows } from "./summarize_rows.ts";
 import { invariant } from "../../base/invariant.ts";
 import { CHUNK_COLUMNS } from "../../base/row_summary.ts";
@@ -85,9 +89,14 @@ class SimdKernels implements KernelTable {
   readonly #layerNorm: KernelCache<[number], LayerNorm>;
   /** Only encoders need it, so it is compiled when it is first called. */
   readonly #gelu: KernelCache<[], Gelu>;
+  /** Few models need them. */
+  readonly #scalar: KernelCache<[], ScalarKernels>;
   readonly #rope: KernelCache<[number], Rope>;
   readonly #writeKv: KernelCache<[KvDtype, number], WriteKv>;
-  readonly #attention: KernelCache<[KvDtype, number, number], AttentionKernel>;
+  readonly #attention: KernelCache<
+    [dtype: KvDtype, headDim: number, group: number, isCapped: 0 | 1, hasSinks: 0 | 1],
+    AttentionKernel
+  >;
   readonly #rowAttention: KernelCache<[KvDtype, number, number], RowAttentionKernel>;
 
   constructor(memory: WebAssembly.Memory, scratch: SimdScratch, options: MatmulOptions) {
@@ -99,6 +108,7 @@ class SimdKernels implements KernelTable {
     this.#rmsNorm = new KernelCache(this.#compiled, (width) => compileRmsNorm(memory, width));
     this.#layerNorm = new KernelCache(this.#compiled, (width) => compileLayerNorm(memory, width));
     this.#gelu = new KernelCache(this.#compiled, () => compileGelu(memory));
+    this.#scalar = new KernelCache(this.#compiled, () => compileScalarOperations(memory));
     this.#rope = new KernelCache(this.#compiled, (rotaryDim) => compileRope(memory, rotaryDim));
     this.#writeKv = new KernelCache(
       this.#compiled,
@@ -108,13 +118,18 @@ class SimdKernels implements KernelTable {
       this.#requireScratch(embedScratchBytes(k), `an embedding of ${k} floats`);
       return compileEmbed(memory, format, k);
     });
-    this.#attention = new KernelCache(this.#compiled, (dtype, headDim, group) => {
-      this.#requireScratch(rowAttentionScratchBytes(headDim), `heads of ${headDim} floats`);
-      return compileAttention(memory, { dtype, headDim, group });
-    });
+    this.#attention = new KernelCache(
+      this.#compiled,
+      (dtype, headDim, group, isCapped, hasSinks) => {
+        this.#requireScratch(rowAttentionScratchBytes(headDim), `heads of ${headDim} floats`);
+        const rules = { isCapped: isCapped === 1, hasSinks: hasSinks === 1 };
+        return compileAttention(memory, { dtype, headDim, group, ...rules });
+      },
+    );
     this.#rowAttention = new KernelCache(this.#compiled, (dtype, headDim, group) => {
       this.#requireScratch(rowAttentionScratchBytes(headDim), `heads of ${headDim} floats`);
-      return compileRowAttention(memory, { dtype, headDim, group });
+      const rules = { isCapped: false, hasSinks: false };
+      return compileRowAttention(memory, { dtype, headDim, group, ...rules });
     });
   }
 
@@ -217,6 +232,31 @@ class SimdKernels implements KernelTable {
     );
   }
 
+  geluTanhMultiply(args: GeluTanhMultiplyArgs): void {
+    const { gate, gateStride, up, upStride, rowCount, columnStart, columnEnd } = args;
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    this.#elementwise.geluTanhMultiply(
+      gate + 4 * columnStart,
+      4 * gateStride,
+      up + 4 * columnStart,
+      4 * upStride,
+      rowCount,
+      columnEnd - columnStart,
+    );
+  }
+
+  scale({ x, xStride, rowCount, columnStart, columnEnd, factor }: ScaleArgs): void {
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    const at = x + 4 * columnStart;
+    this.#scalar.get().scale(at, 4 * xStride, rowCount, columnEnd - columnStart, factor);
+  }
+
+  softcap({ x, xStride, rowCount, columnStart, columnEnd, cap }: SoftcapArgs): void {
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    const at = x + 4 * columnStart;
+    this.#scalar.get().softcap(at, 4 * xStride, rowCount, columnEnd - columnStart, cap);
+  }
+
   gelu({ x, xStride, rowCount, columnStart, columnEnd }: GeluArgs): void {
     if (rowCount <= 0 || columnStart >= columnEnd) return;
     this.#gelu.get()(x + 4 * columnStart, 4 * xStride, rowCount, columnEnd - columnStart);
@@ -254,9 +294,12 @@ class SimdKernels implements KernelTable {
   attention(args: AttentionArgs): void {
     if (args.unitStart >= args.unitEnd) return;
     const { dtype, kvHeads, headDim, keys, values } = args.cache;
-    const { rowBlocks } = args;
-    const kernels = rowBlocks === undefined ? this.#attention : this.#rowAttention;
-    kernels.get(dtype, headDim, args.heads / kvHeads)(
+    const { rowBlocks, softcap = 0, sinks = null } = args;
+    const group = args.heads / kvHeads;
+    const kernel = rowBlocks === undefined
+      ? this.#attention.get(dtype, headDim, group, softcap === 0 ? 0 : 1, sinks === null ? 0 : 1)
+      : this.#rowAttention.get(dtype, headDim, group);
+    kernel(
       args.q,
       4 * args.qStride,
       args.out,
@@ -274,6 +317,8 @@ class SimdKernels implements KernelTable {
       args.unitStep,
       args.scale,
       this.#scratch.address,
+      softcap,
+      sinks ?? 0,
     );
   }
 

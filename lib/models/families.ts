@@ -1,0 +1,163 @@
+/** What the decoders' families differ in: one row an architecture. */
+
+import type { WindowRule } from "./layer_windows.ts";
+import type { DecoderArchitecture, DecoderConfig, HeadConfig } from "./model_config.ts";
+
+/** What the classes of one architecture assume where config.json is silent, and what they always do. */
+export interface Family {
+  readonly modelType: string;
+  /** What stands on the last hidden state. */
+  readonly head: HeadConfig["kind"];
+  readonly vocabSize: number;
+  readonly intermediateSize: number;
+  readonly maxPositionEmbeddings: number;
+  readonly kvHeadCount: "headCount" | number;
+  readonly headDim: "hiddenSize / headCount" | number;
+  /** Which projections `attention_bias` gives a bias; Qwen2 does not ask. */
+  readonly attentionBias: "attention_bias" | "always on q, k and v" | "none";
+  readonly mlpBias: boolean;
+  readonly norms: DecoderConfig["norms"];
+  readonly normOffset: DecoderConfig["normOffset"];
+  /** The field of the MLP's activation, and the one value that it may have. */
+  readonly activation: {
+    readonly key: "hidden_act" | "hidden_activation";
+    readonly name: string;
+    readonly kind: DecoderConfig["activation"];
+  };
+  readonly qkNorm: boolean;
+  readonly windows: WindowRule;
+  /** θ where the file is silent; `sliding`: layers with a window have settings of their own. */
+  readonly ropeTheta: { readonly full: number; readonly sliding?: number };
+  /** Whether layers without a window rotate in a model in which others have one. */
+  readonly fullLayersRotate: boolean;
+  readonly rmsNormEpsilon: number;
+  readonly hiddenSize: number;
+  readonly layerCount: number;
+  readonly headCount: number;
+  readonly tieWordEmbeddings: boolean;
+  /** `query_pre_attn_scalar` where the file is silent; undefined: scores are divided by √headDim. */
+  readonly queryScalar: number | undefined;
+  /** Whether embedded tokens are multiplied with √hiddenSize. */
+  readonly scalesEmbedding: boolean;
+  /** Whether `final_logit_softcapping` is looked at. */
+  readonly capsLogits: boolean;
+  readonly bosTokenId: number | undefined;
+  readonly endTokenIds: readonly number[];
+}
+
+const SILU: Family["activation"] = { key: "hidden_act", name: "silu", kind: "silu" };
+
+/** What most families have in common. */
+const COMMON = {
+  head: "language",
+  headDim: "hiddenSize / headCount",
+  attentionBias: "none",
+  mlpBias: false,
+  norms: "before",
+  normOffset: 0,
+  activation: SILU,
+  qkNorm: false,
+  windows: { kind: "none" },
+  ropeTheta: { full: 10_000 },
+  fullLayersRotate: true,
+  rmsNormEpsilon: 1e-6,
+  hiddenSize: 4096,
+  layerCount: 32,
+  headCount: 32,
+  tieWordEmbeddings: false,
+  queryScalar: undefined,
+  scalesEmbedding: false,
+  capsLogits: false,
+} as const;
+
+const QWEN2: Family = {
+  ...COMMON,
+  modelType: "qwen2",
+  vocabSize: 151_936,
+  intermediateSize: 22_016,
+  maxPositionEmbeddings: 32_768,
+  kvHeadCount: 32,
+  attentionBias: "always on q, k and v",
+  windows: { kind: "from a layer on" },
+  bosTokenId: undefined,
+  endTokenIds: [],
+};
+
+const QWEN3: Family = {
+  ...QWEN2,
+  modelType: "qwen3",
+  headDim: 128,
+  attentionBias: "attention_bias",
+  qkNorm: true,
+};
+
+/** The decoders, one row each. */
+export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
+  LlamaForCausalLM: {
+    ...COMMON,
+    modelType: "llama",
+    vocabSize: 32_000,
+    intermediateSize: 11_008,
+    maxPositionEmbeddings: 2048,
+    kvHeadCount: "headCount",
+    attentionBias: "attention_bias",
+    mlpBias: true,
+    bosTokenId: 1,
+    endTokenIds: [2],
+  },
+  MistralForCausalLM: {
+    ...COMMON,
+    modelType: "mistral",
+    vocabSize: 32_000,
+    intermediateSize: 14_336,
+    maxPositionEmbeddings: 131_072,
+    kvHeadCount: 8,
+    windows: { kind: "all layers", window: 4096 },
+    bosTokenId: 1,
+    endTokenIds: [2],
+  },
+  Qwen2ForCausalLM: QWEN2,
+  Qwen3ForCausalLM: QWEN3,
+  Qwen3Model: { ...QWEN3, head: "none" },
+  Qwen3ForSequenceClassification: { ...QWEN3, head: "classifier" },
+  Exaone4ForCausalLM: {
+    ...COMMON,
+    modelType: "exaone4",
+    vocabSize: 102_400,
+    intermediateSize: 16_384,
+    maxPositionEmbeddings: 2048,
+    kvHeadCount: 32,
+    norms: "after",
+    qkNorm: true,
+    windows: { kind: "all but every n-th", window: 4096, period: 4 },
+    fullLayersRotate: false,
+    rmsNormEpsilon: 1e-5,
+    bosTokenId: 0,
+    endTokenIds: [2],
+  },
+  Gemma3ForCausalLM: {
+    ...COMMON,
+    modelType: "gemma3_text",
+    vocabSize: 262_208,
+    intermediateSize: 9216,
+    maxPositionEmbeddings: 131_072,
+    hiddenSize: 2304,
+    layerCount: 26,
+    headCount: 8,
+    kvHeadCount: 4,
+    headDim: 256,
+    attentionBias: "attention_bias",
+    norms: "around",
+    normOffset: 1,
+    activation: { key: "hidden_activation", name: "gelu_pytorch_tanh", kind: "geluTanh" },
+    qkNorm: true,
+    windows: { kind: "all but every n-th", window: 4096, period: 6 },
+    ropeTheta: { full: 1_000_000, sliding: 10_000 },
+    tieWordEmbeddings: true,
+    queryScalar: 256,
+    scalesEmbedding: true,
+    capsLogits: true,
+    bosTokenId: 2,
+    endTokenIds: [1],
+  },
+};
