@@ -1,6 +1,5 @@
 /** A checkpoint on a device: the architecture table, and how much memory goes where. */
 
-import { DeviceMemoryError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import {
   type BucketTables,
@@ -12,13 +11,16 @@ import {
 import type { ActivationType } from "../device/activations.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import {
+  type BANK_BYTES,
   type Device,
   type DeviceOptions,
+  kvBlockBytes,
+  type KvPoolShape,
   numericsClass,
   openDevice,
   type SPOIL_KERNELS,
 } from "../device/device.ts";
-import type { KernelLimits, KvDtype } from "../device/kernel_table.ts";
+import type { KernelLimits, KvDtype, KvPool } from "../device/kernel_table.ts";
 import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph } from "./architectures/decoder.ts";
 import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
@@ -29,12 +31,11 @@ import { type KvPlan, planKv } from "./kv_plan.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
-import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { ropeTable } from "./rope.ts";
 import {
   type ActivationDtype,
   checkActivations,
-  deviceWeightBytes,
+  deviceMatrixBytes,
   type LoadWatch,
   uploadWeights,
   type WeightDtype,
@@ -88,23 +89,41 @@ export interface ModelOptions extends LoadWatch {
   readonly maxTokensPerStep: number;
   readonly buckets: Partial<BucketTables>;
   /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
-  readonly device?: Pick<DeviceOptions, "startedThreads" | typeof SPOIL_KERNELS>;
+  readonly device?: Pick<
+    DeviceOptions,
+    "startedThreads" | typeof SPOIL_KERNELS | typeof BANK_BYTES
+  >;
 }
 
 /** Fewest rows of logits a step has room for: prompt log-probabilities come this many at a time. */
 const OUTPUT_ROWS_MIN = 64;
 
-/** Refuses what cannot fit before a byte of it is read. */
-function checkMemory(weightBytes: number, { poolBytes }: KvPlan): void {
-  if (weightBytes + poolBytes <= HBM_BYTES_MAX) return;
-  throw new DeviceMemoryError(
-    `Cannot hold ${weightBytes} bytes of weights and ${poolBytes} bytes of keys and values (kvCacheBytes): the device has ${HBM_BYTES_MAX}`,
-  );
-}
-
 /** The keys and values of an encoder are activations like others: they do not outlive their step. */
 function kvDtype({ kind }: ModelConfig, { kvCacheDtype }: ModelOptions): KvDtype {
   return kind === "encoder" || kvCacheDtype === "float32" ? "f32" : "bf16";
+}
+
+function kvShape(config: ModelConfig, dtype: KvDtype, { blockCount, window }: KvPlan): KvPoolShape {
+  return {
+    dtype,
+    kvHeads: config.kvHeadCount,
+    headDim: config.headDim,
+    blockCount,
+    windowBlockCount: window?.blockCount ?? 0,
+  };
+}
+
+/** The pool of each layer. */
+function kvPools({ kvLayers }: Graph): KvPool[] {
+  return kvLayers.map(({ pool = "global" }) => pool);
+}
+
+/** Bytes of each layer's keys and values. */
+function kvLayerBytes(graph: Graph, shape: KvPoolShape): number[] {
+  const { blockCount, windowBlockCount = 0 } = shape;
+  return kvPools(graph).map((pool) =>
+    kvBlockBytes(shape) * (pool === "window" ? windowBlockCount : blockCount)
+  );
 }
 
 /** The tokens that a step takes, of an encoder with the longest prompt whole. */
@@ -245,9 +264,8 @@ export class Model implements AsyncDisposable {
       maxTokensPerStep,
     });
     const graph = graphOf(roundEmbeddingScale(checkpoint, options.dtype), kv.contextLength);
-    const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
+    const matrices = deviceMatrixBytes(checkpoint, graph, options.dtype);
     checkActivations(checkpoint, graph, options);
-    checkMemory(weightBytes, kv);
     const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
     const device = await openDevice({
       ...options.device,
@@ -255,6 +273,8 @@ export class Model implements AsyncDisposable {
       kernels: options.kernels,
       limits: kernelLimits(config),
       maxOutputRows,
+      // What cannot fit is refused here, before a byte of it is read.
+      memory: { matrices, kvLayers: kvLayerBytes(graph, kvShape(config, dtype, kv)) },
       activations: ACTIVATIONS[options.activationDtype],
     });
     const infos = [...checkpoint.tensors.values()];
@@ -274,7 +294,7 @@ export class Model implements AsyncDisposable {
         numericsClass(),
       ],
       infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
-      weightBytes,
+      matrices.reduce((sum, bytes) => sum + bytes, 0),
     );
   }
 
@@ -284,7 +304,7 @@ export class Model implements AsyncDisposable {
     await uploadWeights(checkpoint, this.graph, device, options);
     this.#heads = readHeadTensors(checkpoint);
     const dtype = kvDtype(config, options);
-    const { contextLength, blockCount, window } = this.kv;
+    const { contextLength } = this.kv;
     if (config.kind === "decoder") {
       for (
         const [name, rope] of [
@@ -296,13 +316,7 @@ export class Model implements AsyncDisposable {
         device.uploadFloats(name, ropeTable(rope, contextLength));
       }
     }
-    device.allocateKv(this.graph.kvLayers.map(({ pool = "global" }) => pool), {
-      dtype,
-      kvHeads: config.kvHeadCount,
-      headDim: config.headDim,
-      blockCount,
-      windowBlockCount: window?.blockCount ?? 0,
-    });
+    device.allocateKv(kvPools(this.graph), kvShape(config, dtype, this.kv));
     await this.noticeFallbacks();
   }
 

@@ -60,16 +60,16 @@ function formatOf({ name, format }: TensorInfo, dtype: WeightDtype): WeightForma
 }
 
 /**
- * Bytes that the matrices will take on the device.
+ * Bytes that each matrix will take on the device, in the order in which they are allocated.
  *
  * @throws {InvalidParameterError} A matrix cannot be stored as `dtype` asks.
  */
-export function deviceWeightBytes(
+export function deviceMatrixBytes(
   checkpoint: Checkpoint,
   graph: Graph,
   dtype: WeightDtype,
-): number {
-  return placeMatrices(checkpoint, graph, dtype).reduce((sum, { name, shape, format }) => {
+): number[] {
+  return placeMatrices(checkpoint, graph, dtype).map(({ name, shape, format }) => {
     const elements = blockElements(format);
     if (shape.k % elements !== 0) {
       throw new InvalidParameterError(
@@ -78,8 +78,8 @@ export function deviceWeightBytes(
         `Cannot store "${name}" as ${dtype}: its rows of ${shape.k} are no multiple of ${elements}; use bfloat16`,
       );
     }
-    return sum + weightBytes(format, shape.n, shape.k);
-  }, 0);
+    return weightBytes(format, shape.n, shape.k);
+  });
 }
 
 /**
