@@ -125,7 +125,7 @@ export type { MemoryNeed };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
 
 /** The option by which tests make the banks of a device's memory small. */
-export const BANK_BYTES: unique symbol = Symbol("bankBytes");
+export const STORE_BYTES: unique symbol = Symbol("storeBytes");
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -153,8 +153,8 @@ export interface DeviceOptions {
   readonly startedThreads?: StartedThreads;
   /** For tests: fast kernels that are to compute something else. */
   readonly [SPOIL_KERNELS]?: KernelFamily;
-  /** For tests: bytes of a bank. */
-  readonly [BANK_BYTES]?: number;
+  /** For tests: bytes of each bank of memory for matrices, keys and values. */
+  readonly [STORE_BYTES]?: number;
 }
 
 /** One step's int32 inputs; `tokenIds.length` rows. */
@@ -602,11 +602,10 @@ export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
   }
   const sizeBytes = scratchBytes(limits);
   const workBytes = sizeBytes * Math.max(1, threads);
-  const bankBytes = given[BANK_BYTES] ?? BANK_BYTES_MAX;
-  if (workBytes > bankBytes / 2) {
+  if (workBytes > BANK_BYTES_MAX / 2) {
     throw new DeviceMemoryError(`Scratch memory of ${sizeBytes} bytes an element is too large`);
   }
-  const shape: BankShape = { bankBytes, workBytes };
+  const shape: BankShape = { workBytes, storeBytes: given[STORE_BYTES] };
   const bankCount = given.memory === undefined ? 1 : planBanks(given.memory, shape);
   const hbm = new Hbm(bankCount, shape);
   const scratch = () =>

@@ -58,16 +58,25 @@ export interface MemoryNeed {
   readonly kvLayers: readonly number[];
 }
 
-/** How large banks are, and how much of each the processing elements work with. */
+/** How banks are divided. */
 export interface BankShape {
-  /** Default: all that 32-bit addresses reach. */
-  readonly bankBytes?: number | undefined;
+  /** Bytes of each bank that the processing elements work with. */
   readonly workBytes: number;
+  /**
+   * For tests: bytes of each bank for matrices, keys and values. Default: all that is left, but for
+   * the first bank's room for all else.
+   */
+  readonly storeBytes?: number | undefined;
 }
 
-/** Bytes for keys and values in the first of several banks. */
-function firstBankKvBytes({ bankBytes = BANK_BYTES_MAX, workBytes }: BankShape): number {
-  return bankBytes * (1 - FIRST_BANK_ROOM) - workBytes;
+/** Bytes for matrices, keys and values in the first bank. */
+function firstStoreBytes({ workBytes, storeBytes }: BankShape): number {
+  return storeBytes ?? BANK_BYTES_MAX * (1 - FIRST_BANK_ROOM) - workBytes;
+}
+
+/** The same in the other ones. */
+function otherStoreBytes({ workBytes, storeBytes }: BankShape): number {
+  return storeBytes ?? BANK_BYTES_MAX - HBM_ALIGNMENT - workBytes;
 }
 
 /**
@@ -76,14 +85,14 @@ function firstBankKvBytes({ bankBytes = BANK_BYTES_MAX, workBytes }: BankShape):
  * @throws {DeviceMemoryError} As many as there can be do not.
  */
 export function planBanks(need: MemoryNeed, shape: BankShape): number {
-  const { bankBytes = BANK_BYTES_MAX, workBytes } = shape;
   const matrices = need.matrices.map(allocatedBytes);
   const kvLayers = need.kvLayers.map(allocatedBytes);
   const total = (sizes: readonly number[]) => sizes.reduce((sum, size) => sum + size, 0);
-  const first = firstBankKvBytes(shape);
+  const first = firstStoreBytes(shape);
   if (total(matrices) + total(kvLayers) <= first) return 1;
   // As `Hbm` will place them, in the same order.
-  const free = new Array<number>(BANK_COUNT_MAX).fill(bankBytes - HBM_ALIGNMENT - workBytes);
+  const other = otherStoreBytes(shape);
+  const free = new Array<number>(BANK_COUNT_MAX).fill(other);
   free[0] = first;
   let count = 1;
   const put = (size: number, from: number, what: string): void => {
@@ -91,8 +100,9 @@ export function planBanks(need: MemoryNeed, shape: BankShape): number {
     if (bank < 0) {
       throw new DeviceMemoryError(
         `Cannot hold ${total(matrices)} bytes of weights and ${total(kvLayers)} bytes of keys ` +
-          `and values (kvCacheBytes): ${what} of ${size} bytes finds no room in the device's ` +
-          `${BANK_COUNT_MAX} banks of ${bankBytes} bytes, ${BANK_COUNT_MAX * bankBytes} in all`,
+          `and values (kvCacheBytes): the device has room for ${first + (BANK_COUNT_MAX - 1) * other}, ` +
+          `of which ${first} for keys and values only, and ${what} of ${size} bytes finds none in ` +
+          `one piece`,
       );
     }
     free[bank] = free[bank] as number - size;
@@ -106,17 +116,19 @@ export function planBanks(need: MemoryNeed, shape: BankShape): number {
 /** The device's memory. Address 0 is never handed out. */
 export class Hbm {
   readonly #banks: readonly MemoryBank[];
-  readonly #bankBytes: number;
-  #firstBankKvBytes: number;
+  #firstStoreBytes: number;
 
   /** As many banks as are asked for; by default one. */
   constructor(
     bankCount: number = 1,
     shape: BankShape = { workBytes: 0 },
   ) {
-    this.#bankBytes = shape.bankBytes ?? BANK_BYTES_MAX;
-    this.#banks = Array.from({ length: bankCount }, () => new MemoryBank(this.#bankBytes));
-    this.#firstBankKvBytes = firstBankKvBytes(shape);
+    const otherBytes = HBM_ALIGNMENT + shape.workBytes + otherStoreBytes(shape);
+    this.#banks = Array.from(
+      { length: bankCount },
+      (_, bank) => new MemoryBank(bank === 0 ? BANK_BYTES_MAX : otherBytes),
+    );
+    this.#firstStoreBytes = firstStoreBytes(shape);
   }
 
   /** The banks' memories, which kernels run against. */
@@ -155,11 +167,11 @@ export class Hbm {
 
   /** Takes memory for a layer's keys and values: of the first bank, as long as that has room. */
   allocateKv(sizeBytes: number, what: string): number {
-    const fitsFirst = allocatedBytes(sizeBytes) <= this.#firstBankKvBytes;
+    const fitsFirst = allocatedBytes(sizeBytes) <= this.#firstStoreBytes;
     if (this.#banks.length > 1 && !fitsFirst) {
       return this.#allocate(sizeBytes, what, this.#otherBanks());
     }
-    this.#firstBankKvBytes -= allocatedBytes(sizeBytes);
+    this.#firstStoreBytes -= allocatedBytes(sizeBytes);
     return this.#allocate(sizeBytes, what, [0]);
   }
 
@@ -187,12 +199,13 @@ export class Hbm {
       const offset = this.#bank(index).allocate(sizeBytes, what);
       if (offset !== undefined) return index * BANK_SPAN + offset;
     }
-    const used = banks.map((index) => this.#bank(index).usedBytes).join(", ");
+    const states = banks.map((index) => {
+      const { usedBytes, bytesMax } = this.#bank(index);
+      return `${usedBytes} of ${bytesMax} bytes`;
+    });
     throw new DeviceMemoryError(
-      `Cannot allocate ${sizeBytes} bytes for ${what}: ${used} of ${this.#bankBytes} bytes of ` +
-        `device memory are taken${
-          banks.length > 1 ? " in the banks" : ""
-        }; use a smaller model or a smaller kvCacheBytes`,
+      `Cannot allocate ${sizeBytes} bytes for ${what}: of the device memory that it can be in, ` +
+        `${states.join(", ")} are taken; use a smaller model or a smaller kvCacheBytes`,
     );
   }
 }

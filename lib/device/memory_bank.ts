@@ -29,7 +29,8 @@ interface Region {
 export class MemoryBank {
   /** What kernels run against. Its `buffer` changes when the memory grows: do not keep it. */
   readonly memory: WebAssembly.Memory;
-  readonly #bytesMax: number;
+  /** Most bytes it can hold. */
+  readonly bytesMax: number;
   #top = HBM_ALIGNMENT;
   #usedBytes = 0;
   readonly #free: Region[] = []; // sorted by address, never adjacent
@@ -37,7 +38,7 @@ export class MemoryBank {
 
   /** A bank of at most so many bytes. */
   constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
+    this.bytesMax = bytesMax;
     this.memory = new WebAssembly.Memory({ initial: 1, maximum: PAGE_COUNT_MAX, shared: true });
   }
 
@@ -83,7 +84,7 @@ export class MemoryBank {
   #extend(sizeBytes: number, what: string): number | undefined {
     const address = this.#top;
     const end = address + sizeBytes;
-    if (end > this.#bytesMax) return undefined;
+    if (end > this.bytesMax) return undefined;
     const missing = Math.ceil((end - this.memory.buffer.byteLength) / PAGE_BYTES);
     if (missing > 0) {
       try {

@@ -11,7 +11,6 @@ import {
 import type { ActivationType } from "../device/activations.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import {
-  type BANK_BYTES,
   type Device,
   type DeviceOptions,
   kvBlockBytes,
@@ -19,6 +18,7 @@ import {
   numericsClass,
   openDevice,
   type SPOIL_KERNELS,
+  type STORE_BYTES,
 } from "../device/device.ts";
 import type { KernelLimits, KvDtype, KvPool } from "../device/kernel_table.ts";
 import { bertGraph } from "./architectures/bert.ts";
@@ -91,7 +91,7 @@ export interface ModelOptions extends LoadWatch {
   /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
   readonly device?: Pick<
     DeviceOptions,
-    "startedThreads" | typeof SPOIL_KERNELS | typeof BANK_BYTES
+    "startedThreads" | typeof SPOIL_KERNELS | typeof STORE_BYTES
   >;
 }
 
