@@ -27,7 +27,7 @@ const BANK_COUNT_MAX = 12;
 export const HBM_BYTES_MAX: number = BANK_COUNT_MAX * BANK_BYTES_MAX;
 
 /** The part of the first of several banks that keys and values leave to all else. */
-const FIRST_BANK_ROOM = 1 / 16;
+const FIRST_BANK_ROOM = 1 / 8;
 
 /** The bank that an address is in. */
 export function bankOf(address: number): number {

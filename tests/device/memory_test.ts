@@ -121,5 +121,5 @@ Deno.test("A plan that does not work out names what is needed and what there is"
     DeviceMemoryError,
   );
   assert(error.message.includes(`${HBM_BYTES_MAX} bytes of weights and 64 bytes of keys`));
-  assert(error.message.includes(`the device has room for ${HBM_BYTES_MAX - 2 ** 28 - 11 * 64}`));
+  assert(error.message.includes(`the device has room for ${HBM_BYTES_MAX - 2 ** 29 - 11 * 64}`));
 });
