@@ -47,6 +47,7 @@ export type {
   ScoreOptions,
   TokenizerInfo,
   TraceEntry,
+  TraceOptions,
   WireStats,
 } from "./lib/llm.ts";
 export type {
@@ -77,6 +78,7 @@ export type {
 export {
   type EarlyStopping,
   type LogitsProcessor,
+  type RepetitionDetection,
   type RequestOutputKind,
   SamplingParams,
   type SamplingParamsFields,
@@ -88,6 +90,14 @@ export {
   type PoolingParamsOptions,
   type PoolingTask,
 } from "./lib/pooling/params.ts";
+export type {
+  AttributeValue,
+  Span,
+  SpanContext,
+  SpanOptions,
+  Tracer,
+  TracerContext,
+} from "./lib/tracing.ts";
 export {
   ChatTemplateError,
   CheckpointError,

@@ -19,6 +19,7 @@ import type { Listening, ServeSettings } from "./serve/settings.ts";
 import { explain, IMPOSSIBLE, prepare } from "./serve/start.ts";
 import { logStatistics } from "./serve/statistics.ts";
 import { showLoading, Terminal } from "./serve/terminal.ts";
+import { denoTracer } from "./serve/tracing.ts";
 import { isRestarted, restartUnsafeFast, UNSAFE_NOTICE } from "./serve/unsafe_fast.ts";
 
 /** Loads what is served. A test gives one that needs no weights. */
@@ -47,7 +48,12 @@ export async function main(
   const stop = new AbortController();
   using _signals = watchSignals(() => stop.abort(), () => Deno.exit(0));
   try {
-    const loading = { onProgress: showLoading(terminal), signal: stop.signal };
+    const tracer = denoTracer(VERSION);
+    const loading = {
+      onProgress: showLoading(terminal),
+      signal: stop.signal,
+      ...(tracer === undefined ? {} : { tracer }),
+    };
     await using llm = await load(job.model, { ...job.settings.llm, ...loading });
     return await serve(llm, job.settings, terminal, stop.signal);
   } catch (error) {
@@ -88,7 +94,11 @@ async function serve(
   using _statistics = logs.statistics ? logStatistics(llm, terminal) : undefined;
 
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve));
-  terminal.say("Stopping: open requests may finish; Ctrl-C again ends at once");
+  terminal.say(
+    settings.shutdownTimeoutSeconds > 0
+      ? "Stopping: open requests may finish; Ctrl-C again ends at once"
+      : "Stopping: open requests are ended",
+  );
   try {
     const cut = async () => await llm[Symbol.asyncDispose]();
     await drain(server, settings.shutdownTimeoutSeconds, cut);

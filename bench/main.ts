@@ -16,6 +16,7 @@ import { measureLoad } from "./parts/load.ts";
 import { measureModels } from "./parts/models.ts";
 import type { MeasurePart } from "./parts/part.ts";
 import { measurePeers } from "./parts/peers.ts";
+import { measureServer } from "./parts/server.ts";
 import { measureWllama } from "./parts/wllama.ts";
 import { type PartName, PARTS } from "./report/goals.ts";
 import { drawChart } from "./report/charts.ts";
@@ -31,6 +32,7 @@ const MEASURE: Readonly<Record<PartName, MeasurePart>> = {
   peers: measurePeers,
   wllama: measureWllama,
   http: measureHttp,
+  server: measureServer,
 };
 
 const HELP = `Usage: deno task bench [OPTIONS]

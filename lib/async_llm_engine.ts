@@ -52,7 +52,7 @@ export class AsyncLLMEngine {
    * @param params How to generate. `outputKind` CUMULATIVE, the default: each output holds all so
    * far; DELTA: what is new; FINAL: there is one output, the whole answer.
    * @param requestId Names it for {@linkcode AsyncLLMEngine.abort}; no two running ones share it.
-   * @param options Its priority, and whether special tokens are added to a text.
+   * @param options Its priority, salt and trace, and whether special tokens are added to a text.
    * @returns The outputs. After an `abort` there are no more.
    * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
    * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context.
@@ -91,7 +91,7 @@ export class AsyncLLMEngine {
    * @param prompt Text or token ids.
    * @param params What to make of the prompt's hidden states. Without a `task`: the model's own.
    * @param requestId Names it for {@linkcode AsyncLLMEngine.abort}; no two running ones share it.
-   * @param options Its priority, and whether special tokens are added to a text.
+   * @param options Its priority, salt and trace, and whether special tokens are added to a text.
    * @returns The output; none after an `abort`.
    * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
    * @throws {UnsupportedTaskError} The model is not for what the parameters ask.

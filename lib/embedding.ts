@@ -10,10 +10,12 @@ import { checkPoolingParams, PoolingParams, type PoolingTask } from "./pooling/p
 import { planFor, type PoolingPlan, type Vectors } from "./pooling_plan.ts";
 import {
   encodePoolingPrompt,
+  encodePoolingPromptInBackground,
   paramsOfEach,
   type PoolingContext,
   type PoolingItem,
   type PoolingOptions,
+  type PoolingWork,
   runAlone,
   runPooling,
   runTogether,
@@ -92,19 +94,22 @@ export async function encode(
   const each = paramsOfEach(params, prompts.length, new PoolingParams());
   const plans = each.map((one) => planFor(context, task ?? one.task, one));
   const named = promptName === undefined ? "" : namedPrompt(context, promptName);
-  const run = async (index: number, item: PoolingItem): Promise<PoolingRequestOutput> => {
-    const plan = plans[index] as PoolingPlan<Vectors>;
-    const promptTokenIds = encodePoolingPrompt(
-      withPrompt(named, prompts[index] as Prompt),
-      context,
-      each[index] as PoolingParams,
-      options.addSpecialTokens ?? true,
-    );
-    return await pool(context, promptTokenIds, plan, item);
+  const { addSpecialTokens = true } = options;
+  const work: PoolingWork<readonly number[], PoolingRequestOutput> = {
+    prepare: (index, { signal }) =>
+      encodePoolingPromptInBackground(
+        withPrompt(named, prompts[index] as Prompt),
+        context,
+        each[index] as PoolingParams,
+        { addSpecialTokens, signal },
+      ),
+    // Not a promise where the engine refuses: `async` makes one of it.
+    run: async (promptTokenIds, item, index) =>
+      await pool(context, promptTokenIds, plans[index] as PoolingPlan<Vectors>, item),
   };
   return isList
-    ? await runTogether(prompts.length, options, context.maxInFlight, run)
-    : await runAlone(options, (item) => run(0, item));
+    ? await runTogether(prompts.length, options, context.maxInFlight, work)
+    : await runAlone(options, work);
 }
 
 /**
@@ -119,21 +124,22 @@ export function submitPooling(
   options: PoolingOptions,
 ): Promise<PoolingRequestOutput> {
   const { requestId = crypto.randomUUID(), priority = 0, addSpecialTokens = true } = options;
+  const { cacheSalt, trace } = options;
   const plan = planFor(context, params.task, params);
   const promptTokenIds = encodePoolingPrompt(prompt, context, params, addSpecialTokens);
   const signal = options.signal ?? new AbortController().signal;
-  return pool(context, promptTokenIds, plan, { requestId, priority, signal });
+  return pool(context, promptTokenIds, plan, { requestId, priority, signal, cacheSalt, trace });
 }
 
 /** Queues token ids at once; what comes of them. */
 function pool(
-  { engine }: PoolingContext,
+  context: PoolingContext,
   promptTokenIds: readonly number[],
   { rows, finish }: PoolingPlan<Vectors>,
   item: PoolingItem,
 ): Promise<PoolingRequestOutput> {
   const { requestId } = item;
-  const pooled = runPooling(engine, { promptTokenIds, rows }, item);
+  const pooled = runPooling(context, { promptTokenIds, rows }, item);
   return pooled.then(({ rows, cachedTokens }) => ({
     requestId,
     outputs: { data: finish(rows) },

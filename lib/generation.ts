@@ -1,7 +1,7 @@
 /** Token events → text deltas of one request's sequences: the way up, stages 14 and 15. */
 
 import type { Channel } from "./base/channel.ts";
-import type { Engine, TokenEvent } from "./engine/engine.ts";
+import type { Engine, RequestReport, TokenEvent } from "./engine/engine.ts";
 import { promptInfo } from "./logprob_maps.ts";
 import type { GenerationDelta, PromptInfo } from "./outputs.ts";
 import type { EncodedPrompt } from "./prompts.ts";
@@ -19,7 +19,10 @@ export interface Generation {
   /** Show the text of what ended a sequence. Default false. */
   readonly includeStop?: boolean;
   readonly priority: number;
+  readonly cacheSalt?: string | undefined;
   readonly signal: AbortSignal | undefined;
+  /** Told how it went, when it has ended in the engine. */
+  readonly onEnd?: ((report: RequestReport) => void) | undefined;
 }
 
 /** The part of the engine that a generation uses. */
@@ -36,7 +39,7 @@ export function generateDeltas(
   tokenizer: Tokenizer,
   generation: Generation,
 ): AsyncGenerator<GenerationDelta, void, void> {
-  const { requestId, prompt, params, priority, signal } = generation;
+  const { requestId, prompt, params, priority, cacheSalt, signal, onEnd } = generation;
   signal?.throwIfAborted();
   const isRanked = params.beam === null && params.bestOf > params.n;
   const channel: Channel<TokenEvent> = engine.submit({
@@ -44,6 +47,8 @@ export function generateDeltas(
     promptTokenIds: prompt.tokenIds,
     params: isRanked ? { ...params, logprobs: params.logprobs ?? 0 } : params,
     priority,
+    cacheSalt,
+    onEnd,
   });
   const forget = watch(signal, (reason) => {
     if (channel.isClosed) return; // the id may be another request's by now

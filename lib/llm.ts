@@ -28,23 +28,31 @@ import type {
 import { PoolingParams } from "./pooling/params.ts";
 import type { PoolingContext, PoolingOptions } from "./pooling_requests.ts";
 import {
+  type BackgroundEncoding,
   type ChatMessage,
   type ChatOptions,
+  checkDecoded,
   encodeConversation,
   type EncodedPrompt,
   encodePrompt,
-  type Encoding,
+  encodePromptInBackground,
   isConversation,
   keptPromptTokens,
   type Prompt,
   type RequestOptions,
+  tokenizeInBackground,
   tokenizeText,
 } from "./prompts.ts";
 import { SamplingParams } from "./sampling/params.ts";
-import { resolveSamplingParams, type SamplingDefaults } from "./sampling/resolved_params.ts";
+import {
+  resolveSamplingParams,
+  type SamplingDefaults,
+  type TokenizedParams,
+} from "./sampling/resolved_params.ts";
 import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
-import { tokenizeParams } from "./token_params.ts";
+import { type TextContext, tokenizeParams, tokenizeParamsInBackground } from "./token_params.ts";
+import { traced, type TraceOptions } from "./tracing.ts";
 
 export type {
   BlockStats,
@@ -61,6 +69,7 @@ export type { TokenizerInfo, TraceEntry };
 export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
 export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
 export type { PairOptions } from "./text_pairs.ts";
+export type { TraceOptions };
 
 /** Tokens that `generate` writes where `maxTokens` is not given. */
 const GENERATE_MAX_TOKENS = 16;
@@ -189,17 +198,25 @@ export class LLM implements AsyncDisposable {
     params: SamplingParams = new SamplingParams(),
     options: ChatOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
-    if (!isConversation(input)) return yield* this.submit(input, params, options);
     checkedParams(params);
     this.#checkOpen(options);
     this.#checkGenerates();
-    const prompt = await this.#render(input, params, options);
-    yield* this.#start(prompt, params, this.#loaded.samplingDefaults, options);
+    const isChat = isConversation(input);
+    const prompt = isChat
+      ? await this.#render(input, params, options)
+      : await encodePromptInBackground(input, this.#encoding(params, options), options);
+    const texts = this.#textContext(prompt);
+    const tokenized = await tokenizeParamsInBackground(params, texts, options.signal);
+    const { samplingDefaults } = this.#loaded;
+    const defaults = isChat ? samplingDefaults : withGenerateDefaults(samplingDefaults);
+    yield* this.#start(prompt, params, tokenized, defaults, options);
   }
 
   /**
    * The same for a prompt that is queued at once: a refusal is thrown here, and the answer is made
    * whether it is read or not. To end it, leave the loop once it is being read, or abort the signal.
+   * The prompt is tokenized here and now, about a megabyte a second; {@linkcode LLM.stream} does
+   * that with long ones on another thread.
    *
    * @returns The deltas, as {@linkcode LLM.stream} gives them.
    * @throws {UnsupportedTaskError} The model is not for generation.
@@ -217,11 +234,12 @@ export class LLM implements AsyncDisposable {
     this.#checkGenerates();
     const encoded = encodePrompt(
       prompt,
-      this.#encoding(params),
+      this.#encoding(params, options),
       options.addSpecialTokens ?? true,
     );
-    const defaults = { maxTokens: GENERATE_MAX_TOKENS, ...this.#loaded.samplingDefaults };
-    return this.#start(encoded, params, defaults, options);
+    const tokenized = tokenizeParams(params, this.#textContext(encoded));
+    const defaults = withGenerateDefaults(this.#loaded.samplingDefaults);
+    return this.#start(encoded, params, tokenized, defaults, options);
   }
 
   /**
@@ -381,6 +399,24 @@ export class LLM implements AsyncDisposable {
     return tokenizeText(text, this.#loaded.tokenizer, options.addSpecialTokens ?? true);
   }
 
+  /**
+   * The same without holding up the calling thread: long texts are tokenized on another one.
+   *
+   * @param text The text.
+   * @param options `signal` ends the waiting; the call rejects with its reason.
+   * @returns The ids that {@linkcode LLM.tokenize} gives.
+   * @throws {InvalidParameterError} The text is longer than 1,048,576 UTF-16 code units, or took
+   * more than ten seconds.
+   */
+  async tokenizeAsync(
+    text: string,
+    options: { readonly addSpecialTokens?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<number[]> {
+    this.#checkOpen(options);
+    const { addSpecialTokens = true, signal } = options;
+    return await tokenizeInBackground(text, this.#loaded.background, { addSpecialTokens, signal });
+  }
+
   /** A conversation → the token ids of its prompt. */
   async tokenizeChat(
     messages: readonly ChatMessage[],
@@ -392,6 +428,23 @@ export class LLM implements AsyncDisposable {
   /** Token ids → text, special tokens shown. */
   detokenize(tokenIds: readonly number[]): string {
     return this.#loaded.tokenizer.decode(tokenIds, { skipSpecialTokens: false });
+  }
+
+  /**
+   * The same without holding up the calling thread: long lists are decoded on another one.
+   *
+   * @param tokenIds The ids.
+   * @param options `signal` ends the waiting; the call rejects with its reason.
+   * @returns The text that {@linkcode LLM.detokenize} gives.
+   * @throws {InvalidParameterError} There are more than 1,048,576 ids.
+   */
+  async detokenizeAsync(
+    tokenIds: readonly number[],
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<string> {
+    this.#checkOpen(options);
+    checkDecoded(tokenIds);
+    return await this.#loaded.background.decode(tokenIds, { ...options, skipSpecialTokens: false });
   }
 
   /** The vocabulary's own spelling of each id. */
@@ -452,15 +505,19 @@ export class LLM implements AsyncDisposable {
     await this.#loaded.engine.close();
     await this.#loaded.model.close();
     this.#loaded.textWorker.close();
+    this.#loaded.requestTextWorker.close();
+    this.#loaded.background.close();
   }
 
   get #pooling(): PoolingContext {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
-    const { id, engine, tokenizer, pooling, poolingInFlight } = this.#loaded;
+    const { id, engine, tracer, tokenizer, background, pooling, poolingInFlight } = this.#loaded;
     return {
       id,
       engine,
+      tracer,
       tokenizer,
+      background,
       pooling,
       scoreTemplate: (source) =>
         source === undefined ? this.#loaded.scoreTemplate : this.#template(source),
@@ -482,37 +539,62 @@ export class LLM implements AsyncDisposable {
     signal?.throwIfAborted();
   }
 
-  #encoding(params: SamplingParams): Encoding {
+  #encoding(
+    params: SamplingParams,
+    { truncationSide = "left" }: RequestOptions,
+  ): BackgroundEncoding {
     const { maxPromptLength } = this.info;
     const keptTokens = keptPromptTokens(params, this.info);
+    const { tokenizer, background } = this.#loaded;
     return {
-      tokenizer: this.#loaded.tokenizer,
+      tokenizer,
+      background,
       maxPromptLength,
+      truncationSide,
       ...(keptTokens === undefined ? {} : { keptTokens }),
     };
+  }
+
+  /** What the texts among the parameters are read with. */
+  #textContext({ tokenIds }: EncodedPrompt): TextContext & Pick<LoadedModel, "background"> {
+    const { tokenizer, background } = this.#loaded;
+    const { maxContextLength } = this.info;
+    return { tokenizer, background, promptTokenIds: tokenIds, maxContextLength };
   }
 
   /** Hands a prompt to the engine. */
   #start(
     prompt: EncodedPrompt,
     params: SamplingParams,
+    tokenized: TokenizedParams,
     defaults: SamplingDefaults,
     options: RequestOptions,
   ): AsyncGenerator<GenerationDelta, void, void> {
-    this.#checkOpen(options); // a template takes its time
+    this.#checkOpen(options); // templates and long texts take their time
     const { engine, tokenizer } = this.#loaded;
-    const tokenized = tokenizeParams(params, tokenizer, prompt.tokenIds);
     // A forced output has a length of its own.
     const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
-    return generateDeltas(engine, tokenizer, {
-      requestId: options.requestId ?? crypto.randomUUID(),
-      prompt,
-      params: resolveSamplingParams(params, tier, tokenized),
-      stops: params.stop ?? [],
-      includeStop: params.includeStopStrInOutput ?? false,
-      priority: options.priority ?? 0,
-      signal: options.signal,
-    });
+    const requestId = options.requestId ?? crypto.randomUUID();
+    const resolved = resolveSamplingParams(params, tier, tokenized);
+    const request = { requestId, model: this.info.id, params: resolved, trace: options.trace };
+    const deltas = traced(
+      this.#loaded.tracer,
+      request,
+      (onEnd) =>
+        generateDeltas(engine, tokenizer, {
+          requestId,
+          prompt,
+          params: resolved,
+          stops: params.stop ?? [],
+          includeStop: params.includeStopStrInOutput ?? false,
+          priority: options.priority ?? 0,
+          cacheSalt: options.cacheSalt,
+          signal: options.signal,
+          onEnd,
+        }),
+    );
+    options.onQueued?.();
+    return deltas;
   }
 
   #one(
@@ -560,15 +642,19 @@ export class LLM implements AsyncDisposable {
         `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
       );
     }
-    return encodeConversation(messages, template, this.#encoding(params), options);
+    return encodeConversation(messages, template, this.#encoding(params, options), options);
   }
 
   /** A template that a call brings along. */
   #template(source: string): ChatTemplate {
-    const { tokenizer: { specialTokens: tokens }, textWorker: worker, contentFormat } =
+    const { tokenizer: { specialTokens: tokens }, requestTextWorker: worker, contentFormat } =
       this.#loaded;
     return new ChatTemplate(source, { tokens, file: "chatTemplate", worker, contentFormat });
   }
+}
+
+function withGenerateDefaults(defaults: SamplingDefaults): SamplingDefaults {
+  return { maxTokens: GENERATE_MAX_TOKENS, ...defaults };
 }
 
 function single(

@@ -8,7 +8,10 @@ import { PoolingParams } from "./pooling/params.ts";
 import { checkSamplingParams, SamplingParams } from "./sampling/params.ts";
 
 /** What a request of an engine takes besides its id, prompt and parameters. */
-export type EngineRequestOptions = Pick<RequestOptions, "priority" | "addSpecialTokens">;
+export type EngineRequestOptions = Pick<
+  RequestOptions,
+  "priority" | "addSpecialTokens" | "cacheSalt" | "trace"
+>;
 
 /** What a step gives of a request: `"data" in outputs` tells numbers from texts. */
 export type EngineOutput = RequestOutput | PoolingRequestOutput;
@@ -79,7 +82,7 @@ export class LLMEngine implements AsyncDisposable {
    * @param prompt Text or token ids.
    * @param params How to generate, where `outputKind` says what the outputs hold; or what to make
    * of a prompt's hidden states, which gives one output.
-   * @param options Its priority, and whether special tokens are added to a text.
+   * @param options Its priority, salt and trace, and whether special tokens are added to a text.
    * @throws {InvalidParameterError} The id is in use, or a parameter cannot be used.
    * @throws {UnsupportedTaskError} The model is not for what the parameters ask.
    * @throws {ContextLengthError} The prompt, or prompt and `maxTokens`, exceed the context.

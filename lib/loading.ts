@@ -20,9 +20,11 @@ import {
 import { type TokenizerInfo, tokenizerInfo } from "./models/tokenizer_info.ts";
 import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
+import { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
+import type { Tracer } from "./tracing.ts";
 
 /** The parts of a loaded model. */
 export interface LoadedModel {
@@ -32,11 +34,17 @@ export interface LoadedModel {
   readonly activationDtype: ModelOptions["activationDtype"];
   readonly model: Model;
   readonly engine: Engine;
+  /** Where requests leave their spans. */
+  readonly tracer: Tracer | undefined;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
   readonly contentFormat: ContentFormat;
-  /** Renders the templates: the model's own, and those that requests bring. */
+  /** Renders the model's own template. */
   readonly textWorker: TextWorker;
+  /** Renders the templates that requests bring: one that loops holds up no others. */
+  readonly requestTextWorker: TextWorker;
+  /** The tokenizer for what comes in while others must not wait. */
+  readonly background: BackgroundTokenizer;
   /** The tokenizer's settings, as the checkpoint states them. */
   readonly tokenizerInfo: TokenizerInfo;
   readonly samplingDefaults: SamplingDefaults;
@@ -182,9 +190,12 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       activationDtype: resolved.activationDtype,
       model,
       engine,
+      tracer: resolved.tracer,
       tokenizer,
       chatTemplate,
       textWorker,
+      requestTextWorker: new TextWorker(),
+      background: new BackgroundTokenizer(tokenizer),
       contentFormat: resolved.chatTemplateContentFormat,
       tokenizerInfo: tokenizerInfo(checkpoint.text, {
         specialTokens: tokenizer.specialTokens,

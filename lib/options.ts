@@ -2,6 +2,7 @@
 
 import { InvalidParameterError } from "./base/errors.ts";
 import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
+import type { Tracer } from "./tracing.ts";
 
 /** What a model is used for. */
 export type ModelTask = "generate" | "embed" | "score" | "classify";
@@ -115,6 +116,12 @@ export interface LLMOptions {
    * release, and "main" where a model has none.
    */
   readonly revision?: string;
+  /**
+   * Where requests leave spans of what they were and how long they took: a tracer of
+   * `@opentelemetry/api`, or any other with its `startSpan`. Default: none. `docs/tracing.md` has
+   * what is written.
+   */
+  readonly tracer?: Tracer;
   /** Called while the model loads. */
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Stops the loading. */
@@ -143,6 +150,7 @@ export interface ResolvedOptions {
   readonly generationConfig: string;
   readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;
+  readonly tracer: Tracer | undefined;
 }
 
 /** Most worker threads. */
@@ -199,6 +207,15 @@ function oneOf<const T extends string>(
   );
 }
 
+function checkTracer(tracer: Tracer | undefined): Tracer | undefined {
+  if (tracer === undefined || typeof tracer?.startSpan === "function") return tracer;
+  throw new InvalidParameterError(
+    "tracer",
+    tracer,
+    "Cannot use tracer: it must have a method startSpan, as a tracer of @opentelemetry/api has",
+  );
+}
+
 /** Checks options and fills in the defaults. */
 export function resolveOptions(options: LLMOptions): ResolvedOptions {
   const positive = { min: 1 };
@@ -222,6 +239,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     ]),
     generationConfig: text(options, "generationConfig") ?? "auto",
     task: oneOf(options, "task", ["auto", "generate", "embed", "score", "classify"]),
+    tracer: checkTracer(options.tracer),
     buckets: {
       ...(options.prefillBuckets && { prefill: options.prefillBuckets }),
       ...(options.decodeBuckets && { decode: options.decodeBuckets }),

@@ -1,7 +1,10 @@
 /** What the SDK answers with: plain data. */
 
-/** Why a sequence ended: an end token, stop token or stop string; the length; or an abort. */
-export type FinishReason = "stop" | "length" | "abort";
+/**
+ * Why a sequence ended: an end token, stop token or stop string; the length; an abort; or a
+ * repetition that `repetitionDetection` was to end.
+ */
+export type FinishReason = "stop" | "length" | "abort" | "repetition";
 
 /** The log-probability of one token at one position. */
 export interface Logprob {
@@ -30,7 +33,10 @@ export interface CompletionOutput {
   readonly cumulativeLogprob: number | null;
   /** null while the sequence is still growing. */
   readonly finishReason: FinishReason | null;
-  /** What ended it: the stop string, or the token id where that was not the model's own end token. */
+  /**
+   * What ended it: the stop string, or the token id where that was not the model's own end token, or
+   * "repetition_detected".
+   */
   readonly stopReason: number | string | null;
 }
 
@@ -78,7 +84,10 @@ export interface GenerationDelta {
   readonly logprobs: readonly LogprobMap[] | null;
   /** null while the sequence is still growing. */
   readonly finishReason: FinishReason | null;
-  /** What ended it: the stop string, or the token id where that was not the model's own end token. */
+  /**
+   * What ended it: the stop string, or the token id where that was not the model's own end token, or
+   * "repetition_detected".
+   */
   readonly stopReason: number | string | null;
   /** Only with the first delta. */
   readonly prompt?: PromptInfo;

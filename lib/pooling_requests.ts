@@ -4,9 +4,11 @@ import { ContextLengthError, InvalidParameterError, UnsupportedTaskError } from 
 import type { EnginePoolingRequest, PoolingOutput } from "./engine/pooling_request.ts";
 import type { PoolingParams, PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
-import { type Prompt, tokenizeText } from "./prompts.ts";
+import { checkTextFits, checkTokenized, type Prompt } from "./prompts.ts";
+import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import { traced, traceOfOne, type TraceOptions, type Tracer } from "./tracing.ts";
 
 /** What pooling needs of an engine. */
 export interface PoolingEngine {
@@ -19,7 +21,11 @@ export interface PoolingContext {
   /** The model, as it was named. */
   readonly id: string;
   readonly engine: PoolingEngine;
+  /** Where requests leave their spans. */
+  readonly tracer?: Tracer | undefined;
   readonly tokenizer: Tokenizer;
+  /** The same tokenizer for what comes in while others must not wait. */
+  readonly background: BackgroundTokenizer;
   readonly pooling: PoolingModel;
   /** A template for pairs from its source; without a source the one that was given at loading, if any. */
   scoreTemplate(source: string | undefined): ChatTemplate | undefined;
@@ -35,8 +41,17 @@ export interface PoolingOptions {
   readonly requestId?: string;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
+  /**
+   * Separates prefix caches: only requests of the same salt reuse each other's keys and values. From
+   * 1 to 1024 characters. Default: none, which is a class of its own.
+   */
+  readonly cacheSalt?: string;
+  /** How it shows in traces, where `LLM.load` was given a tracer. */
+  readonly trace?: TraceOptions;
   /** Let the tokenizer add its special tokens to a text. Default true. */
   readonly addSpecialTokens?: boolean;
+  /** Called once, when all prompts were tokenized and fit: none of them is refused for itself any more. */
+  readonly onQueued?: () => void;
 }
 
 /** One item of a call. */
@@ -44,6 +59,8 @@ export interface PoolingItem {
   readonly requestId: string;
   readonly priority: number;
   readonly signal: AbortSignal;
+  readonly cacheSalt: string | undefined;
+  readonly trace: TraceOptions | undefined;
 }
 
 /** Refuses what the model is not for. */
@@ -61,26 +78,40 @@ export function checkTask({ id, pooling }: PoolingContext, task: PoolingTask): v
   throw new UnsupportedTaskError(task, `Cannot ${verb} with "${id}": ${reason}`);
 }
 
-/** One text or list of ids → the ids that are run. */
+/** One text or list of ids → the ids that are run, on the calling thread. */
 export function encodePoolingPrompt(
   prompt: Prompt,
-  { tokenizer, pooling }: PoolingContext,
+  context: PoolingContext,
   params: PoolingParams,
   addSpecialTokens: boolean,
 ): readonly number[] {
-  const limit = tokenLimit(params, pooling.maxLength);
-  const ids = promptIds(prompt, tokenizer, pooling, addSpecialTokens);
-  if (limit !== undefined && ids.length > limit) return ids.slice(-limit);
-  checkLength(ids.length, pooling.maxLength);
-  return ids;
+  const limit = tokenLimit(params, context.pooling.maxLength);
+  const read = readPoolingPrompt(prompt, context, limit);
+  const ids = typeof read === "string"
+    ? context.tokenizer.encode(read, { addSpecialTokens })
+    : read;
+  return finishPrompt(ids, context, limit, typeof read === "string" && addSpecialTokens);
 }
 
-function promptIds(
+/** The same; what is long on another thread. */
+export async function encodePoolingPromptInBackground(
   prompt: Prompt,
-  tokenizer: Tokenizer,
-  { embedding, lowerCases }: PoolingModel,
-  addSpecialTokens: boolean,
-): readonly number[] {
+  context: PoolingContext,
+  params: PoolingParams,
+  options: { readonly addSpecialTokens: boolean; readonly signal: AbortSignal },
+): Promise<readonly number[]> {
+  const limit = tokenLimit(params, context.pooling.maxLength);
+  const read = readPoolingPrompt(prompt, context, limit);
+  const ids = typeof read === "string" ? await context.background.encode(read, options) : read;
+  return finishPrompt(ids, context, limit, typeof read === "string" && options.addSpecialTokens);
+}
+
+/** The text as the model reads it, or ids; a text that cannot fit is refused. */
+function readPoolingPrompt(
+  prompt: Prompt,
+  context: PoolingContext,
+  limit: number | undefined,
+): string | readonly number[] {
   if (typeof prompt === "object" && prompt !== null && "promptTokenIds" in prompt) {
     const ids = prompt.promptTokenIds;
     if (Array.isArray(ids) && ids.every(Number.isInteger)) return ids;
@@ -92,9 +123,37 @@ function promptIds(
       "A prompt must be a string, { prompt: string } or { promptTokenIds: number[] }",
     );
   }
-  const ids = tokenizeText(lowerCases ? text.toLowerCase() : text, tokenizer, addSpecialTokens);
-  const end = addSpecialTokens ? embedding?.endTokenId : undefined;
-  return end === undefined || ids.at(-1) === end ? ids : [...ids, end];
+  checkPoolingText(text, context, limit);
+  return context.pooling.lowerCases ? text.toLowerCase() : text;
+}
+
+/** Puts the model's end token behind a text's ids, and keeps of all ids what was asked for. */
+function finishPrompt(
+  ids: readonly number[],
+  { pooling: { embedding, maxLength } }: PoolingContext,
+  limit: number | undefined,
+  endsWithToken: boolean,
+): readonly number[] {
+  const end = endsWithToken ? embedding?.endTokenId : undefined;
+  const all = end === undefined || ids.at(-1) === end ? ids : [...ids, end];
+  if (limit !== undefined && all.length > limit) return all.slice(-limit);
+  checkLength(all.length, maxLength);
+  return all;
+}
+
+/**
+ * Refuses a text that need not be encoded to be known as too long. Where it is cut anyway, or its
+ * tokens say nothing of its length, as with vocabularies that drop spaces, it may still be read.
+ */
+export function checkPoolingText(
+  text: string,
+  { tokenizer, pooling }: PoolingContext,
+  limit: number | undefined,
+): void {
+  if (limit === undefined && tokenizer.isByteLevel) {
+    checkTextFits(text, "a prompt", tokenizer, pooling.maxLength);
+  }
+  checkTokenized(text);
 }
 
 /** How many tokens are kept; undefined: no truncation is asked for. */
@@ -128,12 +187,16 @@ export function checkLength(tokenCount: number, maxLength: number): void {
  * @throws What the engine refuses the request with, at once.
  */
 export function runPooling(
-  engine: PoolingEngine,
-  request: Omit<EnginePoolingRequest, "id" | "priority">,
-  { requestId: id, priority, signal }: PoolingItem,
+  { engine, tracer, id: model }: Pick<PoolingContext, "engine" | "tracer" | "id">,
+  request: Pick<EnginePoolingRequest, "promptTokenIds" | "tokenTypeIds" | "rows">,
+  { requestId: id, priority, signal, cacheSalt, trace }: PoolingItem,
 ): Promise<PoolingOutput> {
   signal.throwIfAborted();
-  const output = engine.submitPooling({ ...request, id, priority });
+  const output = traced(
+    tracer,
+    { requestId: id, model, trace },
+    (onEnd) => engine.submitPooling({ ...request, id, priority, cacheSalt, onEnd }),
+  );
   return untilAborted(output, signal, () => engine.abort(id));
 }
 
@@ -153,27 +216,52 @@ async function untilAborted(
   }
 }
 
+/** What is done for each item of a call. */
+export interface PoolingWork<Prepared, Result> {
+  /** Checks it and makes tokens of it. */
+  prepare(index: number, item: PoolingItem): Promise<Prepared>;
+  /** Runs it in the engine. */
+  run(prepared: Prepared, item: PoolingItem, index: number): Promise<Result>;
+}
+
 /**
- * Runs `count` items together, at most `maxInFlight` at once, and gives the results in their
- * order. The first failure ends the others; none of them is left when this returns.
+ * Prepares `count` items, runs them together, at most `maxInFlight` at once, and gives the results
+ * in their order. The first failure ends the others; none of them is left when this returns.
  */
-export async function runTogether<Result>(
+export async function runTogether<Prepared, Result>(
   count: number,
-  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
+  options: PoolingOptions,
   maxInFlight: number,
-  run: (index: number, item: PoolingItem) => Promise<Result>,
+  { prepare, run }: PoolingWork<Prepared, Result>,
 ): Promise<Result[]> {
+  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
   signal?.throwIfAborted();
   const failed = new AbortController();
   const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  const items = Array.from({ length: count }, (_, index): PoolingItem => {
+    return {
+      requestId: `${requestId}-${index}`,
+      priority,
+      signal: either,
+      cacheSalt,
+      trace: trace && traceOfOne(trace, index),
+    };
+  });
+  // All are prepared at once, and run as they come: of a refused one nobody should hear late.
+  const prepared = items.map((item, index) => prepare(index, item));
+  const checked = Promise.all(prepared).then(
+    () => options.onQueued?.(),
+    (error) => failed.abort(error),
+  );
   const results = new Array<Result>(count);
   let next = 0;
   const work = async () => {
     while (next < count) {
       either.throwIfAborted();
       const index = next++;
-      const item = { requestId: `${requestId}-${index}`, priority, signal: either };
-      results[index] = await run(index, item);
+      const ready = await prepared[index] as Prepared;
+      either.throwIfAborted();
+      results[index] = await run(ready, items[index] as PoolingItem, index);
     }
   };
   const workers = Array.from({ length: Math.min(count, maxInFlight) }, async () => {
@@ -185,18 +273,30 @@ export async function runTogether<Result>(
     }
   });
   const settled = await Promise.allSettled(workers);
+  await Promise.allSettled(prepared);
+  await checked;
   const isFailed = settled.some(({ status }) => status === "rejected");
   if (isFailed) either.throwIfAborted();
   return results;
 }
 
 /** Runs one item that is not one of several: it has the call's own id. */
-export async function runAlone<Result>(
-  { signal, requestId = crypto.randomUUID(), priority = 0 }: PoolingOptions,
-  run: (item: PoolingItem) => Promise<Result>,
+export async function runAlone<Prepared, Result>(
+  options: PoolingOptions,
+  { prepare, run }: PoolingWork<Prepared, Result>,
 ): Promise<Result> {
+  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
   signal?.throwIfAborted();
-  return await run({ requestId, priority, signal: signal ?? new AbortController().signal });
+  const item: PoolingItem = {
+    requestId,
+    priority,
+    signal: signal ?? new AbortController().signal,
+    cacheSalt,
+    trace,
+  };
+  const prepared = await prepare(0, item);
+  options.onQueued?.();
+  return await run(prepared, item, 0);
 }
 
 /** One for all, or one each. */

@@ -2,8 +2,10 @@
 
 import { ContextLengthError, InvalidParameterError } from "./base/errors.ts";
 import type { SamplingParams } from "./sampling/params.ts";
+import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+import type { TraceOptions } from "./tracing.ts";
 
 /** One prompt: text, or token ids as they are. */
 export type Prompt =
@@ -29,8 +31,23 @@ export interface RequestOptions {
   readonly requestId?: string;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
-  /** Let the tokenizer add its special tokens to a text prompt. Default true; chat: never. */
+  /**
+   * Separates prefix caches: the request reuses only what requests of the same salt have computed,
+   * and only they reuse what it computes. From 1 to 1024 characters. Default: none, which is a
+   * class of its own. Outputs do not depend on it.
+   */
+  readonly cacheSalt?: string;
+  /** How it shows in traces, where `LLM.load` was given a tracer. */
+  readonly trace?: TraceOptions;
+  /**
+   * Let the tokenizer add its special tokens to a prompt of text. Default true; for a conversation
+   * false, as its template writes them.
+   */
   readonly addSpecialTokens?: boolean;
+  /** Called for each prompt when it waits in the engine: it is refused no more. */
+  readonly onQueued?: () => void;
+  /** Which tokens of a prompt `truncatePromptTokens` drops: the first ("left", the default) or the last. */
+  readonly truncationSide?: "left" | "right";
 }
 
 /** How a conversation becomes a prompt. */
@@ -65,8 +82,24 @@ export function isConversation(input: unknown): input is readonly ChatMessage[] 
 export interface Encoding {
   readonly tokenizer: Tokenizer;
   readonly maxPromptLength: number;
-  /** Of a longer prompt, the last so many tokens are kept. Default: all. */
+  /** Of a longer prompt, so many tokens are kept. Default: all. */
   readonly keptTokens?: number;
+  /** Where tokens are dropped. Default "left". */
+  readonly truncationSide?: "left" | "right";
+}
+
+/** What is left of a prompt that may be too long. */
+function truncated<Ids extends readonly number[]>(
+  tokenIds: Ids,
+  { keptTokens, truncationSide = "left" }: Encoding,
+): Ids | number[] {
+  if (keptTokens === undefined) return tokenIds;
+  return truncationSide === "left" ? tokenIds.slice(-keptTokens) : tokenIds.slice(0, keptTokens);
+}
+
+/** The same, with what tokenizes long texts on another thread. */
+export interface BackgroundEncoding extends Encoding {
+  readonly background: BackgroundTokenizer;
 }
 
 /** Tokens that a prompt cut to what the model takes leaves for an answer without a limit. */
@@ -101,54 +134,63 @@ const SHORT_TEXT = 65_536;
 export const TOKENIZED_TEXT_MAX = 1_048_576;
 
 /**
- * Text → ids. A text that cannot fit whatever its tokens are is refused before it is encoded:
- * encoding takes time and memory that grow with the text, and a body can be long. A character
- * has at least as many bytes as UTF-16 code units, so the length is a lower bound of the bytes.
+ * Refuses a text that cannot fit whatever its tokens are, before it is encoded: encoding takes time
+ * and memory that grow with the text, and a body can be long. A character has at least as many
+ * bytes as UTF-16 code units, so the length is a lower bound of the bytes.
+ *
+ * @param what The text, as errors name it.
+ * @param limit Most tokens that fit.
  */
-function encodeText(
+export function checkTextFits(
   text: string,
-  { tokenizer, maxPromptLength, keptTokens }: Encoding,
-  special: boolean,
-): number[] {
-  // The end of a text cannot be encoded without its beginning.
-  if (keptTokens !== undefined) {
-    return tokenizeText(text, tokenizer, special).slice(-keptTokens);
-  }
-  if (text.length > SHORT_TEXT) {
-    const tokenCount = Math.ceil(text.length / tokenizer.longestTokenBytes);
-    if (tokenCount > maxPromptLength) {
-      throw new ContextLengthError(
-        tokenCount,
-        maxPromptLength,
-        `Cannot run a prompt of ${text.length} characters: that is at least ${tokenCount} tokens, and the model takes at most ${maxPromptLength}`,
-      );
-    }
-  }
-  return tokenizer.encode(text, { addSpecialTokens: special });
+  what: string,
+  tokenizer: Tokenizer,
+  limit: number,
+): void {
+  if (text.length <= SHORT_TEXT) return;
+  const tokenCount = Math.ceil(text.length / tokenizer.longestTokenBytes);
+  if (tokenCount <= limit) return;
+  throw new ContextLengthError(
+    tokenCount,
+    limit,
+    `Cannot run ${what} of ${text.length} characters: that is at least ${tokenCount} tokens, and the model takes at most ${limit}`,
+  );
 }
 
-/** Text or ids → ids. */
-export function encodePrompt(
+/** Refuses a text that is too long to be encoded at all. */
+export function checkTokenized(text: string): void {
+  if (text.length <= TOKENIZED_TEXT_MAX) return;
+  throw new InvalidParameterError(
+    "prompt",
+    text.length,
+    `Cannot tokenize ${text.length} characters at once: at most ${TOKENIZED_TEXT_MAX}`,
+  );
+}
+
+/** Refuses what need not be encoded to be known as too long. */
+function checkText(text: string, { tokenizer, maxPromptLength, keptTokens }: Encoding): void {
+  // No part of a text can be encoded without the rest.
+  if (keptTokens !== undefined) checkTokenized(text);
+  else checkTextFits(text, "a prompt", tokenizer, maxPromptLength);
+}
+
+/** A prompt of text, or ids: checked, and the ids cut. */
+function readPrompt(
   prompt: Prompt,
   encoding: Encoding,
-  addSpecialTokens: boolean,
-): EncodedPrompt {
+): { readonly text: string } | { readonly tokenIds: readonly number[] } {
   if (typeof prompt === "object" && prompt !== null && "promptTokenIds" in prompt) {
     const { promptTokenIds } = prompt;
     if (!Array.isArray(promptTokenIds) || !promptTokenIds.every(Number.isInteger)) {
       throw new TypeError("promptTokenIds must be an array of integers");
     }
-    const tokenIds = encoding.keptTokens === undefined
-      ? promptTokenIds
-      : promptTokenIds.slice(-encoding.keptTokens);
-    if (tokenIds.length > encoding.maxPromptLength) {
-      throw new ContextLengthError(
-        tokenIds.length,
-        encoding.maxPromptLength,
-        `Cannot run a prompt of ${tokenIds.length} tokens: the model takes at most ${encoding.maxPromptLength}`,
-      );
-    }
-    return { text: encoding.tokenizer.decode(tokenIds, { skipSpecialTokens: true }), tokenIds };
+    const tokenIds = truncated(promptTokenIds as readonly number[], encoding);
+    if (tokenIds.length <= encoding.maxPromptLength) return { tokenIds };
+    throw new ContextLengthError(
+      tokenIds.length,
+      encoding.maxPromptLength,
+      `Cannot run a prompt of ${tokenIds.length} tokens: the model takes at most ${encoding.maxPromptLength}`,
+    );
   }
   const text = typeof prompt === "string" ? prompt : prompt?.prompt;
   if (typeof text !== "string") {
@@ -157,7 +199,40 @@ export function encodePrompt(
         "messages go to chat or stream",
     );
   }
-  return { text, tokenIds: encodeText(text, encoding, addSpecialTokens) };
+  checkText(text, encoding);
+  return { text };
+}
+
+/** Text or ids → ids, on the calling thread. */
+export function encodePrompt(
+  prompt: Prompt,
+  encoding: Encoding,
+  addSpecialTokens: boolean,
+): EncodedPrompt {
+  const { tokenizer } = encoding;
+  const read = readPrompt(prompt, encoding);
+  return "tokenIds" in read
+    ? { ...read, text: tokenizer.decode(read.tokenIds, { skipSpecialTokens: true }) }
+    : { ...read, tokenIds: truncated(tokenizer.encode(read.text, { addSpecialTokens }), encoding) };
+}
+
+/** Text or ids → ids; what is long on another thread. */
+export async function encodePromptInBackground(
+  prompt: Prompt,
+  encoding: BackgroundEncoding,
+  { addSpecialTokens = true, signal }: {
+    readonly addSpecialTokens?: boolean;
+    readonly signal?: AbortSignal | undefined;
+  },
+): Promise<EncodedPrompt> {
+  const { background } = encoding;
+  const read = readPrompt(prompt, encoding);
+  if ("tokenIds" in read) {
+    const text = await background.decode(read.tokenIds, { skipSpecialTokens: true, signal });
+    return { ...read, text };
+  }
+  const tokenIds = await background.encode(read.text, { addSpecialTokens, signal });
+  return { ...read, tokenIds: truncated(tokenIds, encoding) };
 }
 
 /** Any text → ids, whether they fit the model or not. */
@@ -166,33 +241,52 @@ export function tokenizeText(
   tokenizer: Tokenizer,
   addSpecialTokens: boolean,
 ): number[] {
-  if (text.length > TOKENIZED_TEXT_MAX) {
-    throw new InvalidParameterError(
-      "prompt",
-      text.length,
-      `Cannot tokenize ${text.length} characters at once: at most ${TOKENIZED_TEXT_MAX}`,
-    );
-  }
+  checkTokenized(text);
   return tokenizer.encode(text, { addSpecialTokens });
+}
+
+/** The same; what is long on another thread. */
+export async function tokenizeInBackground(
+  text: string,
+  background: BackgroundTokenizer,
+  options: { readonly addSpecialTokens: boolean; readonly signal?: AbortSignal | undefined },
+): Promise<number[]> {
+  checkTokenized(text);
+  return await background.encode(text, options);
+}
+
+/** Most ids that are decoded for their own sake. */
+export const DECODED_IDS_MAX = 1_048_576;
+
+/** Refuses a list of ids that is too long to be decoded at once. */
+export function checkDecoded(ids: readonly number[]): void {
+  if (ids.length <= DECODED_IDS_MAX) return;
+  throw new InvalidParameterError(
+    "tokens",
+    ids.length,
+    `Cannot decode ${ids.length} tokens at once: at most ${DECODED_IDS_MAX}`,
+  );
 }
 
 /** A conversation → its prompt's text and ids. */
 export async function encodeConversation(
   messages: readonly ChatMessage[],
   template: ChatTemplate,
-  encoding: Encoding,
+  encoding: BackgroundEncoding,
   options: ChatOptions,
 ): Promise<EncodedPrompt> {
   const { addGenerationPrompt, continueFinalMessage = false } = options;
   if (continueFinalMessage && addGenerationPrompt === true) {
     throw new TypeError("Cannot use continueFinalMessage together with addGenerationPrompt");
   }
+  const { addSpecialTokens = false, signal } = options;
   const text = await template.render(messages, {
     addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
     continueFinalMessage,
     ...(options.tools === undefined ? {} : { tools: options.tools }),
     ...(options.documents === undefined ? {} : { documents: options.documents }),
     ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
+    ...(signal && { signal }),
   });
-  return { text, tokenIds: encodeText(text, encoding, false) };
+  return await encodePromptInBackground(text, encoding, { addSpecialTokens, signal });
 }

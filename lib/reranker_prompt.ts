@@ -1,5 +1,6 @@
 /** The prompt that Qwen3-Reranker was trained on, token by token as its model card has it. */
 
+import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 
 /** What documents are searched for where nothing else is said: the model card's sentence. */
@@ -35,20 +36,27 @@ export function rerankerPrompt(question: RerankerQuestion): string {
 
 /**
  * The prompt as token ids. What does not fit into `limit` is cut from the end of the document, or
- * further back; the frame always stays.
+ * further back; the frame always stays, and is encoded once for many questions.
  *
- * @returns The ids, or undefined where the frame alone does not fit.
+ * @returns A function that gives the ids, or undefined where the frame alone does not fit.
  */
-export function encodeRerankerPrompt(
-  question: RerankerQuestion,
+export function rerankerEncoder(
   tokenizer: Tokenizer,
+  background: BackgroundTokenizer,
+): (
+  question: RerankerQuestion,
   limit: number,
-): number[] | undefined {
-  const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
-  const [prefix, suffix] = [encode(PREFIX), encode(SUFFIX)];
-  const room = limit - prefix.length - suffix.length;
-  if (room < 1) return undefined;
-  return [...prefix, ...encode(body(question)).slice(0, room), ...suffix];
+  signal: AbortSignal,
+) => Promise<number[] | undefined> {
+  const [prefix, suffix] = [PREFIX, SUFFIX].map((text) =>
+    tokenizer.encode(text, { addSpecialTokens: false })
+  ) as [number[], number[]];
+  return async (question, limit, signal) => {
+    const room = limit - prefix.length - suffix.length;
+    if (room < 1) return undefined;
+    const ids = await background.encode(body(question), { addSpecialTokens: false, signal });
+    return [...prefix, ...ids.slice(0, room), ...suffix];
+  };
 }
 
 function body({ instruction, query, document }: RerankerQuestion): string {

@@ -53,17 +53,22 @@ export async function score(
   checkTask(context, "score");
   const { rows, finish } = classifierPlan(classifier as ClassifierHead, params);
   const encode = pairEncoder(context, params, options);
-  return await runTogether(pairs.length, options, context.maxInFlight, async (index, item) => {
-    const pair = await encode(pairs[index] as TextPair);
-    checkLength(pair.promptTokenIds.length, context.pooling.maxLength);
-    const pooled = await runPooling(context.engine, { ...pair, rows }, item);
-    return {
-      requestId: item.requestId,
-      outputs: { score: finish(pooled.rows)[0] as number },
-      promptTokenIds: pair.promptTokenIds,
-      finished: true,
-      cachedTokens: pooled.cachedTokens,
-    };
+  return await runTogether(pairs.length, options, context.maxInFlight, {
+    async prepare(index, { signal }) {
+      const pair = await encode(pairs[index] as TextPair, signal);
+      checkLength(pair.promptTokenIds.length, context.pooling.maxLength);
+      return pair;
+    },
+    async run(pair, item) {
+      const pooled = await runPooling(context, { ...pair, rows }, item);
+      return {
+        requestId: item.requestId,
+        outputs: { score: finish(pooled.rows)[0] as number },
+        promptTokenIds: pair.promptTokenIds,
+        finished: true,
+        cachedTokens: pooled.cachedTokens,
+      };
+    },
   });
 }
 
@@ -100,10 +105,11 @@ async function cosines(
 ): Promise<ScoringRequestOutput[]> {
   const { requestId = crypto.randomUUID() } = options;
   const { tokenizer } = context;
-  const cut = pairs.flatMap(({ first, second }) => [
-    cutText(tokenizer, first, options.maxTokensPerQuery),
-    cutText(tokenizer, second, options.maxTokensPerDoc),
-  ]);
+  const cut: string[] = [];
+  for (const { first, second } of pairs) {
+    cut.push(await cutText(context, first, options.maxTokensPerQuery, options.signal));
+    cut.push(await cutText(context, second, options.maxTokensPerDoc, options.signal));
+  }
   const texts = [...new Set(cut)];
   const outputs = await embed(
     context,

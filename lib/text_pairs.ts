@@ -2,11 +2,10 @@
 
 import { InvalidParameterError } from "./base/errors.ts";
 import type { PoolingParams } from "./pooling/params.ts";
-import { type PoolingContext, tokenLimit } from "./pooling_requests.ts";
-import { tokenizeText } from "./prompts.ts";
-import { DEFAULT_INSTRUCTION, encodeRerankerPrompt } from "./reranker_prompt.ts";
+import { checkPoolingText, type PoolingContext, tokenLimit } from "./pooling_requests.ts";
+import { tokenizeInBackground } from "./prompts.ts";
+import { DEFAULT_INSTRUCTION, rerankerEncoder } from "./reranker_prompt.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
-import type { Tokenizer } from "./text/tokenizer.ts";
 
 /** How two texts are put before a model. */
 export interface PairOptions {
@@ -77,20 +76,24 @@ function textsOf(name: string, value: string | readonly string[]): readonly stri
   );
 }
 
-/** How the model reads two texts. */
+/** How the model reads two texts. An abort ends the waiting for long ones. */
 export function pairEncoder(
   context: PoolingContext,
   params: PoolingParams,
   options: PairOptions,
-): (pair: TextPair) => EncodedPair | Promise<EncodedPair> {
-  const { pooling, tokenizer } = context;
-  const limit = tokenLimit(params, pooling.maxLength);
-  if (pooling.classifier?.pairs === "segments") {
-    return (pair) => encodeSegments(context, pair, limit, options);
+): (pair: TextPair, signal: AbortSignal) => Promise<EncodedPair> {
+  const limit = tokenLimit(params, context.pooling.maxLength);
+  if (context.pooling.classifier?.pairs === "segments") {
+    return (pair, signal) => encodeSegments(context, pair, { ...options, limit, signal });
   }
   const template = context.scoreTemplate(options.chatTemplate);
-  if (template === undefined) return (pair) => encodeQuestion(tokenizer, pair, limit, options);
-  if (limit === undefined) return (pair) => renderPair(tokenizer, pair, template, options);
+  if (template === undefined) {
+    const encode = rerankerEncoder(context.tokenizer, context.background);
+    return (pair, signal) => encodeQuestion(context, pair, encode, { ...options, limit, signal });
+  }
+  if (limit === undefined) {
+    return (pair, signal) => renderPair(context, pair, template, { ...options, limit, signal });
+  }
   throw new InvalidParameterError(
     "truncatePromptTokens",
     limit,
@@ -99,55 +102,80 @@ export function pairEncoder(
   );
 }
 
-async function renderPair(
-  tokenizer: Tokenizer,
-  { first, second }: TextPair,
-  template: ChatTemplate,
-  { instruction = DEFAULT_INSTRUCTION, maxTokensPerQuery, maxTokensPerDoc }: PairOptions,
-): Promise<EncodedPair> {
-  const messages = [
-    { role: "query", content: cutText(tokenizer, first, maxTokensPerQuery) },
-    { role: "document", content: cutText(tokenizer, second, maxTokensPerDoc) },
-  ];
-  const text = await template.render(messages, { kwargs: { instruction } });
-  return { promptTokenIds: tokenizeText(text, tokenizer, false) };
+/** What reading one pair takes. */
+interface ReadOptions extends PairOptions {
+  /** Most tokens of both together; the rest is cut. */
+  readonly limit: number | undefined;
+  readonly signal: AbortSignal;
 }
 
-function encodeQuestion(
-  tokenizer: Tokenizer,
+async function renderPair(
+  context: PoolingContext,
   { first, second }: TextPair,
-  limit: number = Infinity,
-  { instruction = DEFAULT_INSTRUCTION, maxTokensPerQuery, maxTokensPerDoc }: PairOptions,
-): EncodedPair {
-  const query = cutText(tokenizer, first, maxTokensPerQuery);
-  const document = cutText(tokenizer, second, maxTokensPerDoc);
-  const promptTokenIds = encodeRerankerPrompt({ instruction, query, document }, tokenizer, limit);
+  template: ChatTemplate,
+  options: ReadOptions,
+): Promise<EncodedPair> {
+  const { instruction = DEFAULT_INSTRUCTION, maxTokensPerQuery, maxTokensPerDoc, signal } = options;
+  const messages = [
+    { role: "query", content: await cutText(context, first, maxTokensPerQuery, signal) },
+    { role: "document", content: await cutText(context, second, maxTokensPerDoc, signal) },
+  ];
+  const text = await template.render(messages, { kwargs: { instruction } });
+  checkPoolingText(text, context, undefined);
+  const reading = { addSpecialTokens: false, signal };
+  return { promptTokenIds: await context.background.encode(text, reading) };
+}
+
+async function encodeQuestion(
+  context: PoolingContext,
+  { first, second }: TextPair,
+  encode: ReturnType<typeof rerankerEncoder>,
+  options: ReadOptions,
+): Promise<EncodedPair> {
+  const { instruction = DEFAULT_INSTRUCTION, limit, signal } = options;
+  const query = await cutText(context, first, options.maxTokensPerQuery, signal);
+  const document = await cutText(context, second, options.maxTokensPerDoc, signal);
+  checkPoolingText(query, context, limit);
+  checkPoolingText(document, context, limit);
+  const question = { instruction, query, document };
+  const promptTokenIds = await encode(question, limit ?? Infinity, signal);
   return {
-    promptTokenIds: promptTokenIds ?? refuseLimit(limit, "the reranker's prompt around it"),
+    promptTokenIds: promptTokenIds ??
+      refuseLimit(limit as number, "the reranker's prompt around it"),
   };
 }
 
 /** The text of the first `count` tokens; 0 keeps all. */
-export function cutText(tokenizer: Tokenizer, text: string, count: number = 0): string {
-  const ids = tokenizeText(text, tokenizer, false);
-  if (count === 0 || ids.length <= count) return text;
-  return tokenizer.decode(ids.slice(0, count), { skipSpecialTokens: false });
+export async function cutText(
+  { background }: PoolingContext,
+  text: string,
+  count: number = 0,
+  signal?: AbortSignal,
+): Promise<string> {
+  if (count === 0) return text;
+  const reading = { addSpecialTokens: false, signal };
+  const ids = await tokenizeInBackground(text, background, reading);
+  if (ids.length <= count) return text;
+  return await background.decode(ids.slice(0, count), { skipSpecialTokens: false, signal });
 }
 
 /** What does not fit is cut from the end of the second text, and of nothing else. */
-function encodeSegments(
-  { tokenizer, pooling }: PoolingContext,
+async function encodeSegments(
+  context: PoolingContext,
   { first, second }: TextPair,
-  limit: number = Infinity,
-  { maxTokensPerQuery = 0, maxTokensPerDoc = 0 }: PairOptions,
-): EncodedPair {
-  const encode = (text: string, count: number) => {
-    const ids = tokenizeText(pooling.lowerCases ? text.toLowerCase() : text, tokenizer, false);
+  { limit, signal, maxTokensPerQuery = 0, maxTokensPerDoc = 0 }: ReadOptions,
+): Promise<EncodedPair> {
+  const { tokenizer, background, pooling } = context;
+  const encode = async (text: string, count: number) => {
+    checkPoolingText(text, context, count === 0 ? limit : count);
+    const read = pooling.lowerCases ? text.toLowerCase() : text;
+    const ids = await background.encode(read, { addSpecialTokens: false, signal });
     return count === 0 ? ids : ids.slice(0, count);
   };
-  const [a, b] = [encode(first, maxTokensPerQuery), encode(second, maxTokensPerDoc)];
-  const room = limit - tokenizer.encodePair(a, []).ids.length;
-  if (room < 0) refuseLimit(limit, "the first text, which is never cut,");
+  const a = await encode(first, maxTokensPerQuery);
+  const b = await encode(second, maxTokensPerDoc);
+  const room = (limit ?? Infinity) - tokenizer.encodePair(a, []).ids.length;
+  if (room < 0) refuseLimit(limit as number, "the first text, which is never cut,");
   const { ids, typeIds } = tokenizer.encodePair(a, b.slice(0, room));
   return pooling.hasSegments
     ? { promptTokenIds: ids, tokenTypeIds: typeIds }

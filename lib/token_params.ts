@@ -1,34 +1,78 @@
 /** Sampling parameters meet the vocabulary: the texts among them become tokens. */
 
 import { InvalidParameterError } from "./base/errors.ts";
-import { TOKENIZED_TEXT_MAX } from "./prompts.ts";
+import { checkTextFits, TOKENIZED_TEXT_MAX } from "./prompts.ts";
 import { BAD_SEQUENCE_COUNT_MAX } from "./sampling/param_checks.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 import type { TokenizedParams } from "./sampling/resolved_params.ts";
-import { decodeWhole } from "./text/detokenizer.ts";
+import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
+import { forcedTokenIds } from "./text/forced_text.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
+
+/** What the texts of parameters are read with. */
+export interface TextContext {
+  readonly tokenizer: Tokenizer;
+  /** What comes before a forced output. */
+  readonly promptTokenIds: readonly number[];
+  /** Most tokens of prompt and answer together. */
+  readonly maxContextLength: number;
+}
 
 /**
  * What the texts among the parameters stand for.
  *
- * @param promptTokenIds What comes before a forced output.
  * @throws {InvalidParameterError} Too many bad words, or a forced output that no tokens spell.
+ * @throws {ContextLengthError} A forced output that cannot fit, however few tokens it has.
  */
-export function tokenizeParams(
-  { badWords, forcedOutput }: SamplingParams,
-  tokenizer: Tokenizer,
-  promptTokenIds: readonly number[],
-): TokenizedParams {
+export function tokenizeParams(params: SamplingParams, context: TextContext): TokenizedParams {
+  const { tokenizer, promptTokenIds } = context;
+  const text = forcedText(params, context);
   return {
-    ...(badWords && { badTokenSequences: badTokenSequences(badWords, tokenizer) }),
-    ...(typeof forcedOutput === "string" && {
-      forcedTokenIds: forcedTokenIds(forcedOutput, tokenizer, promptTokenIds),
-    }),
+    ...badTokens(params, tokenizer),
+    ...(text !== undefined && { forcedTokenIds: forcedTokenIds(text, tokenizer, promptTokenIds) }),
   };
 }
 
+/** The same; a long forced output is tokenized on another thread. */
+export async function tokenizeParamsInBackground(
+  params: SamplingParams,
+  context: TextContext & { readonly background: BackgroundTokenizer },
+  signal: AbortSignal | undefined,
+): Promise<TokenizedParams> {
+  const { tokenizer, promptTokenIds, background } = context;
+  const text = forcedText(params, context);
+  const bad = badTokens(params, tokenizer);
+  if (text === undefined) return bad;
+  return {
+    ...bad,
+    forcedTokenIds: await background.forcedTokenIds(text, promptTokenIds, { signal }),
+  };
+}
+
+function badTokens({ badWords }: SamplingParams, tokenizer: Tokenizer): TokenizedParams {
+  return badWords ? { badTokenSequences: badTokenSequences(badWords, tokenizer) } : {};
+}
+
+/** The forced output, if it is a text: of a length that may fit. */
+function forcedText(
+  { forcedOutput: text }: SamplingParams,
+  { tokenizer, promptTokenIds, maxContextLength }: TextContext,
+): string | undefined {
+  if (typeof text !== "string") return undefined;
+  if (text.length > TOKENIZED_TEXT_MAX) {
+    throw new InvalidParameterError(
+      "forcedOutput",
+      text,
+      `Cannot use a forcedOutput of ${text.length} characters: there may be at most ` +
+        `${TOKENIZED_TEXT_MAX}`,
+    );
+  }
+  checkTextFits(text, "a forced output", tokenizer, maxContextLength - promptTokenIds.length);
+  return text;
+}
+
 /** Longest that bad words may be together, in UTF-16 code units: encoding them holds up all others. */
-const BAD_TEXT_MAX = 65_536;
+const BAD_TEXT_MAX = 8_192;
 
 /**
  * A word as the model may write it: at the beginning of a text, and behind a space. The second
@@ -67,41 +111,6 @@ function badTokenSequences(words: readonly string[], tokenizer: Tokenizer): numb
   );
 }
 
-/** A text whose tokens others are put behind, where rules put a space before a text's first word. */
-const LINE = "\n";
-
-/** The tokens that read as the text when they come after the prompt. */
-function forcedTokenIds(
-  text: string,
-  tokenizer: Tokenizer,
-  promptTokenIds: readonly number[],
-): number[] {
-  if (text.length > TOKENIZED_TEXT_MAX) {
-    throw new InvalidParameterError(
-      "forcedOutput",
-      text,
-      `Cannot use a forcedOutput of ${text.length} characters: there may be at most ` +
-        `${TOKENIZED_TEXT_MAX}`,
-    );
-  }
-  const ids = encode(text, tokenizer);
-  const options = { promptIds: promptTokenIds, skipSpecialTokens: false };
-  const spelling = decodeWhole(tokenizer, ids, options);
-  if (spelling === text) return ids;
-  const behind = encode(LINE + text, tokenizer).slice(encode(LINE, tokenizer).length);
-  if (decodeWhole(tokenizer, behind, options) === text) return behind;
-  throw new InvalidParameterError(
-    "forcedOutput",
-    text,
-    `Cannot use forcedOutput ${quote(text)}: its tokens spell ${quote(spelling)}. ` +
-      "Give a text that the tokenizer keeps as it is, or token ids",
-  );
-}
-
 function encode(text: string, tokenizer: Tokenizer): number[] {
   return tokenizer.encode(text, { addSpecialTokens: false });
-}
-
-function quote(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }

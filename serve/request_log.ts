@@ -75,7 +75,7 @@ export class RequestLog {
   }
 
   #writeAccess(request: Request, remote: string, status: number): void {
-    const { pathname } = new URL(request.url);
+    const { pathname } = addressOf(request);
     if (this.#settings.accessExcept.includes(pathname)) return;
     const line = `${remote} - "${request.method} ${pathname}" ${status}`;
     // An error is written at every level, as Furiosa-LLM does.
@@ -84,7 +84,7 @@ export class RequestLog {
 
   /** Headers stay out, and so does the query: both are places for secrets. */
   #writePayload(request: Request, remote: string, status: number, arrivedAt: Date): void {
-    const { origin, pathname } = new URL(request.url);
+    const { origin, pathname } = addressOf(request);
     const now = new Date().toISOString();
     this.#writers.print(JSON.stringify({
       timestamp: now,
@@ -105,7 +105,7 @@ export class RequestLog {
     const entries = Object.entries(body);
     const isContent = ([name]: [string, unknown]) => CONTENT_FIELDS.includes(name);
     const params = entries.filter((entry) => !isContent(entry));
-    const { pathname } = new URL(request.url);
+    const { pathname } = addressOf(request);
     const name = id.replaceAll(/\p{Cc}/gu, "?"); // a body may name it: it must not end the line
     terminal.say(
       `Request ${name}: ${request.method} ${pathname} ${this.#cut(Object.fromEntries(params))}`,
@@ -120,6 +120,11 @@ export class RequestLog {
     const { lengthMax } = this.#settings;
     return text.length > lengthMax ? `${text.slice(0, lengthMax)}…` : text;
   }
+}
+
+/** Where a request went, without its query. A host that is none is not worth a line of its own. */
+function addressOf(request: Request): { readonly origin: string; readonly pathname: string } {
+  return URL.parse(request.url) ?? { origin: "", pathname: "-" };
 }
 
 function remoteName(address: Deno.Addr): string {

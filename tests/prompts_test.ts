@@ -50,7 +50,7 @@ Deno.test("Tokenizing for its own sake has a bound of its own", () => {
   assertEquals(tokenizeText("the", tokenizer, false).length, 1);
 });
 
-Deno.test("Truncation keeps the last tokens of a text and of ids", () => {
+Deno.test("Truncation keeps the last tokens of a text and of ids, or the first", () => {
   const encoding = { tokenizer, maxPromptLength: 4, keptTokens: 3 };
   assertEquals(
     encodePrompt("abcdefgh", encoding, true).tokenIds,
@@ -60,6 +60,10 @@ Deno.test("Truncation keeps the last tokens of a text and of ids", () => {
   assertEquals(encodePrompt("ab", encoding, false).tokenIds.length, 2);
   const promptTokenIds = [5, 6, 7, 8, 9];
   assertEquals(encodePrompt({ promptTokenIds }, encoding, true).tokenIds, [7, 8, 9]);
+  const right = { ...encoding, truncationSide: "right" } as const;
+  assertEquals(encodePrompt({ promptTokenIds }, right, true).tokenIds, [5, 6, 7]);
+  const whole = encodePrompt("abcdef", { tokenizer, maxPromptLength: 99 }, false).tokenIds;
+  assertEquals(encodePrompt("abcdef", right, false).tokenIds, whole.slice(0, 3));
   assertThrows(
     () => encodePrompt("a".repeat(TOKENIZED_TEXT_MAX + 1), encoding, true),
     InvalidParameterError,

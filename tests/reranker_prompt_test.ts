@@ -2,7 +2,13 @@
 
 import { assertEquals } from "@std/assert";
 import { openCheckpoint } from "../lib/models/checkpoint.ts";
-import { encodeRerankerPrompt, isQwen3Reranker, rerankerPrompt } from "../lib/reranker_prompt.ts";
+import {
+  isQwen3Reranker,
+  rerankerEncoder,
+  rerankerPrompt,
+  type RerankerQuestion,
+} from "../lib/reranker_prompt.ts";
+import { BackgroundTokenizer } from "../lib/text/background_tokenizer.ts";
 import { Tokenizer } from "../lib/text/tokenizer.ts";
 import { modelTest } from "./helpers/smollm2.ts";
 import { withRandom } from "./text/vocabularies.ts";
@@ -30,17 +36,24 @@ modelTest(
     const { text } = checkpoint;
     if (text.kind !== "gguf") throw new Error("SmolLM2 is a GGUF file");
     const tokenizer = Tokenizer.fromGguf(text.metadata, text.file);
+    using background = new BackgroundTokenizer(tokenizer);
+    const encode = rerankerEncoder(tokenizer, background);
+    const { signal } = new AbortController();
+    const questions: RerankerQuestion[] = [];
     withRandom(({ below, pick }) => {
       const some = () => Array.from({ length: below(12) }, () => pick(PIECES)).join("");
       for (let i = 0; i < 200; i++) {
-        const question = { instruction: some(), query: some(), document: some() };
-        const whole = tokenizer.encode(rerankerPrompt(question), { addSpecialTokens: false });
-        assertEquals(encodeRerankerPrompt(question, tokenizer, Infinity), whole);
-        const shorter = encodeRerankerPrompt(question, tokenizer, whole.length - 1) ?? [];
-        assertEquals(shorter.length, whole.length - 1);
-        assertEquals(shorter.slice(-5), whole.slice(-5));
+        questions.push({ instruction: some(), query: some(), document: some() });
       }
     });
+    for (const question of questions) {
+      const whole = tokenizer.encode(rerankerPrompt(question), { addSpecialTokens: false });
+      const about = JSON.stringify(question);
+      assertEquals(await encode(question, Infinity, signal), whole, about);
+      const shorter = await encode(question, whole.length - 1, signal) ?? [];
+      assertEquals(shorter.length, whole.length - 1, about);
+      assertEquals(shorter.slice(-5), whole.slice(-5), about);
+    }
   },
 );
 

@@ -24,7 +24,11 @@ function read(
   tokenizer: Tokenizer = byteLevel,
   promptTokenIds: readonly number[] = [BYTE_0 + 65],
 ) {
-  return tokenizeParams(new SamplingParams(options), tokenizer, promptTokenIds);
+  return tokenizeParams(new SamplingParams(options), {
+    tokenizer,
+    promptTokenIds,
+    maxContextLength: 4096,
+  });
 }
 
 const encode = (text: string, tokenizer = byteLevel) =>

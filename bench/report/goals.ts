@@ -10,6 +10,7 @@ export const PARTS = [
   "peers",
   "wllama",
   "http",
+  "server",
 ] as const;
 
 /** The name of a part. */
@@ -118,6 +119,12 @@ export const GOALS: readonly Goal[] = [
     ["HTTP: 32 streams over llama-server's", limits(0.9, 1.2)],
   ]),
   ...costs("http", "ms", [["/health p99 while generating", limits(10, 5)]]),
+  ...costs("server", undefined, [
+    ["HTTP: time per token of 64 streams over LLM.stream's", limits(1.05, 1.02)],
+  ]),
+  ...costs("server", "ms", [
+    ["/health p99 during 64 streams and long prompts", limits(10, 5)],
+  ]),
   ...costs("load", "s", [["bf16 checkpoint, process start to first token", limits(2, 1.2)]]),
 ];
 

@@ -46,6 +46,7 @@ const TITLES: Readonly<Record<PartName, string>> = {
   peers: "Beside llama.cpp",
   wllama: "Beside wllama",
   http: "Over HTTP",
+  server: "The server beside its engine",
 };
 
 /** Parts that take as many samples as they need. */

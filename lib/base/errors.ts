@@ -25,12 +25,15 @@ export class ContextLengthError extends RangeError {
   readonly tokenCount: number;
   /** Tokens that fit. */
   readonly tokenLimit: number;
+  /** How many of the tokens asked for are the output's. Default 0: the prompt alone is too long. */
+  readonly outputTokenCount: number;
 
   /** Makes the error. */
-  constructor(tokenCount: number, tokenLimit: number, message: string) {
+  constructor(tokenCount: number, tokenLimit: number, message: string, outputTokenCount = 0) {
     super(message);
     this.tokenCount = tokenCount;
     this.tokenLimit = tokenLimit;
+    this.outputTokenCount = outputTokenCount;
   }
 }
 

@@ -8,9 +8,13 @@ import type { Runner } from "./runner.ts";
 
 /** Checks what all kinds of requests have. */
 export function checkPrompt(
-  { promptTokenIds, priority = 0 }: Pick<EngineRequest, "promptTokenIds" | "priority">,
+  { promptTokenIds, priority = 0, cacheSalt }: Pick<
+    EngineRequest,
+    "promptTokenIds" | "priority" | "cacheSalt"
+  >,
   runner: Runner,
 ): void {
+  checkCacheSalt(cacheSalt);
   if (!Number.isFinite(priority)) {
     throw new InvalidParameterError(
       "priority",
@@ -36,6 +40,21 @@ export function checkPrompt(
       }`,
     );
   }
+}
+
+/** Longest salt, in UTF-16 code units: it is kept as long as a block of its requests is. */
+const CACHE_SALT_MAX = 1024;
+
+function checkCacheSalt(salt: unknown): void {
+  if (salt === undefined) return;
+  const isSalt = typeof salt === "string" && salt !== "" && salt.length <= CACHE_SALT_MAX;
+  if (isSalt) return;
+  const shown = typeof salt === "string" ? `of ${salt.length} characters` : String(salt);
+  throw new InvalidParameterError(
+    "cacheSalt",
+    salt,
+    `Cannot use cacheSalt ${shown}: it must be a string of 1 to ${CACHE_SALT_MAX} characters`,
+  );
 }
 
 /** Checks the token types of a prompt for an encoder. */
@@ -90,6 +109,7 @@ export function outputRoom({ promptTokenIds, params }: EngineRequest, runner: Ru
       `Cannot run a prompt of ${promptLength} tokens and generate ${
         wanted === 1 ? "one more" : `${wanted} more`
       } as ${holder} holds at most ${limit}`,
+      wanted,
     );
   }
   return Math.min(params.maxTokens ?? Infinity, limit - promptLength);

@@ -29,7 +29,12 @@ import {
 } from "./pooling_request.ts";
 import type { EngineRequest, PromptEvent, Request, TokenEvent } from "./request.ts";
 import { RequestGroup } from "./request_group.ts";
-import { type RequestEnd, RequestMetrics, type RequestStats } from "./request_metrics.ts";
+import {
+  type RequestEnd,
+  RequestMetrics,
+  type RequestReport,
+  type RequestStats,
+} from "./request_metrics.ts";
 import type { Rows, Runner } from "./runner.ts";
 import type { Scheduled } from "./scheduled.ts";
 import { Scheduler, type Turn } from "./scheduler.ts";
@@ -39,6 +44,7 @@ export type {
   EngineRequest,
   PoolingOutput,
   PromptEvent,
+  RequestReport,
   RequestStats,
   TokenEvent,
   TokenLogprob,
@@ -478,9 +484,9 @@ export class Engine {
     this.#finish(group, end);
   }
 
-  #measureEnd(group: AnyRequest, end: RequestEnd): void {
+  #measureEnd(group: AnyRequest, end: RequestEnd, error?: unknown): void {
     const request = group instanceof RequestGroup ? group.first : group;
-    this.#metrics.requestEnd(request, end, this.#now());
+    this.#metrics.requestEnd(request, end, this.#now(), error);
   }
 
   /** Ends a request, now. One that was aborted is removed by the next step instead. */
@@ -492,7 +498,7 @@ export class Engine {
     if (group === undefined || this.#requests.get(group.id) !== group) return;
     this.#requests.delete(group.id);
     group.channel.fail(error);
-    this.#measureEnd(group, endOf(error));
+    this.#measureEnd(group, endOf(error), error);
     for (const member of group.members) this.#scheduler.remove(member, options);
     // Sequences of it that were aborted during this step share its blocks.
     for (const sequence of this.#aborts) {
@@ -507,7 +513,7 @@ export class Engine {
     for (const group of this.#requests.values()) {
       group.channel.fail(error);
       for (const member of group.members) this.#aborts.add(member);
-      this.#measureEnd(group, endOf(error));
+      this.#measureEnd(group, endOf(error), error);
     }
     this.#requests.clear();
   }

@@ -95,6 +95,7 @@ export class KvCache {
       ? this.#prefixes.match(
         request.tokenIds,
         Math.floor(request.firstRowPosition / KV_BLOCK_SIZE),
+        request.cacheSalt,
       )
       : [];
     const path = cached.slice(0, this.window?.usableCount(cached));
@@ -178,6 +179,7 @@ export class KvCache {
       const node = this.#prefixes.insert(nodes.at(-1), request.tokenIds, {
         blockIndex,
         blockId: blockIds[blockIndex]!,
+        salt: request.cacheSalt,
       });
       nodes.push(node);
       blockIds[blockIndex] = node.blockId;

@@ -9,7 +9,7 @@
 import { InvalidLogitsError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import type { RequestLimits, RequestState } from "./request.ts";
-import { RequestTimes } from "./request_metrics.ts";
+import { type RequestReport, RequestTimes } from "./request_metrics.ts";
 
 /**
  * Which hidden states of a prompt are wanted: that of its first token, of its last one, one row a
@@ -28,6 +28,10 @@ export interface EnginePoolingRequest {
   readonly rows: PoolingRows;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
+  /** Cached blocks are shared only with requests of the same salt. Default: with those of none. */
+  readonly cacheSalt?: string | undefined;
+  /** Told how it went, when it has ended. Must not throw. */
+  readonly onEnd?: ((report: RequestReport) => void) | undefined;
 }
 
 /** What comes of it. */
@@ -48,6 +52,8 @@ interface Outcome {
 export class PoolingRequest {
   readonly id: string;
   readonly priority: number;
+  readonly cacheSalt: string | undefined;
+  readonly onEnd: EnginePoolingRequest["onEnd"];
   readonly arrival: number;
   /** Its place among the sequences of its request: it is the only one. */
   readonly index = 0;
@@ -78,9 +84,11 @@ export class PoolingRequest {
     { arrival, arrivedMs }: Pick<RequestLimits, "arrival" | "arrivedMs">,
     outcome: Outcome,
   ) {
-    const { id, promptTokenIds, tokenTypeIds, rows, priority = 0 } = request;
+    const { id, promptTokenIds, tokenTypeIds, rows, priority = 0, cacheSalt, onEnd } = request;
     this.id = id;
     this.priority = priority;
+    this.cacheSalt = cacheSalt;
+    this.onEnd = onEnd;
     this.arrival = arrival;
     this.times = new RequestTimes(arrivedMs);
     this.promptLength = promptTokenIds.length;

@@ -6,6 +6,9 @@
  * its blocks. A node that nobody else refers to is *idle*: it stays to be found again, until its
  * block is needed for something else. The nodes in use form a top part of the tree, since whoever
  * uses a block uses all blocks before it.
+ *
+ * A *salt* separates requests that must not find each other's blocks: it is part of the first
+ * block's key, and so of every path below it. A salt without blocks leaves nothing behind.
  */
 
 import { invariant } from "../base/invariant.ts";
@@ -15,7 +18,7 @@ import type { BlockPool } from "./block_pool.ts";
 export interface PrefixNode {
   readonly blockId: number;
   readonly parent: PrefixNode | undefined;
-  /** The block's token ids. */
+  /** The block's token ids; of a first block, the salt behind them. */
   readonly key: string;
   readonly children: Map<string, PrefixNode>;
 }
@@ -58,12 +61,15 @@ export class PrefixCache {
     return this.#idle.has(node);
   }
 
-  /** The longest cached path along `tokenIds`, at most `blockCountMax` blocks. Changes nothing. */
-  match(tokenIds: readonly number[], blockCountMax: number): PrefixNode[] {
+  /**
+   * The longest cached path along `tokenIds` under a salt, at most `blockCountMax` blocks. Changes
+   * nothing.
+   */
+  match(tokenIds: readonly number[], blockCountMax: number, salt?: string): PrefixNode[] {
     const path: PrefixNode[] = [];
     let children = this.#roots;
     while (path.length < blockCountMax) {
-      const node = children.get(this.#key(tokenIds, path.length));
+      const node = children.get(this.#key(tokenIds, path.length, salt));
       if (node === undefined) break;
       path.push(node);
       children = node.children;
@@ -101,10 +107,14 @@ export class PrefixCache {
   insert(
     parent: PrefixNode | undefined,
     tokenIds: readonly number[],
-    { blockIndex, blockId }: { blockIndex: number; blockId: number },
+    { blockIndex, blockId, salt }: {
+      blockIndex: number;
+      blockId: number;
+      salt?: string | undefined;
+    },
   ): PrefixNode {
     const siblings = parent === undefined ? this.#roots : parent.children;
-    const key = this.#key(tokenIds, blockIndex);
+    const key = this.#key(tokenIds, blockIndex, salt);
     const known = siblings.get(key);
     if (known !== undefined) {
       this.acquire([known]);
@@ -134,8 +144,10 @@ export class PrefixCache {
     this.#onRemove(node);
   }
 
-  #key(tokenIds: readonly number[], blockIndex: number): string {
+  /** No two pairs of ids and salt have the same key: ids are digits and commas. */
+  #key(tokenIds: readonly number[], blockIndex: number, salt: string | undefined): string {
     const start = blockIndex * this.blockSize;
-    return tokenIds.slice(start, start + this.blockSize).join(",");
+    const ids = tokenIds.slice(start, start + this.blockSize).join(",");
+    return blockIndex > 0 || salt === undefined ? ids : `${ids}:${salt}`;
   }
 }

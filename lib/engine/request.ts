@@ -12,10 +12,11 @@
 
 import { invariant } from "../base/invariant.ts";
 import type { TokenLogprob } from "../sampling/logprobs.ts";
+import { endsInRepetition } from "../sampling/repetition.ts";
 import type { ResolvedSamplingParams } from "../sampling/resolved_params.ts";
-import { offsetSeed, randomSeed } from "../sampling/random.ts";
+import { offsetSeed, randomSeed, type Seed } from "../sampling/random.ts";
 import { SamplingState } from "../sampling/sampler.ts";
-import { RequestTimes } from "./request_metrics.ts";
+import { type RequestReport, RequestTimes } from "./request_metrics.ts";
 
 /** What is asked of the engine: token ids in, token events out. */
 export interface EngineRequest {
@@ -25,10 +26,17 @@ export interface EngineRequest {
   readonly params: ResolvedSamplingParams;
   /** Lower runs earlier. Default 0. */
   readonly priority?: number;
+  /** Cached blocks are shared only with requests of the same salt. Default: with those of none. */
+  readonly cacheSalt?: string | undefined;
+  /** Told how it went, when it has ended. Must not throw. */
+  readonly onEnd?: ((report: RequestReport) => void) | undefined;
 }
 
 /** Why a sequence ended. The engine itself never sends "abort": an aborted channel just ends. */
-export type TokenFinishReason = "stop" | "length" | "abort";
+export type TokenFinishReason = "stop" | "length" | "abort" | "repetition";
+
+/** What a sequence says that was ended because it repeated itself. */
+export type RepetitionStop = "repetition_detected";
 
 /** One generated token. */
 export interface TokenEvent {
@@ -39,8 +47,8 @@ export interface TokenEvent {
   readonly logprobs: readonly TokenLogprob[] | null;
   /** null: more tokens follow. */
   readonly finishReason: TokenFinishReason | null;
-  /** The token that ended the sequence, where that was not the primary end token. */
-  readonly stopReason: number | null;
+  /** What ended the sequence, where that was not the primary end token. */
+  readonly stopReason: number | RepetitionStop | null;
   /** What there is to say of the prompt. With the first event, and only there. */
   readonly prompt?: PromptEvent;
 }
@@ -58,8 +66,8 @@ export type RequestState = "waiting" | "running" | "parked" | "finished";
 
 /** How a sequence ended. */
 export interface Finish {
-  readonly reason: "stop" | "length";
-  readonly stopReason: number | null;
+  readonly reason: "stop" | "length" | "repetition";
+  readonly stopReason: number | RepetitionStop | null;
 }
 
 /** What the engine settles before a request is born. */
@@ -80,6 +88,8 @@ export class Request {
   readonly id: string;
   readonly params: ResolvedSamplingParams;
   readonly priority: number;
+  readonly cacheSalt: string | undefined;
+  readonly onEnd: EngineRequest["onEnd"];
   /** The place in the order of arrival; its sequences share it. */
   readonly arrival: number;
   /** Its place among the sequences of its request; of a live beam its rank, which may change. */
@@ -108,7 +118,7 @@ export class Request {
   readonly #stopTokenIds: ReadonlySet<number>;
   readonly #minTokens: number;
   /** The seed of sequence 0. */
-  readonly #seed: number;
+  readonly #seed: Seed;
 
   /** The first sequence of a request, or one that branches off another, with all it has so far. */
   constructor(
@@ -119,6 +129,8 @@ export class Request {
     this.id = request.id;
     this.params = request.params;
     this.priority = request.priority ?? 0;
+    this.cacheSalt = request.cacheSalt;
+    this.onEnd = request.onEnd;
     this.arrival = limits.arrival;
     this.index = branch?.index ?? 0;
     this.times = branch?.from.times ?? new RequestTimes(limits.arrivedMs);
@@ -199,7 +211,11 @@ export class Request {
       return { reason: "stop", stopReason: null };
     }
     if (this.outputCount >= this.#limits.maxTokens) return { reason: "length", stopReason: null };
-    return undefined;
+    const { repetitionDetection, forcedTokenIds } = this.params;
+    if (repetitionDetection === null || forcedTokenIds !== null) return undefined;
+    return endsInRepetition(this.tokenIds, this.outputCount, repetitionDetection)
+      ? { reason: "repetition", stopReason: "repetition_detected" }
+      : undefined;
   }
 }
 

@@ -14,7 +14,7 @@
 import { Histogram, type HistogramSnapshot, oneTwoFive } from "../base/histogram.ts";
 
 /** How a request ended: "abort" is its client's or owner's wish, "error" a failure. */
-export type RequestEnd = "stop" | "length" | "abort" | "error";
+export type RequestEnd = "stop" | "length" | "repetition" | "abort" | "error";
 
 /** Counts and histograms of the requests so far. */
 export interface RequestStats {
@@ -52,6 +52,24 @@ export interface RequestStats {
   readonly stepTokens: HistogramSnapshot;
 }
 
+/** How one request went. Times are milliseconds of the engine's clock. */
+export interface RequestReport {
+  readonly end: RequestEnd;
+  /** What it failed with; absent where it did not. */
+  readonly error?: unknown;
+  readonly arrivedMs: number;
+  /** When its first step began; undefined if it had none. */
+  readonly firstTurnMs: number | undefined;
+  /** undefined if it chose no token. */
+  readonly firstTokenMs: number | undefined;
+  readonly endedMs: number;
+  readonly promptTokens: number;
+  /** Prompt tokens that came from the prefix cache. */
+  readonly cachedTokens: number;
+  /** Tokens chosen for all of its sequences; of a search, those of the answers it told. */
+  readonly generatedTokens: number;
+}
+
 // Furiosa-LLM's edges, and vLLM's further ones behind them.
 const FIRST_TOKEN_SECONDS = [
   ...[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
@@ -76,6 +94,8 @@ export class RequestTimes {
   firstTokenMs: number | undefined;
   /** Tokens of the longest sequence that has ended. */
   longestCount = 0;
+  /** Tokens of all its sequences. */
+  generatedCount = 0;
 
   constructor(arrivedMs: number) {
     this.arrivedMs = arrivedMs;
@@ -98,11 +118,12 @@ interface MeasuredRequest {
   /** Absent where nothing is generated. */
   readonly maxTokens?: number;
   readonly params?: { readonly n: number };
+  readonly onEnd?: ((report: RequestReport) => void) | undefined;
 }
 
 /** The measurements of one engine. */
 export class RequestMetrics {
-  readonly #ends = { stop: 0, length: 0, abort: 0, error: 0 };
+  readonly #ends = { stop: 0, length: 0, repetition: 0, abort: 0, error: 0 };
   readonly #firstToken = new Histogram(FIRST_TOKEN_SECONDS);
   readonly #interToken = new Histogram(TOKEN_SECONDS);
   readonly #perToken = new Histogram(TOKEN_SECONDS);
@@ -148,6 +169,7 @@ export class RequestMetrics {
   /** A token was chosen. */
   token(sequence: MeasuredSequence, nowMs: number): void {
     this.#first(sequence.times, nowMs);
+    sequence.times.generatedCount++;
     if (sequence.lastTokenMs >= 0) {
       this.#interToken.observe((nowMs - sequence.lastTokenMs) / 1000);
     }
@@ -167,12 +189,18 @@ export class RequestMetrics {
     this.#first(times, nowMs);
     for (const length of lengths) {
       this.#generationTokens.observe(length);
+      times.generatedCount += length;
       times.longestCount = Math.max(times.longestCount, length);
     }
   }
 
-  /** A request has ended. */
-  requestEnd(request: MeasuredRequest, end: RequestEnd, nowMs: number): void {
+  /** A request has ended, by an `error` if it failed: it is counted, and whoever asked is told. */
+  requestEnd(request: MeasuredRequest, end: RequestEnd, nowMs: number, error?: unknown): void {
+    this.#observeEnd(request, end, nowMs);
+    request.onEnd?.(reportOf(request, end, nowMs, error));
+  }
+
+  #observeEnd(request: MeasuredRequest, end: RequestEnd, nowMs: number): void {
     this.#ends[end]++;
     if (end === "abort" || end === "error") return;
     const { times: { arrivedMs, firstTurnMs = nowMs, firstTokenMs = nowMs, longestCount } } =
@@ -216,4 +244,24 @@ export class RequestMetrics {
     times.firstTokenMs = nowMs;
     this.#firstToken.observe((nowMs - times.arrivedMs) / 1000);
   }
+}
+
+function reportOf(
+  { times, promptLength, cachedCount }: MeasuredRequest,
+  end: RequestEnd,
+  endedMs: number,
+  error: unknown,
+): RequestReport {
+  const { arrivedMs, firstTurnMs, firstTokenMs, generatedCount } = times;
+  return {
+    end,
+    ...(error === undefined ? {} : { error }),
+    arrivedMs,
+    firstTurnMs,
+    firstTokenMs,
+    endedMs,
+    promptTokens: promptLength,
+    cachedTokens: cachedCount ?? 0,
+    generatedTokens: generatedCount,
+  };
 }

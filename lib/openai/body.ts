@@ -1,8 +1,9 @@
-/** A request's body: read within limits, parsed, and its fields taken out typed. */
+/** The fields of a request's body, taken out typed. */
 
 import type { RouteContext } from "./context.ts";
-import { badRequest, badShape, HttpError, show } from "./errors.ts";
-import { JsonError, parseJson } from "./json.ts";
+import { badRequest, badShape, type HttpError, show } from "./errors.ts";
+import { memberSource } from "./json.ts";
+import { checkMediaType, readJson } from "./read_body.ts";
 import { checkServedName } from "./served_names.ts";
 
 /**
@@ -11,14 +12,8 @@ import { checkServedName } from "./served_names.ts";
  */
 export async function readFields(context: RouteContext): Promise<Fields> {
   const { request, settings } = context;
-  const mediaType = (request.headers.get("content-type") ?? "").split(";", 1)[0] as string;
-  if (mediaType.trim().toLowerCase() !== "application/json") {
-    throw new HttpError(
-      415,
-      `Unsupported Media Type: Only 'application/json' is allowed, got ${show(mediaType.trim())}`,
-    );
-  }
-  const value = parseBody(await readText(request, settings.bodySizeLimit));
+  checkMediaType(request);
+  const { text, value } = await readJson(request, settings.bodySizeLimit);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badShape(
       `Cannot use ${show(value)} as the body: it must be a JSON object (model_attributes_type)`,
@@ -27,7 +22,7 @@ export async function readFields(context: RouteContext): Promise<Fields> {
   }
   const body = value as Readonly<Record<string, unknown>>;
   settings.onRequest?.({ request, id: requestId(context, body), body });
-  const fields = new Fields(body);
+  const fields = new Fields(body, "", text);
   if (settings.strictModel) checkServedName(fields.string("model"), settings.servedModelNames);
   return fields;
 }
@@ -36,44 +31,6 @@ export async function readFields(context: RouteContext): Promise<Fields> {
 function requestId({ request, id }: RouteContext, body: Readonly<Record<string, unknown>>): string {
   const sent = request.headers.get("x-request-id") || body["request_id"];
   return typeof sent === "string" && sent !== "" ? sent : id;
-}
-
-async function readText(request: Request, sizeLimit: number): Promise<string> {
-  if (Number(request.headers.get("content-length") ?? 0) > sizeLimit) {
-    await request.body?.cancel();
-    throw tooLarge(sizeLimit);
-  }
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of request.body ?? []) {
-    size += chunk.length;
-    if (size > sizeLimit) throw tooLarge(sizeLimit); // leaving the loop cancels the rest
-    chunks.push(chunk);
-  }
-  const bytes = new Uint8Array(size);
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.length;
-  }
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    throw badShape("JSON decode error: the body is not UTF-8 (json_invalid)", "0");
-  }
-}
-
-function tooLarge(sizeLimit: number): HttpError {
-  return new HttpError(413, `Cannot read a body of more than ${sizeLimit} bytes`);
-}
-
-function parseBody(text: string): unknown {
-  try {
-    return parseJson(text);
-  } catch (error) {
-    if (!(error instanceof JsonError)) throw error;
-    throw badShape(`JSON decode error: ${error.message} (json_invalid)`, String(error.position));
-  }
 }
 
 /** One way only to read any text: two would take time that grows with the square of its length. */
@@ -91,10 +48,13 @@ const FALSE_WORDS: readonly unknown[] = ["false", "0", "no", "off", "f", "n"];
 export class Fields {
   readonly #values: Readonly<Record<string, unknown>>;
   readonly #path: string;
+  readonly #text: string | undefined;
 
-  constructor(values: Readonly<Record<string, unknown>>, path = "") {
+  /** @param text The JSON that the values were parsed from, where they are those of the body itself. */
+  constructor(values: Readonly<Record<string, unknown>>, path = "", text?: string) {
     this.#values = values;
     this.#path = path;
+    this.#text = text;
   }
 
   /** The field as it was sent; null counts as absent. */
@@ -125,6 +85,18 @@ export class Fields {
     return this.raw(name) === undefined ? undefined : this.#integer(name, this.raw(name));
   }
 
+  /** A signed integer of 64 bits, exact: digits that a number has no room for are read from the text. */
+  int64(name: string): bigint | undefined {
+    const number = this.integer(name);
+    if (number === undefined) return undefined;
+    const sent = this.raw(name);
+    const digits = Number.isSafeInteger(number) ? undefined : this.#digits(name, sent);
+    const exact = digits === undefined ? BigInt(number) : BigInt(digits);
+    if (BigInt.asIntN(64, exact) === exact) return exact;
+    const token = exact < 0n ? "greater_than_equal" : "less_than_equal";
+    throw this.shapeError(name, sent, "an integer of 64 bits", token);
+  }
+
   boolean(name: string): boolean | undefined {
     const value = this.raw(name);
     if (value === undefined || typeof value === "boolean") return value;
@@ -144,10 +116,11 @@ export class Fields {
   }
 
   /** One of a few words. */
-  choice(name: string, words: readonly string[]): string | undefined {
+  choice<const Word extends string>(name: string, words: readonly Word[]): Word | undefined {
     const value = this.raw(name);
     if (value === undefined) return undefined;
-    if (typeof value === "string" && words.includes(value)) return value;
+    const found = words.find((word) => word === value);
+    if (found !== undefined) return found;
     const quoted = words.map((word) => `'${word}'`);
     const list = [quoted.slice(0, -1).join(", "), quoted.at(-1)].filter(Boolean).join(" or ");
     throw badShape(
@@ -202,6 +175,14 @@ export class Fields {
     return badShape(`Cannot use ${path} ${show(value)}: it must be ${right} (${token})`, path);
   }
 
+  /** An integer as it was written; undefined where that was not digits alone, as in 1e18. */
+  #digits(name: string, sent: unknown): string | undefined {
+    const written = typeof sent === "string"
+      ? sent.trim()
+      : this.#text && memberSource(this.#text, name);
+    return written !== undefined && /^-?\d+$/.test(written) ? written : undefined;
+  }
+
   #integer(name: string, value: unknown): number {
     if (typeof value === "boolean") return Number(value);
     if (typeof value === "string") {
@@ -235,4 +216,18 @@ export function readTokenId(
   if (value < 0) throw fields.shapeError(path, value, "at least 0", "greater_than_equal");
   if (value >= vocabSize) throw badRequest(`Token id ${value} is out of vocabulary`, path);
   return value;
+}
+
+/** The same for a list that may be long: names of entries are spelled out for a fault only. */
+export function readTokenIds(
+  fields: Fields,
+  list: readonly unknown[],
+  path: string,
+  vocabSize: number,
+): readonly number[] {
+  const wrong = list.findIndex((id) =>
+    !(typeof id === "number" && Number.isInteger(id) && id >= 0 && id < vocabSize)
+  );
+  if (wrong >= 0) readTokenId(fields, list[wrong], `${path}.${wrong}`, vocabSize);
+  return list as readonly number[];
 }

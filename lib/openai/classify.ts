@@ -2,8 +2,8 @@
 
 import { readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
+import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
-import { jsonResponse } from "./json.ts";
 import {
   checkTruncationSide,
   ofField,
@@ -13,20 +13,25 @@ import {
   readPoolingParams,
 } from "./pooling_input.ts";
 import type { ClassificationList } from "./types.ts";
+import { pooledResponse } from "./whole.ts";
 
 /** Answers one classification request. */
 export async function postClassify(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
   checkTruncationSide(fields, "left");
   const params = readPoolingParams(fields, "classify");
-  const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "classify-", fields.string("request_id"));
+  const options = readPoolingOptions(fields, context, head);
   const prompts = await readInputs(fields, context);
   if (prompts.includes("")) {
     throw badRequest(`Cannot classify input "": it must have at least one character`, "input");
   }
-  const outputs = await ofField("input", context.llm.classify(prompts, params, options));
-  const answer: ClassificationList = {
+  const queue = new QueueWatch(1);
+  const outputs = ofField(
+    "input",
+    context.llm.classify(prompts, params, { ...options, onQueued: queue.onQueued }),
+  );
+  const answer = outputs.then((outputs): ClassificationList => ({
     id: head.id,
     object: "list",
     created: head.created,
@@ -38,6 +43,6 @@ export async function postClassify(context: RouteContext): Promise<Response> {
       num_classes: numClasses,
     })),
     usage: poolingUsage(outputs),
-  };
-  return jsonResponse(answer);
+  }));
+  return await pooledResponse(answer, queue, context.hooks);
 }

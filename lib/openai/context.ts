@@ -7,6 +7,7 @@ import type {
   PoolingRequestOutput,
 } from "../outputs.ts";
 import type { PoolingParams } from "../pooling/params.ts";
+import { badRequest, show } from "./errors.ts";
 import type { RequestCounts } from "./request_counts.ts";
 import type { StreamHooks } from "./sse.ts";
 import type { Usage } from "./types.ts";
@@ -18,9 +19,10 @@ export interface ServedModel extends
     | "info"
     | "stats"
     | "stream"
-    | "tokenize"
+    | "tokenizeAsync"
     | "tokenizeChat"
     | "detokenize"
+    | "detokenizeAsync"
     | "tokenStrings"
     | "tokenizerInfo"
     | "resetPrefixCache"
@@ -99,6 +101,9 @@ export interface RouteContext {
   readonly load: { readonly count: number };
 }
 
+/** Longest id that a client may give its request. */
+const REQUEST_ID_MAX = 256;
+
 /** What all answers and chunks of one request share. */
 export interface AnswerHead {
   readonly id: string;
@@ -106,18 +111,41 @@ export interface AnswerHead {
   readonly model: string;
 }
 
-/** An id for this request: its `X-Request-Id`, else its body's `request_id`, else {@linkcode RouteContext.id}. */
+/**
+ * An id for this request: its `X-Request-Id`, else its body's `request_id`, else
+ * {@linkcode RouteContext.id}.
+ *
+ * @throws {HttpError} It is too long: every event of a stream repeats it.
+ */
 export function answerHead(
   context: RouteContext,
   prefix: string,
   requestId: string | undefined,
 ): AnswerHead {
-  const name = context.request.headers.get("x-request-id") || requestId || context.id;
+  const header = context.request.headers.get("x-request-id");
+  checkLength(header, "the header X-Request-Id", "X-Request-Id");
+  checkLength(requestId, "request_id", "request_id");
+  const name = header || requestId || context.id;
   return {
     id: `${prefix}${name}`,
     created: Math.floor(Date.now() / 1000),
     model: context.settings.servedModelNames[0],
   };
+}
+
+/** Whatever the characters of an id are, they are not ours to judge. */
+function checkLength(id: string | null | undefined, what: string, param: string): void {
+  if (id === null || id === undefined || mayBeRepeated(id)) return;
+  throw badRequest(
+    `Cannot use ${what} ${show(id)} of ${id.length} characters: it must have at most ` +
+      REQUEST_ID_MAX,
+    param,
+  );
+}
+
+/** Whether an id is short enough for answers to repeat it. */
+export function mayBeRepeated(id: string): boolean {
+  return id.length <= REQUEST_ID_MAX;
 }
 
 /** 32 hexadecimal digits. */

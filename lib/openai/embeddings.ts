@@ -2,7 +2,7 @@
 
 import { readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
-import { jsonResponse } from "./json.ts";
+import { QueueWatch } from "./early_head.ts";
 import {
   checkTruncationSide,
   ofField,
@@ -13,6 +13,7 @@ import {
 } from "./pooling_input.ts";
 import type { EmbeddingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
+import { pooledResponse } from "./whole.ts";
 
 /** Answers one embeddings request. */
 export async function postEmbeddings(context: RouteContext): Promise<Response> {
@@ -20,11 +21,15 @@ export async function postEmbeddings(context: RouteContext): Promise<Response> {
   checkTruncationSide(fields, "left");
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, "embed");
-  const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "embd-", fields.string("request_id"));
+  const options = readPoolingOptions(fields, context, head);
   const prompts = await readInputs(fields, context);
-  const outputs = await ofField("input", context.llm.embed(prompts, params, options));
-  const answer: EmbeddingList = {
+  const queue = new QueueWatch(1);
+  const outputs = ofField(
+    "input",
+    context.llm.embed(prompts, params, { ...options, onQueued: queue.onQueued }),
+  );
+  const answer = outputs.then((outputs): EmbeddingList => ({
     id: head.id,
     object: "list",
     created: head.created,
@@ -35,6 +40,6 @@ export async function postEmbeddings(context: RouteContext): Promise<Response> {
       embedding: wireVectors(embedding, format) as string | number[],
     })),
     usage: poolingUsage(outputs),
-  };
-  return jsonResponse(answer);
+  }));
+  return await pooledResponse(answer, queue, context.hooks);
 }

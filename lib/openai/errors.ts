@@ -71,7 +71,9 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
   if (error instanceof InvalidParameterError) {
     const name = snakeCase(error.parameter);
-    return badRequest(withoutPaths(wireWords(error, name)), name);
+    // A request has its token ids in a field of another name, or from a template.
+    const param = error.parameter === "promptTokenIds" ? null : name;
+    return badRequest(withoutPaths(wireWords(error, name)), param);
   }
   if (error instanceof ContextLengthError) return contextLength(error);
   if (error instanceof ChatTemplateError) return badRequest(withoutPaths(error.message));
@@ -110,11 +112,17 @@ export function show(value: unknown): string {
 }
 
 function contextLength(error: ContextLengthError): HttpError {
+  const { tokenCount, tokenLimit, outputTokenCount } = error;
+  const promptTokenCount = tokenCount - outputTokenCount;
+  const asked = outputTokenCount === 0
+    ? `your prompt contains at least ${promptTokenCount} input tokens`
+    : `you requested ${outputTokenCount} output tokens and your prompt contains ` +
+      `${promptTokenCount} input tokens, for a total of ${tokenCount} tokens`;
   // Clients recognise an overflow by the first sentence; LangChain and LiteLLM search for it.
   return badRequest(
-    `This model's maximum context length is ${error.tokenLimit} tokens. However, your request ` +
-      `needs ${error.tokenCount} tokens. Please reduce the length of the input prompt or the ` +
-      `number of requested output tokens. (${withoutPaths(error.message)})`,
+    `This model's maximum context length is ${tokenLimit} tokens. However, ${asked}. Please ` +
+      "reduce the length of the input prompt or the number of requested output tokens. " +
+      `(${withoutPaths(error.message)})`,
     "input_tokens",
   );
 }

@@ -17,6 +17,7 @@
 import { STATUS_CODE, STATUS_TEXT } from "@std/http/status";
 import { keyCheck } from "./api_keys.ts";
 import {
+  mayBeRepeated,
   randomHex,
   type ReceivedRequest,
   type RouteContext,
@@ -24,7 +25,7 @@ import {
   type Settings,
 } from "./context.ts";
 import { type CorsRules, preflight, withCors } from "./cors.ts";
-import { errorResponse, HttpError, toHttpError } from "./errors.ts";
+import { errorResponse, HttpError, show, toHttpError } from "./errors.ts";
 import { ServerLoad } from "./load.ts";
 import { RequestCounts } from "./request_counts.ts";
 import { reachable, type Route } from "./routes.ts";
@@ -126,7 +127,9 @@ export function handler(
     }
     const path = routePath(request, server);
     settings.requestCounts.count(request.method, response.status, path);
-    const requestId = request.headers.get("x-request-id") || (options.requestIdHeaders ? id : "");
+    const given = request.headers.get("x-request-id") ?? "";
+    const own = options.requestIdHeaders ? id : "";
+    const requestId = mayBeRepeated(given) ? given || own : own;
     if (requestId !== "") response.headers.set("x-request-id", requestId);
     return withCors(response, request, cors);
   };
@@ -179,6 +182,12 @@ interface Server {
 
 async function answer(request: Request, id: string, server: Server): Promise<Response> {
   const path = pathOf(request, server.settings.rootPath);
+  if (path === undefined) {
+    throw new HttpError(
+      STATUS_CODE.BadRequest,
+      `Cannot use ${show(request.url)} as an address: the Host header must name a host`,
+    );
+  }
   const routes = server.routes.filter((route) => matches(route, path));
   const methods = allowed(routes);
   if (request.method === "OPTIONS") return preflight(request, methods, server.cors);
@@ -205,9 +214,13 @@ async function answer(request: Request, id: string, server: Server): Promise<Res
   return new Response(null, { status: response.status, headers: response.headers });
 }
 
-/** Without what a proxy put before it, and without the slashes at its end. */
-function pathOf(request: Request, rootPath: string): string {
-  const { pathname } = new URL(request.url);
+/**
+ * Without what a proxy put before it, and without the slashes at its end; undefined where the host
+ * that the client names is none.
+ */
+function pathOf(request: Request, rootPath: string): string | undefined {
+  const pathname = URL.parse(request.url)?.pathname;
+  if (pathname === undefined) return undefined;
   const isBelow = rootPath !== "" && (pathname === rootPath || pathname.startsWith(`${rootPath}/`));
   const path = isBelow ? pathname.slice(rootPath.length) || "/" : pathname;
   return path.length > 1 ? path.replace(/\/+$/, "") : path;
@@ -216,7 +229,7 @@ function pathOf(request: Request, rootPath: string): string {
 /** The route of a request as the table spells it, so that no client can make up new ones. */
 function routePath(request: Request, { routes, settings }: Server): string | undefined {
   const path = pathOf(request, settings.rootPath);
-  return routes.find((route) => matches(route, path))?.path;
+  return path === undefined ? undefined : routes.find((route) => matches(route, path))?.path;
 }
 
 function matches(route: Route, path: string): boolean {

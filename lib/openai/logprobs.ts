@@ -14,7 +14,7 @@ const LOGPROB_FLOOR = -9999;
 
 /** How the entries are shown. */
 export interface LogprobStyle {
-  /** Alternatives a token. */
+  /** Alternatives a token; Infinity for all that were asked for by id. */
   readonly topCount: number;
   /** Write every token as `token_id:<id>`. */
   readonly asTokenIds: boolean;
@@ -33,42 +33,59 @@ export function chatLogprobs(maps: readonly LogprobMap[], style: LogprobStyle): 
 
 function chatEntry(id: number, entry: Logprob, style: LogprobStyle): ChatTokenLogprob {
   return {
-    token: tokenText(id, entry, style),
+    token: tokenText(id, entry.decodedToken, style),
     logprob: floored(entry.logprob),
     bytes: [...new TextEncoder().encode(entry.decodedToken)],
   };
 }
+
+/** The first token of a prompt: nothing is before it that would make it more or less likely. */
+export interface FirstToken {
+  readonly tokenId: number;
+  readonly text: string;
+}
+
+/** What is known of one token of a completion. */
+export type CompletionEntry = LogprobMap | FirstToken;
 
 /**
  * Completions form. `textOffset` is where the first token's text starts, counted in characters
  * over the tokens before it, so that the chunks of a stream go on where the last one ended.
  */
 export function completionLogprobs(
-  maps: readonly LogprobMap[],
+  entries: readonly CompletionEntry[],
   style: LogprobStyle,
   textOffset: number,
 ): CompletionLogprobs {
   const offsets: number[] = [];
   const tokens: string[] = [];
-  for (const map of maps) {
-    const [id, entry] = first(map);
+  const logprobs: (number | null)[] = [];
+  for (const entry of entries) {
+    const isFirst = "tokenId" in entry;
+    const [id, { decodedToken, logprob }] = isFirst
+      ? [entry.tokenId, { decodedToken: entry.text, logprob: 0 }]
+      : first(entry);
+    const text = tokenText(id, decodedToken, style);
     offsets.push(textOffset);
-    tokens.push(tokenText(id, entry, style));
-    textOffset += characterCount(tokens.at(-1) ?? "");
+    tokens.push(text);
+    logprobs.push(isFirst ? null : floored(logprob));
+    textOffset += characterCount(text);
   }
   return {
     text_offset: offsets,
-    token_logprobs: maps.map((map) => floored(first(map)[1].logprob)),
+    token_logprobs: logprobs,
     tokens,
-    top_logprobs: maps.map((map) => {
-      const top = new Map<string, number>();
-      for (const [id, entry] of map) {
-        const text = tokenText(id, entry, style);
-        if (!top.has(text)) top.set(text, floored(entry.logprob)); // two ids may share a text
-      }
-      return top;
-    }),
+    top_logprobs: entries.map((entry) => "tokenId" in entry ? null : topLogprobs(entry, style)),
   };
+}
+
+function topLogprobs(map: LogprobMap, style: LogprobStyle): ReadonlyMap<string, number> {
+  const top = new Map<string, number>();
+  for (const [id, { decodedToken, logprob }] of map) {
+    const text = tokenText(id, decodedToken, style);
+    if (!top.has(text)) top.set(text, floored(logprob)); // two ids may share a text
+  }
+  return top;
 }
 
 /** Where the next token's text starts after these. */
@@ -93,8 +110,8 @@ function first(map: LogprobMap): readonly [number, Logprob] {
   return [-1, { logprob: -Infinity, rank: 0, decodedToken: "" }];
 }
 
-function tokenText(id: number, entry: Logprob, style: LogprobStyle): string {
-  return style.asTokenIds ? `token_id:${id}` : entry.decodedToken;
+function tokenText(id: number, text: string, style: LogprobStyle): string {
+  return style.asTokenIds ? `token_id:${id}` : text;
 }
 
 function characterCount(text: string): number {

@@ -54,7 +54,7 @@ function checkMessage(
     throw wrong(`${path}.content`, content, "a string, an array of parts or null", "list_type");
   }
   const parts = content.map((part: unknown, at) =>
-    checkPart(part, `${path}.content.${at}`, modelName)
+    checkPart(part, `${path}.content.${at}`, { modelName, role })
   );
   return { ...message, role, content: parts };
 }
@@ -62,7 +62,7 @@ function checkMessage(
 function checkPart(
   part: unknown,
   path: string,
-  modelName: string,
+  { modelName, role }: { readonly modelName: string; readonly role: string },
 ): string | Readonly<Record<string, unknown>> {
   if (typeof part === "string") return part;
   if (typeof part !== "object" || part === null || Array.isArray(part)) {
@@ -76,6 +76,7 @@ function checkPart(
     return fields["type"] === "text" ? fields : { type: "text", text };
   }
   if (MEDIA_TYPES.includes(String(fields["type"] ?? Object.keys(fields)[0]))) {
+    if (role === "system") return fields; // never shown
     throw badRequest(`${modelName} is not a multimodal model`, path);
   }
   if (fields["type"] === undefined) {
@@ -144,7 +145,9 @@ export function readChatOptions(
     );
   }
   const documents = fields.records("documents");
+  const addSpecialTokens = fields.boolean("add_special_tokens") ?? false;
   return {
+    addSpecialTokens,
     addGenerationPrompt: addPrompt,
     continueFinalMessage: continueFinal,
     chatTemplateKwargs: readTemplateKwargs(fields),

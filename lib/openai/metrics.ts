@@ -144,10 +144,7 @@ function vllmMetrics(
       { labels: { source: "local_cache_hit" }, value: engine.prefixHitTokens },
     ]),
     counter("generation_tokens_total", "Tokens generated.", engine.generatedTokens),
-    counters("request_success_total", "Requests that ended, by how.", [
-      ...endSamples(requests),
-      { labels: { finished_reason: "repetition" }, value: 0 },
-    ]),
+    counters("request_success_total", "Requests that ended, by how.", endSamples(requests)),
     histogram("request_prompt_tokens", "Prompt tokens of a request.", requests.promptTokens),
     histogram(
       "request_generation_tokens",

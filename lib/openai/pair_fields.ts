@@ -3,9 +3,10 @@
 import type { ScoreOptions } from "../llm.ts";
 import { PoolingParams } from "../pooling/params.ts";
 import { Fields } from "./body.ts";
-import type { RouteContext } from "./context.ts";
+import type { AnswerHead, RouteContext } from "./context.ts";
 import { badRequest } from "./errors.ts";
 import { checkTruncationSide, readTruncation } from "./pooling_input.ts";
+import { readRequestOptions } from "./request_options.ts";
 
 /** Most texts on one side. */
 const TEXT_COUNT_MAX = 10_000;
@@ -54,8 +55,11 @@ export function readPairParams(fields: Fields): PoolingParams {
 }
 
 /** How two texts are put before the model. */
-export function readPairOptions(fields: Fields, context: RouteContext): ScoreOptions {
-  const { llm, signal } = context;
+export function readPairOptions(
+  fields: Fields,
+  context: RouteContext,
+  head: AnswerHead,
+): ScoreOptions {
   const kwargs = fields.record("chat_template_kwargs") ?? {};
   if (Object.keys(kwargs).length > 0) {
     throw badRequest(
@@ -66,14 +70,12 @@ export function readPairOptions(fields: Fields, context: RouteContext): ScoreOpt
   }
   fields.boolean("use_qwen3_template"); // Furiosa-LLM's, without effect there too
   const instruction = fields.string("instruction");
-  const priority = fields.integer("priority");
-  const limit = llm.info.maxPromptLength;
+  const limit = context.llm.info.maxPromptLength;
   return {
-    signal,
+    ...readRequestOptions(fields, context, head),
     maxTokensPerQuery: readCount(fields, "max_tokens_per_query", limit),
     maxTokensPerDoc: readCount(fields, "max_tokens_per_doc", limit),
     ...(instruction === undefined ? {} : { instruction }),
-    ...(priority === undefined ? {} : { priority }),
   };
 }
 

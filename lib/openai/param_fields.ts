@@ -1,9 +1,13 @@
 /** Sampling fields of a request that are more than a number or a switch: read, checked, in vLLM's words. */
 
-import type { EarlyStopping } from "../sampling/params.ts";
+import type { EarlyStopping, RepetitionDetection } from "../sampling/params.ts";
 import { type Fields, readTokenId } from "./body.ts";
 import { badRequest } from "./errors.ts";
 
+/** Most tokens whose log-probabilities are asked for by id. */
+const LOGPROB_ID_COUNT_MAX = 128;
+/** Most items of a list that a message shows. */
+const SHOWN_COUNT_MAX = 32;
 /** Most stop strings. */
 const STOP_COUNT_MAX = 16;
 
@@ -70,7 +74,7 @@ export function readLogitBias(
   const unknown = keys.filter((key) => !(Number(key) >= 0 && Number(key) < vocabSize));
   if (unknown.length > 0) {
     throw badRequest(
-      `token_id(s) [${unknown.map(Number).join(", ")}] in logit_bias contain out-of-vocab ` +
+      `token_id(s) [${shortList(unknown.map(Number))}] in logit_bias contain out-of-vocab ` +
         `token ids. Vocabulary size: ${vocabSize}`,
       "logit_bias",
     );
@@ -80,6 +84,50 @@ export function readLogitBias(
     if (bias === undefined) throw biases.shapeError(key, null, "a number", "float_type");
     return [Number(key), bias];
   }));
+}
+
+/** Tokens whose log-probabilities are wanted instead of those of the most likely. */
+export function readLogprobTokenIds(
+  fields: Fields,
+  vocabSize: number,
+  logprobs: number | undefined,
+): number[] | undefined {
+  const name = "logprob_token_ids";
+  const ids = fields.integers(name);
+  if (ids === undefined || ids.length === 0) return undefined;
+  if (ids.length > LOGPROB_ID_COUNT_MAX) {
+    throw fields.shapeError(name, ids, `at most ${LOGPROB_ID_COUNT_MAX} token ids`, "too_long");
+  }
+  if (logprobs === undefined) {
+    throw badRequest(`when using \`${name}\`, \`logprobs\` must be set.`, name);
+  }
+  const unknown = ids.filter((id) => id < 0 || id >= vocabSize);
+  if (unknown.length === 0) return ids;
+  throw badRequest(
+    `token_id(s) [${shortList(unknown)}] in ${name} contain out-of-vocab token ids. ` +
+      `Vocabulary size: ${vocabSize}`,
+    name,
+  );
+}
+
+/** When an answer that says the same again and again is ended; sizes of 0 switch that off. */
+export function readRepetitionDetection(fields: Fields): RepetitionDetection | undefined {
+  const name = "repetition_detection";
+  const object = fields.object(name);
+  if (object === undefined) return undefined;
+  const maxPatternSize = object.integer("max_pattern_size") ?? 0;
+  const minPatternSize = object.integer("min_pattern_size") ?? 0;
+  const minCount = object.integer("min_count") ?? 0;
+  if (minPatternSize < 0 || maxPatternSize < minPatternSize) {
+    throw badRequest(
+      "max_pattern_size, min_pattern_size must be >=0, with min_pattern_size <= " +
+        "max_pattern_size. Set both to 0 to disable repetitive pattern detection.",
+      name,
+    );
+  }
+  if (maxPatternSize === 0) return undefined;
+  if (minCount >= 2) return { maxPatternSize, minPatternSize, minCount };
+  throw badRequest("min_count must be >= 2 to detect repetitive patterns.", name);
 }
 
 /** The only tokens that may be chosen. */
@@ -140,5 +188,11 @@ function texts(fields: Fields, name: string): string[] {
 /** As Python prints a list of texts, each cut to a bearable length. */
 function pythonList(items: readonly string[]): string {
   const quoted = items.map((item) => `'${item.length > 40 ? `${item.slice(0, 40)}…` : item}'`);
-  return `[${quoted.join(", ")}]`;
+  return `[${shortList(quoted)}]`;
+}
+
+/** The items of a list that a client may have made very long. */
+function shortList(items: readonly unknown[]): string {
+  const more = items.length > SHOWN_COUNT_MAX ? `, … ${items.length - SHOWN_COUNT_MAX} more` : "";
+  return items.slice(0, SHOWN_COUNT_MAX).join(", ") + more;
 }

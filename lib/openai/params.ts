@@ -12,6 +12,8 @@ import {
   readEarlyStopping,
   readForcedOutput,
   readLogitBias,
+  readLogprobTokenIds,
+  readRepetitionDetection,
   readStops,
   readTruncation,
 } from "./param_fields.ts";
@@ -34,8 +36,15 @@ export function paramLimits({ llm, settings }: RouteContext): ParamLimits {
 
 /** Parameters of a chat request; without a limit it may fill the context. */
 export function chatParams(fields: Fields, limits: ParamLimits): SamplingParams {
+  fields.integer("max_tokens"); // a wrong type is refused, whichever of the two counts
   const limitField = fields.has("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
-  return build(fields, limitField, chatLogprobs(fields, limits), limits);
+  const logprobs = readChatLogprobs(fields, limits);
+  return build(fields, {
+    limitField,
+    maxTokens: fields.integer(limitField),
+    logprobs,
+    promptLogprobs: readPromptLogprobs(fields, limits) ?? echoedLogprobs(fields, logprobs),
+  }, limits);
 }
 
 /** Parameters of a completions request. */
@@ -45,16 +54,38 @@ export function completionParams(fields: Fields, limits: ParamLimits): SamplingP
     throw badRequest("`logprobs` must be a positive value.", "logprobs");
   }
   checkLogprobs("sample", "logprobs", logprobs, limits);
-  return build(fields, "max_tokens", logprobs, limits);
+  const maxTokens = fields.integer("max_tokens");
+  const isEcho = fields.boolean("echo") ?? false;
+  return build(fields, {
+    limitField: "max_tokens",
+    // An engine cannot generate nothing; the one token is counted and not shown.
+    maxTokens: isEcho && maxTokens === 0 ? 1 : maxTokens,
+    logprobs,
+    promptLogprobs: readPromptLogprobs(fields, limits) ?? (isEcho ? logprobs : undefined),
+  }, limits);
+}
+
+/** Of a chat that is echoed; a stream of chunks has no place for them. */
+function echoedLogprobs(fields: Fields, logprobs: number | undefined): number | undefined {
+  const hasPlace = fields.boolean("echo") === true && fields.boolean("stream") !== true;
+  return hasPlace ? logprobs : undefined;
+}
+
+/** What is read differently for the two endpoints. */
+interface OwnFields {
+  /** The field that says how long the answer may be. */
+  readonly limitField: string;
+  readonly maxTokens: number | undefined;
+  readonly logprobs: number | undefined;
+  readonly promptLogprobs: number | undefined;
 }
 
 function build(
   fields: Fields,
-  limitField: string,
-  logprobs: number | undefined,
+  { limitField, maxTokens, logprobs, promptLogprobs }: OwnFields,
   limits: ParamLimits,
 ): SamplingParams {
-  const maxTokens = fields.integer(limitField);
+  checkMaxTokens(maxTokens, limitField, limits);
   const options: { readonly [Field in keyof SamplingParamsOptions]: unknown } = {
     ...readCounts(fields),
     presencePenalty: fields.number("presence_penalty"),
@@ -64,7 +95,7 @@ function build(
     topK: fields.integer("top_k"),
     minP: fields.number("min_p"),
     repetitionPenalty: fields.number("repetition_penalty"),
-    seed: seed(fields),
+    seed: fields.int64("seed"),
     stop: readStops(fields),
     stopTokenIds: fields.integers("stop_token_ids"),
     includeStopStrInOutput: fields.boolean("include_stop_str_in_output"),
@@ -80,8 +111,10 @@ function build(
     maxTokens,
     minTokens: fields.integer("min_tokens"),
     logprobs,
-    promptLogprobs: promptLogprobs(fields, limits),
+    logprobTokenIds: readLogprobTokenIds(fields, limits.vocabSize, logprobs),
+    promptLogprobs,
     skipSpecialTokens: fields.boolean("skip_special_tokens"),
+    repetitionDetection: readRepetitionDetection(fields),
   };
   // An absent field must stay absent: only then do generation_config.json and the default count.
   const given = Object.entries(options).filter(([, value]) => value !== undefined);
@@ -94,16 +127,21 @@ function build(
   }
 }
 
-function seed(fields: Fields): number | undefined {
-  const value = fields.integer("seed");
-  if (value === undefined || Number.isSafeInteger(value)) return value;
-  // Seeds of 64 bits are legal on the wire; JSON has rounded this one, so scaling it loses nothing.
-  if (value >= -(2 ** 63) && value < 2 ** 63) return Math.trunc(value / 2 ** 11);
-  const token = value < 0 ? "greater_than_equal" : "less_than_equal";
-  throw fields.shapeError("seed", value, "a 64-bit integer", token);
+/** An answer that can never fit is the fault of its limit alone, whatever the prompt. */
+function checkMaxTokens(
+  maxTokens: number | undefined,
+  limitField: string,
+  { maxContextLength }: ParamLimits,
+): void {
+  if (maxTokens === undefined || maxTokens <= maxContextLength) return;
+  throw badRequest(
+    `${limitField}=${maxTokens} cannot be greater than max_model_len=max_total_tokens=` +
+      `${maxContextLength}. Please request fewer output tokens.`,
+    limitField,
+  );
 }
 
-function chatLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
+function readChatLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
   const top = countField(fields, "top_logprobs");
   if (fields.boolean("logprobs") !== true) {
     if (top === undefined || top === 0) return undefined;
@@ -116,7 +154,7 @@ function chatLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
   return top === -1 ? limits.vocabSize : top ?? 0;
 }
 
-function promptLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
+function readPromptLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
   const count = countField(fields, "prompt_logprobs");
   if (count === undefined) return undefined;
   if (count < -1) {

@@ -3,8 +3,8 @@
 import type { PoolingTask } from "../pooling/params.ts";
 import { type Fields, readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
+import { QueueWatch } from "./early_head.ts";
 import { badRequest, show } from "./errors.ts";
-import { jsonResponse } from "./json.ts";
 import {
   checkTruncationSide,
   ofField,
@@ -15,6 +15,7 @@ import {
 } from "./pooling_input.ts";
 import type { PoolingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
+import { pooledResponse } from "./whole.ts";
 
 /** Answers one pooling request. */
 export async function postPooling(context: RouteContext): Promise<Response> {
@@ -23,11 +24,15 @@ export async function postPooling(context: RouteContext): Promise<Response> {
   const task = readTask(fields, context.llm.info.poolingTasks);
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, task);
-  const options = readPoolingOptions(fields, context);
   const head = answerHead(context, "pooling-", fields.string("request_id"));
+  const options = readPoolingOptions(fields, context, head);
   const prompts = await readInputs(fields, context);
-  const outputs = await ofField("input", context.llm.encode(prompts, params, options));
-  const answer: PoolingList = {
+  const queue = new QueueWatch(1);
+  const outputs = ofField(
+    "input",
+    context.llm.encode(prompts, params, { ...options, onQueued: queue.onQueued }),
+  );
+  const answer = outputs.then((outputs): PoolingList => ({
     id: head.id,
     object: "list",
     created: head.created,
@@ -38,8 +43,8 @@ export async function postPooling(context: RouteContext): Promise<Response> {
       data: wireVectors(data, format),
     })),
     usage: poolingUsage(outputs),
-  };
-  return jsonResponse(answer);
+  }));
+  return await pooledResponse(answer, queue, context.hooks);
 }
 
 /** The first task of the model is what it is for. */

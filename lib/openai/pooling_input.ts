@@ -4,10 +4,11 @@ import { InvalidParameterError } from "../base/errors.ts";
 import type { EmbedOptions, Prompt } from "../llm.ts";
 import type { PoolingRequestOutput } from "../outputs.ts";
 import { PoolingParams, type PoolingTask } from "../pooling/params.ts";
-import { type Fields, readTokenId } from "./body.ts";
-import type { RouteContext } from "./context.ts";
+import { type Fields, readTokenIds } from "./body.ts";
+import type { AnswerHead, RouteContext } from "./context.ts";
 import { badRequest, show } from "./errors.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
+import { readRequestOptions } from "./request_options.ts";
 import { withDefaultKwargs } from "./template_defaults.ts";
 import type { PoolingUsage } from "./types.ts";
 
@@ -58,7 +59,7 @@ function readIds(
     throw badRequest(`Cannot use ${path} []: a prompt must have at least one token id`, path);
   }
   return {
-    promptTokenIds: list.map((id, at) => readTokenId(fields, id, `${path}.${at}`, vocabSize)),
+    promptTokenIds: readTokenIds(fields, list, path, vocabSize),
   };
 }
 
@@ -121,12 +122,14 @@ export function checkTruncationSide(fields: Fields, side: "left" | "right"): voi
 }
 
 /** What the SDK is given besides the prompts. */
-export function readPoolingOptions(fields: Fields, { signal }: RouteContext): EmbedOptions {
-  const priority = fields.integer("priority");
+export function readPoolingOptions(
+  fields: Fields,
+  context: RouteContext,
+  head: AnswerHead,
+): EmbedOptions {
   return {
-    signal,
+    ...readRequestOptions(fields, context, head),
     addSpecialTokens: fields.boolean("add_special_tokens") ?? true,
-    ...(priority === undefined ? {} : { priority }),
   };
 }
 

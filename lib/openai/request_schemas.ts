@@ -1,121 +1,22 @@
-/**
- * JSON Schemas of the request bodies, for the API document.
- *
- * They tell a client's generator what there is; they do not check anything. Every field may be null,
- * which is the same as absent, and fields that are not named here are ignored.
- */
+/** JSON Schemas of the other request bodies, for the API document. */
 
 import type { Schema } from "./openapi.ts";
-
-type Properties = Readonly<Record<string, Schema>>;
-
-const BOOLEAN: Schema = { type: ["boolean", "null"] };
-const STRING: Schema = { type: ["string", "null"] };
-const OBJECT: Schema = { type: ["object", "null"] };
-const INTEGER: Schema = { type: ["integer", "null"] };
-const COUNT: Schema = { type: ["integer", "null"], minimum: 0 };
-const NUMBER: Schema = { type: ["number", "null"] };
-const TOKEN_ID: Schema = { type: "integer", minimum: 0 };
-const TEXT: Schema = { type: "string" };
-const TOKEN_IDS: Schema = { type: ["array", "null"], items: TOKEN_ID };
-const OBJECTS: Schema = { type: ["array", "null"], items: { type: "object" } };
-const MESSAGES: Schema = {
-  type: "array",
-  items: {
-    type: "object",
-    required: ["role"],
-    properties: {
-      role: TEXT,
-      content: { anyOf: [STRING, OBJECTS] },
-    },
-  },
-};
-/** One prompt or several, as texts or as token ids. */
-const PROMPTS: Schema = {
-  anyOf: [
-    TEXT,
-    { type: "array", items: TEXT },
-    { type: "array", items: TOKEN_ID },
-    { type: "array", items: { type: "array", items: TOKEN_ID } },
-  ],
-};
-const TEXT_OR_OBJECT: Schema = { anyOf: [TEXT, { type: "object" }] };
-const TEXTS: Schema = { anyOf: [TEXT_OR_OBJECT, { type: "array", items: TEXT_OR_OBJECT }] };
-
-function between(minimum: number, maximum: number): Schema {
-  return { ...NUMBER, minimum, maximum };
-}
-
-function body(properties: Properties, required: readonly string[] = []): Schema {
-  return { type: "object", properties, ...(required.length > 0 ? { required } : {}) };
-}
-
-const MODEL: Properties = {
-  model: { ...STRING, description: "Ignored: the loaded model answers" },
-  user: STRING,
-  priority: { ...INTEGER, description: "Lower runs earlier" },
-  request_id: STRING,
-};
-
-const SAMPLING: Properties = {
-  ...MODEL,
-  stream: BOOLEAN,
-  stream_options: OBJECT,
-  n: { ...INTEGER, minimum: 1, maximum: 128 },
-  best_of: { ...INTEGER, minimum: 1, maximum: 128 },
-  temperature: between(0, 2),
-  top_p: between(0, 1),
-  top_k: { ...INTEGER, minimum: -1 },
-  min_p: between(0, 1),
-  presence_penalty: between(-2, 2),
-  frequency_penalty: between(-2, 2),
-  repetition_penalty: { ...NUMBER, exclusiveMinimum: 0 },
-  length_penalty: NUMBER,
-  use_beam_search: BOOLEAN,
-  early_stopping: { anyOf: [BOOLEAN, { const: "never" }] },
-  seed: INTEGER,
-  stop: { anyOf: [STRING, { type: "array", items: TEXT, maxItems: 16 }] },
-  stop_token_ids: TOKEN_IDS,
-  include_stop_str_in_output: BOOLEAN,
-  bad_words: { type: ["array", "null"], items: TEXT },
-  logit_bias: { ...OBJECT, additionalProperties: { type: "number" } },
-  allowed_token_ids: TOKEN_IDS,
-  ignore_eos: BOOLEAN,
-  max_tokens: { ...INTEGER, minimum: 1 },
-  min_tokens: COUNT,
-  prompt_logprobs: { ...INTEGER, minimum: -1 },
-  truncate_prompt_tokens: { ...INTEGER, minimum: -1 },
-  skip_special_tokens: BOOLEAN,
-  return_token_ids: BOOLEAN,
-  return_tokens_as_token_ids: BOOLEAN,
-  forced_output: { anyOf: [STRING, { type: "array", items: TOKEN_ID }] },
-};
-
-const TEMPLATE: Properties = {
-  add_generation_prompt: BOOLEAN,
-  continue_final_message: BOOLEAN,
-  chat_template: STRING,
-  chat_template_kwargs: OBJECT,
-  documents: OBJECTS,
-};
-
-export const CHAT_BODY: Schema = body({
-  messages: MESSAGES,
-  ...SAMPLING,
-  ...TEMPLATE,
-  max_completion_tokens: { ...INTEGER, minimum: 1 },
-  logprobs: BOOLEAN,
-  top_logprobs: { ...INTEGER, minimum: -1 },
-  reasoning_effort: STRING,
-  return_prompt_text: BOOLEAN,
-}, ["messages"]);
-
-export const COMPLETIONS_BODY: Schema = body({
-  prompt: PROMPTS,
-  ...SAMPLING,
-  logprobs: COUNT,
-  add_special_tokens: BOOLEAN,
-}, ["prompt"]);
+import {
+  body,
+  BOOLEAN,
+  COUNT,
+  INTEGER,
+  MESSAGES,
+  MODEL,
+  OBJECTS,
+  PROMPTS,
+  type Properties,
+  STRING,
+  TEMPLATE,
+  TEXT_OR_OBJECT,
+  TEXTS,
+  TOKEN_ID,
+} from "./schema_parts.ts";
 
 const VECTORS: Properties = {
   encoding_format: { enum: ["float", "base64", null] },

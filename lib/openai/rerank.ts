@@ -2,11 +2,12 @@
 
 import { type Fields, readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
+import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
-import { jsonResponse } from "./json.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
 import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { RerankAnswer } from "./types.ts";
+import { pooledResponse } from "./whole.ts";
 
 /** Answers one reranking request. */
 export async function postRerank(context: RouteContext): Promise<Response> {
@@ -15,26 +16,29 @@ export async function postRerank(context: RouteContext): Promise<Response> {
   const documents = readDocuments(fields);
   const topN = readTopN(fields);
   const params = readPairParams(fields);
-  const options = readPairOptions(fields, context);
   const head = answerHead(context, "rerank-", fields.string("request_id"));
+  const options = readPairOptions(fields, context, head);
   // All of them come back, as all of them were computed and count as used.
-  const outputs = await ofField(
+  const queue = new QueueWatch(1);
+  const outputs = ofField(
     "query, documents",
-    context.llm.rerank(query, documents, { ...options, params }),
+    context.llm.rerank(query, documents, { ...options, params, onQueued: queue.onQueued }),
   );
-  const { prompt_tokens, total_tokens } = poolingUsage(outputs);
-  const answer: RerankAnswer = {
-    id: head.id,
-    model: head.model,
-    usage: { prompt_tokens, total_tokens },
-    results: outputs.slice(0, topN).map(({ index, document, relevanceScore }) => ({
-      index,
-      document: { text: document, multi_modal: null },
-      relevance_score: relevanceScore,
-    })),
-    meta: { billed_units: { total_tokens } },
-  };
-  return jsonResponse(answer);
+  const answer = outputs.then((outputs): RerankAnswer => {
+    const { prompt_tokens, total_tokens } = poolingUsage(outputs);
+    return {
+      id: head.id,
+      model: head.model,
+      usage: { prompt_tokens, total_tokens },
+      results: outputs.slice(0, topN).map(({ index, document, relevanceScore }) => ({
+        index,
+        document: { text: document, multi_modal: null },
+        relevance_score: relevanceScore,
+      })),
+      meta: { billed_units: { total_tokens } },
+    };
+  });
+  return await pooledResponse(answer, queue, context.hooks);
 }
 
 function readQuery(fields: Fields): string {

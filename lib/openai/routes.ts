@@ -5,6 +5,7 @@ import { postClassify } from "./classify.ts";
 import { postCompletions } from "./completions.ts";
 import type { RouteContext } from "./context.ts";
 import { postEmbeddings } from "./embeddings.ts";
+import { CHAT_BODY, COMPLETIONS_BODY } from "./generation_schemas.ts";
 import { jsonResponse } from "./json.ts";
 import { getLoad } from "./load.ts";
 import { getMetrics } from "./metrics.ts";
@@ -13,9 +14,7 @@ import { type DescribedRoute, openApiDocument } from "./openapi.ts";
 import { postPooling } from "./pooling.ts";
 import { postRerank } from "./rerank.ts";
 import {
-  CHAT_BODY,
   CLASSIFY_BODY,
-  COMPLETIONS_BODY,
   DETOKENIZE_BODY,
   EMBEDDINGS_BODY,
   POOLING_BODY,

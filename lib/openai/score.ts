@@ -2,11 +2,12 @@
 
 import { type Fields, readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
+import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
-import { jsonResponse } from "./json.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
 import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { ScoreList } from "./types.ts";
+import { pooledResponse } from "./whole.ts";
 
 /** The names that the two sides may have; the first pair that is there counts. */
 const SIDES: readonly (readonly [string, string])[] = [
@@ -21,22 +22,23 @@ export async function postScore(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
   const { left, right, first, second } = readSides(fields);
   const params = readPairParams(fields);
-  const options = readPairOptions(fields, context);
   const head = answerHead(context, "score-", fields.string("request_id"));
-  const outputs = await ofField(
+  const options = readPairOptions(fields, context, head);
+  const queue = new QueueWatch(1);
+  const outputs = ofField(
     // Which of the two it is, the model does not say.
     `${left}, ${right}`,
-    context.llm.score(first, second, params, options),
+    context.llm.score(first, second, params, { ...options, onQueued: queue.onQueued }),
   );
-  const answer: ScoreList = {
+  const answer = outputs.then((outputs): ScoreList => ({
     id: head.id,
     object: "list",
     created: head.created,
     model: head.model,
     data: outputs.map(({ outputs: { score } }, index) => ({ index, object: "score", score })),
     usage: poolingUsage(outputs),
-  };
-  return jsonResponse(answer);
+  }));
+  return await pooledResponse(answer, queue, context.hooks);
 }
 
 interface Sides {

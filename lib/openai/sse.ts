@@ -1,5 +1,6 @@
 /** Chunks → a server-sent event stream: `data: ` lines, `[DONE]`, and a client that may leave. */
 
+import type { QueueWatch } from "./early_head.ts";
 import { toHttpError } from "./errors.ts";
 import { writeJson } from "./json.ts";
 
@@ -16,24 +17,26 @@ export interface StreamHooks {
 }
 
 /**
- * Waits for the first event, so that what fails before it can still be a plain HTTP error; then
- * answers 200 and writes an event whenever the client has room for one. A later failure is an
+ * Waits for the first event, so that what fails before it can still be a plain HTTP error, but not
+ * for long once the request is queued; then answers 200 and writes an event whenever the client has room for one. A later failure is an
  * error event. Either way `[DONE]` is last.
  */
 export async function eventStream(
   events: AsyncGenerator<object, void, void>,
+  queue: QueueWatch,
   hooks: StreamHooks,
 ): Promise<Response> {
   const encoder = new TextEncoder();
   const encode = (data: string) => encoder.encode(`data: ${data}\n\n`);
-  const first = await events.next();
-  let pending: IteratorResult<object, void> | undefined = first;
+  const first = events.next();
+  await queue.headTime(first);
+  let pending: Promise<IteratorResult<object, void>> | undefined = first;
   let left = false;
 
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
       try {
-        const result: IteratorResult<object, void> = pending ?? await events.next();
+        const result = await (pending ?? events.next());
         pending = undefined;
         if (left) return;
         if (!result.done) return controller.enqueue(encode(writeJson(result.value)));

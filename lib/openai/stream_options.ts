@@ -1,4 +1,4 @@
-/** `stream` and `stream_options`. */
+/** `stream`, `stream_options` and `stream_interval`. */
 
 import type { Fields } from "./body.ts";
 import { badRequest } from "./errors.ts";
@@ -10,6 +10,8 @@ export interface Delivery {
   readonly includeUsage: boolean;
   /** Send the token counts so far with every chunk. */
   readonly continuousUsage: boolean;
+  /** Tokens a chunk, the first and the last one of a choice apart. */
+  readonly interval: number;
 }
 
 /**
@@ -28,5 +30,19 @@ export function readDelivery(fields: Fields, forceUsage: boolean = false): Deliv
   }
   const includeUsage = (options?.boolean("include_usage") ?? false) || (stream && forceUsage);
   const continuous = options?.boolean("continuous_usage_stats") ?? false;
-  return { stream, includeUsage, continuousUsage: includeUsage && continuous };
+  return {
+    stream,
+    includeUsage,
+    continuousUsage: includeUsage && continuous,
+    interval: readInterval(fields),
+  };
+}
+
+function readInterval(fields: Fields): number {
+  const interval = fields.integer("stream_interval") ?? 1;
+  if (interval >= 1) return interval;
+  throw badRequest(
+    `stream_interval must be greater than or equal to 1, got ${interval}.`,
+    "stream_interval",
+  );
 }

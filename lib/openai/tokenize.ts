@@ -1,9 +1,10 @@
 /** `POST /tokenize` (a text, or a conversation) and `POST /detokenize`. */
 
-import { readFields, readTokenId } from "./body.ts";
+import { readFields, readTokenIds } from "./body.ts";
 import type { RouteContext } from "./context.ts";
 import { jsonResponse } from "./json.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
+import { maxModelLength } from "./models.ts";
 import { withDefaultKwargs } from "./template_defaults.ts";
 import type { DetokenizeAnswer, TokenizeAnswer } from "./types.ts";
 
@@ -16,13 +17,14 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
   let tokens: readonly number[];
   if (prompt !== undefined) {
     const addSpecialTokens = fields.boolean("add_special_tokens") ?? true;
-    tokens = llm.tokenize(prompt, { addSpecialTokens });
+    tokens = await llm.tokenizeAsync(prompt, { addSpecialTokens, signal: context.signal });
   } else if (fields.has("messages")) {
     const messages = readMessages(fields, settings.servedModelNames[0]);
     const tools = fields.records("tools");
     tokens = await llm.tokenizeChat(messages, {
       ...withDefaultKwargs(readChatOptions(fields, settings.trustRequestChatTemplate), settings),
       ...(tools === undefined ? {} : { tools }),
+      addSpecialTokens: fields.boolean("add_special_tokens") ?? false,
       signal: context.signal,
     });
   } else {
@@ -30,7 +32,7 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
   }
   const answer: TokenizeAnswer = {
     count: tokens.length,
-    max_model_len: llm.info.maxContextLength,
+    max_model_len: maxModelLength(llm.info),
     tokens,
     token_strs: wantsStrings ? llm.tokenStrings(tokens) : null,
   };
@@ -43,6 +45,7 @@ export async function postDetokenize(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
   const list = fields.list("tokens");
   if (list === undefined) throw fields.missing("tokens");
-  const tokens = list.map((id, at) => readTokenId(fields, id, `tokens.${at}`, llm.info.vocabSize));
-  return jsonResponse({ prompt: llm.detokenize(tokens) } satisfies DetokenizeAnswer);
+  const tokens = readTokenIds(fields, list, "tokens", llm.info.vocabSize);
+  const prompt = await llm.detokenizeAsync(tokens, { signal: context.signal });
+  return jsonResponse({ prompt } satisfies DetokenizeAnswer);
 }

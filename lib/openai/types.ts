@@ -73,6 +73,7 @@ export interface ChatCompletion {
     readonly finish_reason: string | null;
     readonly stop_reason: number | string | null;
     readonly token_ids: readonly number[] | null;
+    readonly routed_experts: null;
   }[];
   readonly service_tier: null;
   readonly system_fingerprint: string;
@@ -81,6 +82,8 @@ export interface ChatCompletion {
   readonly prompt_token_ids: readonly number[] | null;
   readonly prompt_text: string | null;
   readonly kv_transfer_params: null;
+  readonly ec_transfer_params: null;
+  readonly metrics: null;
 }
 
 /** One event of a streamed chat answer. Keys that are not set are absent. */
@@ -118,11 +121,14 @@ export interface Completion {
     readonly token_ids: readonly number[] | null;
     readonly prompt_logprobs: PromptLogprobs | null;
     readonly prompt_token_ids: readonly number[] | null;
+    readonly routed_experts: null;
   }[];
   readonly service_tier: null;
   readonly system_fingerprint: string;
   readonly usage: Usage;
   readonly kv_transfer_params: null;
+  readonly ec_transfer_params: null;
+  readonly metrics: null;
 }
 
 /** One event of a streamed completion. */

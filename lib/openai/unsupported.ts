@@ -1,4 +1,7 @@
-/** Fields that this version knows but cannot honour: taken at the value that changes nothing, refused otherwise. */
+/**
+ * Fields that ask for nothing that could be done, and fields that this version knows but cannot
+ * honour: the ones are taken at any value of their type, the others at values that change nothing.
+ */
 
 import type { Fields } from "./body.ts";
 import { badRequest, show } from "./errors.ts";
@@ -6,42 +9,59 @@ import { badRequest, show } from "./errors.ts";
 /** A field, how it is read, and whether a value of it asks for nothing. */
 interface Row {
   readonly name: string;
-  readonly read: "integer" | "boolean" | "list" | "record" | "raw";
+  readonly read: "integer" | "boolean" | "string" | "list" | "record" | "raw";
   readonly neutral: (value: unknown) => boolean;
 }
 
+const always = (): boolean => true;
 const never = (): boolean => false;
 const isEmpty = (value: unknown): boolean =>
   Array.isArray(value) ? value.length === 0 : Object.keys(value as object).length === 0;
 const is = (...words: readonly unknown[]) => (value: unknown): boolean => words.includes(value);
+const holdsOnly = (word: string) => (value: unknown): boolean =>
+  (value as readonly unknown[]).every((item) => item === word);
 
 const BOTH: readonly Row[] = [
-  { name: "logprob_token_ids", read: "list", neutral: isEmpty },
+  // Whom a request is from and what it belongs to: nothing here depends on it.
+  { name: "model", read: "string", neutral: always },
+  { name: "user", read: "string", neutral: always },
+  { name: "safety_identifier", read: "string", neutral: always },
+  { name: "session_id", read: "string", neutral: always },
+  { name: "metadata", read: "record", neutral: always },
+  { name: "store", read: "boolean", neutral: always },
+  { name: "service_tier", read: "string", neutral: always },
+  { name: "prompt_cache_key", read: "string", neutral: always },
+  // Advice: the prefix cache finds what can be reused, and no tokens are guessed ahead.
+  { name: "prediction", read: "record", neutral: always },
+  // For parts that this server has not: processors of media, custom ones of logits, experts.
+  { name: "mm_processor_kwargs", read: "record", neutral: always },
+  { name: "media_io_kwargs", read: "record", neutral: always },
+  { name: "vllm_xargs", read: "record", neutral: always },
+  { name: "routed_experts_prompt_start", read: "integer", neutral: always },
+  // The tokenizers here are those that Hugging Face calls fast; with them it never had an effect.
+  { name: "spaces_between_special_tokens", read: "boolean", neutral: always },
   { name: "logits_processors", read: "list", neutral: isEmpty },
   { name: "structured_outputs", read: "record", neutral: never },
   { name: "guided_json", read: "raw", neutral: never },
   { name: "guided_regex", read: "raw", neutral: never },
   { name: "guided_choice", read: "raw", neutral: never },
   { name: "guided_grammar", read: "raw", neutral: never },
-  { name: "spaces_between_special_tokens", read: "boolean", neutral: is(true) },
-  { name: "truncation_side", read: "raw", neutral: is("left") },
-  { name: "echo", read: "boolean", neutral: is(false) },
   { name: "kv_transfer_params", read: "record", neutral: never },
   { name: "ec_transfer_params", read: "record", neutral: never },
-  { name: "repetition_detection", read: "record", neutral: never },
-  { name: "stream_interval", read: "integer", neutral: is(1) },
+  { name: "return_token_offsets", read: "boolean", neutral: is(false) },
 ];
 
 const CHAT: readonly Row[] = [
+  { name: "parallel_tool_calls", read: "boolean", neutral: always }, // no calls come without tools
+  { name: "include_reasoning", read: "boolean", neutral: always }, // nothing is told apart yet
+  { name: "verbosity", read: "string", neutral: always },
+  { name: "modalities", read: "list", neutral: holdsOnly("text") },
   { name: "tools", read: "list", neutral: isEmpty },
   { name: "functions", read: "list", neutral: isEmpty },
   { name: "function_call", read: "raw", neutral: is("none", "auto") },
   { name: "audio", read: "record", neutral: never },
   { name: "web_search_options", read: "record", neutral: never },
-  { name: "thinking_token_budget", read: "integer", neutral: is(-1) },
-  { name: "return_token_offsets", read: "boolean", neutral: is(false) },
   { name: "return_assistant_tokens_mask", read: "boolean", neutral: is(false) },
-  { name: "add_special_tokens", read: "boolean", neutral: is(false) },
 ];
 
 const COMPLETIONS: readonly Row[] = [
@@ -52,7 +72,10 @@ const COMPLETIONS: readonly Row[] = [
 export function refuseUnsupported(fields: Fields, kind: "chat" | "completions"): void {
   refuseBroken(fields);
   const rows = kind === "chat" ? [...BOTH, ...CHAT] : [...BOTH, ...COMPLETIONS];
-  if (kind === "chat") checkToolChoice(fields);
+  if (kind === "chat") {
+    checkToolChoice(fields);
+    checkThinkingBudget(fields);
+  }
   checkResponseFormat(fields);
   for (const row of rows) {
     const value = fields[row.read](row.name);
@@ -63,10 +86,6 @@ export function refuseUnsupported(fields: Fields, kind: "chat" | "completions"):
 /** Values that will stay wrong when their field is supported, in vLLM's words. */
 function refuseBroken(fields: Fields): void {
   if (fields.has("suffix")) throw badRequest("suffix is not currently supported", "suffix");
-  if (fields.string("cache_salt") === "") {
-    throw fields.shapeError("cache_salt", "", "at least one character", "string_too_short");
-  }
-  if (fields.has("cache_salt")) throw notYet("cache_salt", fields.raw("cache_salt"));
 }
 
 function checkResponseFormat(fields: Fields): void {
@@ -96,6 +115,18 @@ function checkToolChoice(fields: Fields): void {
   if ((fields.list("tools") ?? []).length === 0) {
     throw badRequest("When using `tool_choice`, `tools` must be set.", "tool_choice");
   }
+}
+
+function checkThinkingBudget(fields: Fields): void {
+  const name = "thinking_token_budget";
+  const budget = fields.raw(name);
+  if (budget === undefined || budget === -1) return;
+  throw badRequest(
+    typeof budget === "number" && Number.isInteger(budget) && budget >= 0
+      ? `${name} is set but reasoning_config is not configured.`
+      : `\`${name}\` must be a non-negative integer or -1 for unlimited.`,
+    name,
+  );
 }
 
 function isObject(value: unknown): boolean {

@@ -41,6 +41,9 @@ export function wireWords(error: InvalidParameterError, name: string, maxTokens?
     case "badWords":
       if (typeof value !== "number") break;
       return `Too many bad words after tokenization: ${value}. The max number is 128.`;
+    case "promptTokenIds":
+      if (typeof value === "number") return `Token id ${value} is out of vocabulary`;
+      return "The decoder prompt cannot be empty";
     case "lengthPenalty":
       if (!Number.isFinite(value)) break;
       return "length_penalty is not effective and must be the default value of 1.0 when not " +

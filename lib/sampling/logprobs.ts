@@ -45,6 +45,11 @@ export function knownLogprobs(row: KnownRow, tokenId: number, topCount: number):
   return result;
 }
 
+/** The entries of some tokens of a row, in their order. */
+export function logprobsOf(row: Float32Array, tokenIds: readonly number[]): TokenLogprob[] {
+  return [...rowLogprobs(row, tokenIds, 0).chosen];
+}
+
 /** What `tokenLogprobs` gives for several tokens of one row, the likely ones only once. */
 export function rowLogprobs(
   row: Float32Array,

@@ -1,7 +1,7 @@
 /** What may stand in each field of `SamplingParams`, and which fields contradict each other. */
 
 import { InvalidParameterError } from "../base/errors.ts";
-import type { SamplingParamsOptions } from "./param_options.ts";
+import type { RepetitionDetection, SamplingParamsOptions } from "./param_options.ts";
 
 /** Checks a value that is there; gives what to keep, undefined for what counts as absent. */
 type Check = (value: unknown, field: string) => unknown;
@@ -14,6 +14,8 @@ const BEAM_WIDTH_MAX = 64;
 const STOP_COUNT_MAX = 16;
 /** Most sequences of tokens that words may stand for. */
 export const BAD_SEQUENCE_COUNT_MAX = 128;
+/** Most tokens whose log-probabilities are asked for by id. */
+const LOGPROB_ID_COUNT_MAX = 128;
 /** Largest bias, up and down. */
 const BIAS_MAX = 100;
 
@@ -50,14 +52,16 @@ export const CHECKS: { readonly [Field in keyof SamplingParamsOptions]-?: Check 
     if (typeof value === "boolean") return value ? 1 : undefined;
     return integer(0)(value, field);
   },
+  logprobTokenIds(value, field) {
+    const ids = tokenIds(value, field);
+    if (ids.length <= LOGPROB_ID_COUNT_MAX) return ids;
+    return refuse(field, value, `there may be at most ${LOGPROB_ID_COUNT_MAX} token ids`);
+  },
   promptLogprobs: integerWhere(
     (value) => value >= -1,
     "it must be an integer and at least 0, or -1 for the whole vocabulary",
   ),
-  seed: integerWhere(
-    () => true,
-    "it must be an integer from -(2^53 - 1) to 2^53 - 1, or -1 for none",
-  ),
+  seed,
   stopTokenIds: tokenIds,
   stop(value, field) {
     const stops = texts(typeof value === "string" ? [value] : value, field);
@@ -68,6 +72,7 @@ export const CHECKS: { readonly [Field in keyof SamplingParamsOptions]-?: Check 
   includeStopStrInOutput: boolean,
   ignoreEos: boolean,
   skipSpecialTokens: boolean,
+  repetitionDetection,
   logitBias: biases,
   allowedTokenIds(value, field) {
     const ids = tokenIds(value, field);
@@ -104,6 +109,9 @@ export function checkTogether(params: SamplingParamsOptions): void {
   const { n = 1, bestOf = n, minTokens = 0, maxTokens } = params;
   if (bestOf < n) refuse("bestOf", bestOf, `it must be at least n, which is ${n}`);
   if (typeof maxTokens === "number") checkMinFitsMax(minTokens, maxTokens);
+  if (params.logprobTokenIds !== undefined && params.logprobs === undefined) {
+    refuse("logprobTokenIds", params.logprobTokenIds, "it needs logprobs");
+  }
   if (params.useBeamSearch === true) return checkBeam(params, bestOf);
   if (params.earlyStopping !== undefined && params.earlyStopping !== false) {
     refuse("earlyStopping", params.earlyStopping, "it must be false without useBeamSearch");
@@ -115,6 +123,10 @@ export function checkTogether(params: SamplingParamsOptions): void {
 }
 
 function checkBeam(params: SamplingParamsOptions, width: number): void {
+  for (const field of ["logprobTokenIds", "repetitionDetection"] as const) {
+    const value = params[field];
+    if (value !== undefined) refuse(field, value, "it cannot be used with useBeamSearch");
+  }
   if (width < 2 || width > BEAM_WIDTH_MAX) {
     const field = params.bestOf === undefined ? "n" : "bestOf";
     refuse(field, width, `the width of a beam search must be from 2 to ${BEAM_WIDTH_MAX}`);
@@ -191,6 +203,29 @@ function integer(min: number, max: number = Infinity): Check {
     ? `it must be an integer and at least ${min}`
     : `it must be an integer from ${min} to ${max}`;
   return integerWhere((value) => value >= min && value <= max, rule);
+}
+
+/** Of 64 bits. One that a number holds exactly is kept as a number, however it was given. */
+function seed(value: unknown, field: string): number | bigint {
+  if (Number.isSafeInteger(value)) return value as number;
+  if (typeof value === "bigint" && BigInt.asIntN(64, value) === value) {
+    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  }
+  const rule = "it must be an integer of 64 bits, as a bigint beyond 2^53 - 1, or -1 for none";
+  return refuse(field, value, rule);
+}
+
+function repetitionDetection(value: unknown, field: string): RepetitionDetection {
+  if (!isPlain(value)) return refuse(field, value, "it must be an object");
+  const { maxPatternSize, minPatternSize = 0, minCount, ...rest } = value;
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) refuse(`${field}.${unknown}`, rest[unknown], "there is no such field");
+  const max = integer(0)(maxPatternSize, `${field}.maxPatternSize`) as number;
+  const min = integer(0, max)(minPatternSize, `${field}.minPatternSize`) as number;
+  const count = max === 0 && minCount === undefined
+    ? 2
+    : integer(2)(minCount, `${field}.minCount`) as number;
+  return Object.freeze({ maxPatternSize: max, minPatternSize: min, minCount: count });
 }
 
 function boolean(value: unknown, field: string): boolean {

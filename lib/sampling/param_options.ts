@@ -6,6 +6,16 @@ export type EarlyStopping = boolean | "never";
 /** What each output of an engine holds: everything so far, what is new, or only the whole answer. */
 export type RequestOutputKind = "CUMULATIVE" | "DELTA" | "FINAL";
 
+/** When an output that says the same again and again is ended. */
+export interface RepetitionDetection {
+  /** Longest pattern that is looked for, in tokens. An integer ≥ 0; 0 switches the search off. */
+  readonly maxPatternSize: number;
+  /** Shortest pattern. An integer from 0 to `maxPatternSize`; 0, the default, counts as 1. */
+  readonly minPatternSize?: number;
+  /** How often a pattern must follow upon itself. An integer ≥ 2. */
+  readonly minCount: number;
+}
+
 /**
  * Changes a row of logits before a token is chosen. It may write to `logits` and return nothing, or
  * return another array of the same length. Called once a token and sequence, on the main thread.
@@ -66,9 +76,10 @@ export interface SamplingParamsOptions {
   readonly frequencyPenalty?: number;
   /**
    * Same seed, same tokens, in any batch. Of several answers, number i (from 0) is what a request
-   * with seed + i says. A safe integer; −1, the default: a random one for every request.
+   * with seed + i says. A signed integer of 64 bits, as a `bigint` where a number is not exact; −1,
+   * the default: a random one for every request.
    */
-  readonly seed?: number;
+  readonly seed?: number | bigint;
   /**
    * Texts that end the output, at most 16; the first to be complete counts. An answer of a beam
    * search is cut there when the search is over. Default none.
@@ -99,8 +110,18 @@ export interface SamplingParamsOptions {
    * reports the chosen token only; `true` is 1; absent or `false`, the default: none.
    */
   readonly logprobs?: number | boolean;
+  /**
+   * Report these tokens instead of the most likely ones; needs `logprobs`, and no beam search. At
+   * most 128 ids ≥ 0. Default: the most likely.
+   */
+  readonly logprobTokenIds?: readonly number[];
   /** The same for the tokens of the prompt. An integer ≥ 0; −1: the whole vocabulary. Default: none. */
   readonly promptLogprobs?: number;
+  /**
+   * End the output once its last tokens are one pattern several times over: `finishReason` is then
+   * "repetition". Not before `minTokens`, and not in a beam search. Default: never.
+   */
+  readonly repetitionDetection?: RepetitionDetection;
   /** Leave special tokens out of the text. Default true. */
   readonly skipSpecialTokens?: boolean;
   /**

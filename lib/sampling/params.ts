@@ -7,6 +7,7 @@ import type { SamplingParamsOptions } from "./param_options.ts";
 export type {
   EarlyStopping,
   LogitsProcessor,
+  RepetitionDetection,
   RequestOutputKind,
   SamplingParamsOptions,
 } from "./param_options.ts";
@@ -204,6 +205,5 @@ const FIELDS_OF_LATER_RELEASES: readonly string[] = [
   "detokenize",
   "spacesBetweenSpecialTokens",
   "thinkingTokenBudget",
-  "repetitionDetection",
   "extraArgs",
 ];

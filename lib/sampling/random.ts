@@ -13,14 +13,22 @@ const KEY_STEP_1 = 0xbb67ae85;
 const ROUND_COUNT = 10;
 const TWO_32 = 0x1_0000_0000;
 
+/** A signed integer of 64 bits: a number where that is exact, a bigint beyond. */
+export type Seed = number | bigint;
+
 /** The draw `index` of the stream `seed`: 53 random bits as a number in [0, 1). */
-export function uniform(seed: number, index: number): number {
+export function uniform(seed: Seed, index: number): number {
   const [word0, word1] = philox(
     [index >>> 0, Math.floor(index / TWO_32) >>> 0, 0, 0],
-    // Two's complement: −2 and 2 differ in both words.
-    [seed >>> 0, Math.floor(seed / TWO_32) >>> 0],
+    seedWords(seed),
   );
   return ((word0 >>> 5) * 0x400_0000 + (word1 >>> 6)) / 0x20_0000_0000_0000;
+}
+
+/** The seed in two's complement: −2 and 2 differ in both words. */
+function seedWords(seed: Seed): readonly [number, number] {
+  if (typeof seed === "number") return [seed >>> 0, Math.floor(seed / TWO_32) >>> 0];
+  return [Number(BigInt.asUintN(32, seed)), Number(BigInt.asUintN(32, seed >> 32n))];
 }
 
 /** A seed for a request that names none. */
@@ -30,9 +38,10 @@ export function randomSeed(): number {
 }
 
 /** The seed of the i-th of several sequences. Beyond the largest seed it goes on at the smallest. */
-export function offsetSeed(seed: number, index: number): number {
-  const room = Number.MAX_SAFE_INTEGER - seed;
-  return index <= room ? seed + index : Number.MIN_SAFE_INTEGER + (index - room - 1);
+export function offsetSeed(seed: Seed, index: number): Seed {
+  if (typeof seed === "number" && Number.isSafeInteger(seed + index)) return seed + index;
+  const sum = BigInt.asIntN(64, BigInt(seed) + BigInt(index));
+  return Number.isSafeInteger(Number(sum)) ? Number(sum) : sum;
 }
 
 type Counter = readonly [number, number, number, number];

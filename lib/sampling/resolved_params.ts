@@ -1,8 +1,9 @@
 /** Sampling parameters with every default filled in: what the engine works with. */
 
 import { checkGreedy, checkMinFitsMax, clampTemperature } from "./param_checks.ts";
-import type { EarlyStopping, LogitsProcessor } from "./param_options.ts";
+import type { EarlyStopping, LogitsProcessor, RepetitionDetection } from "./param_options.ts";
 import type { SamplingParams } from "./params.ts";
+import type { Seed } from "./random.ts";
 
 /** The middle tier of defaults: what the model or the kind of call prefers where a request is silent. */
 export interface SamplingDefaults {
@@ -73,7 +74,7 @@ export interface ResolvedSamplingParams {
   /** null: the tokens are chosen. */
   readonly forcedTokenIds: readonly number[] | null;
   /** null: none was asked for. */
-  readonly seed: number | null;
+  readonly seed: Seed | null;
   /** Each once; may be empty. */
   readonly stopTokenIds: readonly number[];
   /** The model's end tokens do not end the output. */
@@ -86,10 +87,14 @@ export interface ResolvedSamplingParams {
   readonly minTokens: number;
   /** null: none; 0: the chosen token only. */
   readonly logprobs: number | null;
+  /** null: the most likely tokens are reported; otherwise these are. */
+  readonly logprobTokenIds: readonly number[] | null;
   /** null: none; −1: the whole vocabulary. */
   readonly promptLogprobs: number | null;
   /** For whoever turns the tokens into text. */
   readonly skipSpecialTokens: boolean;
+  /** null: off. For the same. */
+  readonly repetitionDetection: RepetitionDetection | null;
 }
 
 /**
@@ -143,8 +148,10 @@ export function resolveSamplingParams(
     cutMaxTokens: params.maxTokens === undefined || isCut,
     minTokens,
     logprobs: params.logprobs ?? null,
+    logprobTokenIds: params.logprobTokenIds ?? null,
     promptLogprobs: params.promptLogprobs ?? null,
     skipSpecialTokens: params.skipSpecialTokens ?? true,
+    repetitionDetection: params.repetitionDetection ?? null,
   };
 }
 

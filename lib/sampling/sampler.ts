@@ -32,7 +32,7 @@ import { type Choice, collect, largest } from "./candidates.ts";
 import { type Filtered, filterRow, filters } from "./filters.ts";
 import { forcedToken } from "./forced.ts";
 import { KnownRow } from "./known_row.ts";
-import { knownLogprobs, type TokenLogprob } from "./logprobs.ts";
+import { knownLogprobs, logprobsOf, type TokenLogprob } from "./logprobs.ts";
 import { drawFromMass, measureMass, weigh, type WeightScale } from "./mass.ts";
 import { uniform } from "./random.ts";
 import { SamplerScratch } from "./scratch.ts";
@@ -74,8 +74,14 @@ export function sample(row: Float32Array, state: SamplingState, help: SampleHelp
       scratch,
     )
     : forcedToken(adjusted, state);
-  const { logprobs } = state.params;
-  return { tokenId, logprobs: logprobs === null ? null : knownLogprobs(known, tokenId, logprobs) };
+  const { logprobs, logprobTokenIds } = state.params;
+  if (logprobs === null) return { tokenId, logprobs };
+  return {
+    tokenId,
+    logprobs: logprobTokenIds === null
+      ? knownLogprobs(known, tokenId, logprobs)
+      : logprobsOf(known.logits, [tokenId, ...logprobTokenIds.filter((id) => id !== tokenId)]),
+  };
 }
 
 /**

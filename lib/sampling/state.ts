@@ -1,5 +1,6 @@
 /** What the choice of a sequence's next token depends on, besides the logits. */
 
+import type { Seed } from "./random.ts";
 import type { ResolvedSamplingParams } from "./resolved_params.ts";
 
 /**
@@ -8,7 +9,7 @@ import type { ResolvedSamplingParams } from "./resolved_params.ts";
  */
 export class SamplingState {
   readonly params: ResolvedSamplingParams;
-  readonly seed: number;
+  readonly seed: Seed;
   readonly promptTokenIds: readonly number[];
   /** Tokens that end the output: impossible before `minTokens`. */
   readonly endTokenIds: readonly number[];
@@ -27,7 +28,7 @@ export class SamplingState {
 
   constructor(
     params: ResolvedSamplingParams,
-    seed: number,
+    seed: Seed,
     promptTokenIds: readonly number[],
     endTokenIds: readonly number[],
   ) {

@@ -7,14 +7,15 @@ import type { ResolvedSamplingParams } from "./resolved_params.ts";
  * Refuses ids that the vocabulary does not have, where these would have an effect: an end token that
  * can never come does not disturb anyone.
  *
- * @throws {InvalidParameterError} Names `logitBias`, `allowedTokenIds` or `forcedOutput`.
+ * @throws {InvalidParameterError} Names the parameter.
  */
 export function checkTokenIds(params: ResolvedSamplingParams, vocabSize: number): void {
-  const { logitBias, allowedTokenIds, forcedTokenIds } = params;
+  const { logitBias, allowedTokenIds, forcedTokenIds, logprobTokenIds } = params;
   const lists = [
     ["logitBias", logitBias.keys()],
     ["allowedTokenIds", allowedTokenIds ?? []],
     ["forcedOutput", forcedTokenIds ?? []],
+    ["logprobTokenIds", logprobTokenIds ?? []],
   ] as const;
   for (const [field, ids] of lists) {
     for (const id of ids) {

@@ -1,6 +1,7 @@
 /** Conversations put into the one shape that chat templates are written for. */
 
 import { InvalidParameterError } from "../base/errors.ts";
+import { Turns } from "../base/turns.ts";
 
 /** One message, OpenAI-shaped. */
 export type TemplateMessage = Readonly<Record<string, unknown>>;
@@ -41,14 +42,17 @@ const TEXT_KEYS: ReadonlyMap<unknown, string> = new Map([
  *
  * @throws {InvalidParameterError} on anything that is not a message, naming where it is.
  */
-export function normalizeMessages(
+export async function normalizeMessages(
   messages: readonly TemplateMessage[],
   rules: MessageRules,
-): PlainMessage[] {
+): Promise<PlainMessage[]> {
   if (!Array.isArray(messages)) fail("messages", messages, "it must be a list");
-  const plain = messages.map((message, index) =>
-    normalizeMessage(message, `messages[${index}]`, rules)
-  );
+  const plain: PlainMessage[] = [];
+  const turns = new Turns();
+  for (const [index, message] of messages.entries()) {
+    plain.push(normalizeMessage(message, `messages[${index}]`, rules));
+    if (turns.isOver) await turns.next(); // a conversation may have thousands
+  }
   const converts = !rules.namesDeveloper && plain.some(({ role }) => role === "developer");
   return converts ? mergeSystem(plain, rules) : plain;
 }

@@ -22,7 +22,10 @@ const SPECIAL_TOKEN_NAMES = [
 /** A model's vocabulary, and the rules that cut text into it. */
 export class Tokenizer {
   #engine: Engine;
-  readonly #file: string;
+  /** What it was built from; the package keeps the same objects. */
+  readonly source: TokenizerSource;
+  /** The file it comes from, as errors name it. */
+  readonly file: string;
   /** Added tokens are found as they are in a text, and spell themselves, not bytes. */
   #added: ReadonlyMap<number, string>;
   #special: ReadonlySet<number>;
@@ -50,7 +53,8 @@ export class Tokenizer {
 
   private constructor(source: TokenizerSource, file: string) {
     const json = checkJson(source.json, file);
-    this.#file = file;
+    this.source = { ...source, json };
+    this.file = file;
     this.#engine = createEngine(json, source.config, file);
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token.content]));
     this.#special = new Set(
@@ -90,6 +94,11 @@ export class Tokenizer {
    */
   static fromGguf(metadata: ReadonlyMap<string, unknown>, file: string): Tokenizer {
     return new Tokenizer(tokenizerFromGguf(metadata, file), file);
+  }
+
+  /** From the {@linkcode Tokenizer.source} of another one. */
+  static fromSource(source: TokenizerSource, file: string): Tokenizer {
+    return new Tokenizer(source, file);
   }
 
   /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
@@ -137,7 +146,7 @@ export class Tokenizer {
    * @throws {CheckpointError} The tokenizer has no rule that holds two texts.
    */
   encodePair(first: readonly number[], second: readonly number[]): PairEncoding {
-    this.#pairTemplate ??= pairTemplateOf((a, b) => this.#encodeBoth(a, b), this.#file);
+    this.#pairTemplate ??= pairTemplateOf((a, b) => this.#encodeBoth(a, b), this.file);
     return joinPair(this.#pairTemplate, first, second);
   }
 
@@ -173,9 +182,14 @@ export class Tokenizer {
   /** Bytes of the longest token: a text of n tokens has at most n times as many. */
   get longestTokenBytes(): number {
     if (this.#longestTokenBytes === 0) {
+      let longest = 1;
+      const lengthens = this.#decoders.some(canLengthen);
       for (let id = 0; id < this.vocabSize; id++) {
-        this.#longestTokenBytes = Math.max(this.#longestTokenBytes, this.tokenBytes(id).length);
+        // A code unit has at most three bytes, so most tokens need no closer look.
+        if (this.tokenString(id).length * 3 <= longest && !lengthens) continue;
+        longest = Math.max(longest, this.tokenBytes(id).length);
       }
+      this.#longestTokenBytes = longest;
     }
     return this.#longestTokenBytes;
   }
@@ -419,6 +433,12 @@ function plainSpelling(piece: string, decoder: Decoder): string {
     default:
       return piece;
   }
+}
+
+/** Whether {@linkcode plainSpelling} may make a token longer. */
+function canLengthen({ type, pattern, content }: Decoder): boolean {
+  if (type !== "Replace" || !isRecord(pattern)) return false;
+  return String(content ?? "").length > String(pattern["String"] ?? "").length;
 }
 
 function encodeUtf8(text: string): Uint8Array {

@@ -2,8 +2,8 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import OpenAI from "openai";
-import { embeddingModel } from "../helpers/fake_pooling.ts";
 import { startServer } from "./start_server.ts";
+import { delay, until, untilAborted } from "./wait.ts";
 
 const MESSAGES = [{ role: "user" as const, content: "Why is the sky blue?" }];
 const GREEDY = { model: "served", temperature: 0, max_tokens: 4 };
@@ -141,9 +141,7 @@ Deno.test("An error in the middle of a stream is thrown by the client", async ()
 Deno.test("A client that aborts ends its generation, whole or streamed, once the first token is there", async () => {
   for (const [firstSlowStep, stream] of [[1, false], [1, true], [3, true]] as const) {
     const before = (step: number, signal?: AbortSignal) =>
-      step < firstSlowStep ? undefined : new Promise<void>((_, fail) => {
-        signal?.addEventListener("abort", () => fail(signal.reason));
-      });
+      step < firstSlowStep ? undefined : untilAborted(signal);
     await using server = await startServer({}, { before });
     if (server.fake === undefined) return;
     const { fake } = server;
@@ -158,46 +156,12 @@ Deno.test("A client that aborts ends its generation, whole or streamed, once the
       const chunks = await completions.create({ ...GREEDY, messages: MESSAGES, stream }, options);
       for await (const _ of chunks);
     })().catch(() => {});
-    const deadline = Date.now() + 3000;
-    while (fake.running === 0 && Date.now() < deadline) await delay(2);
+    await until(() => fake.running > 0);
     assertEquals(fake.running, 1);
     await delay(20);
     leaving.abort();
     await reading;
-    while (fake.running > 0 && Date.now() < deadline) await delay(2);
+    await until(() => fake.running === 0);
     assertEquals(fake.running, 0);
   }
-});
-
-function delay(timeMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, timeMs));
-}
-
-Deno.test("Embeddings are the same in base64, which the client asks for by itself, and as numbers", async () => {
-  if (Deno.env.has("RNGD_CLIENT_MODEL")) return; // a generative model has none
-  const pooling = embeddingModel({ lengths: { min: 1, only: undefined } });
-  await using server = await startServer({}, { pooling });
-  const openai = client(server.baseURL);
-  const input = ["one", "two"];
-  const plain = await openai.embeddings.create({ model: "served", input });
-  const floats = await openai.embeddings.create({
-    model: "served",
-    input,
-    encoding_format: "float",
-  });
-  assertEquals(plain.data.map(({ index, embedding }) => [index, embedding.length]), [[0, 4], [
-    1,
-    4,
-  ]]);
-  for (const [index, { embedding }] of floats.data.entries()) {
-    assertEquals([...plain.data[index]!.embedding], embedding);
-  }
-  assertEquals(plain.usage, floats.usage);
-  const short = await openai.embeddings.create({ model: "served", input: "one", dimensions: 2 });
-  assertEquals(short.data[0]?.embedding.length, 2);
-  await assertRejects(
-    () => openai.chat.completions.create({ ...GREEDY, messages: MESSAGES }),
-    OpenAI.BadRequestError,
-    "does not support text generation task",
-  );
 });

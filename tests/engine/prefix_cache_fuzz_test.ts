@@ -6,15 +6,19 @@ import { seededRandom } from "../helpers/scripted_runner.ts";
 const BLOCK_SIZE = 4;
 const BLOCK_COUNT = 24;
 
-/** A user of the cache: the tokens it has, the cached path, and blocks of its own. */
+/** Salts look like ids and separators, and still are no ids. */
+const SALTS = [undefined, "0", "0,1,0,1"];
+
+/** A user of the cache: the tokens and the salt it has, the cached path, and blocks of its own. */
 interface User {
   readonly tokenIds: number[];
+  readonly salt: string | undefined;
   readonly path: PrefixNode[];
   readonly own: number[];
 }
 
 Deno.test("PrefixCache keeps counts, order and contents through random use", () => {
-  for (const seed of [11, 12, 13, 14]) fuzz(seed, 2500);
+  for (const seed of [11, 12, 13, 14]) fuzz(seed, 8000);
 });
 
 function fuzz(seed: number, roundCount: number): void {
@@ -23,21 +27,22 @@ function fuzz(seed: number, roundCount: number): void {
   const pool = new BlockPool(BLOCK_COUNT);
   const cache = new PrefixCache(pool, BLOCK_SIZE);
   const users: User[] = [];
-  /** What each block was last filled with: the tokens of the whole path to it. */
+  /** What each block was last filled with: the salt and the tokens of the whole path to it. */
   const contents = new Map<number, string>();
   const seen = { hits: 0, evictions: 0, duplicates: 0 };
-  const spell = (tokenIds: readonly number[], blockIndex: number) =>
-    tokenIds.slice(0, (blockIndex + 1) * BLOCK_SIZE).join(" ");
+  const spell = ({ tokenIds, salt }: Pick<User, "tokenIds" | "salt">, blockIndex: number) =>
+    `${salt}: ${tokenIds.slice(0, (blockIndex + 1) * BLOCK_SIZE).join(" ")}`;
 
   const enter = () => {
     const tokenIds = Array.from({ length: BLOCK_SIZE * (1 + int(5)) }, () => int(2));
-    const path = cache.match(tokenIds, int(6));
+    const salt = SALTS[int(SALTS.length)];
+    const path = cache.match(tokenIds, int(6), salt);
     cache.acquire(path);
     seen.hits += path.length;
     path.forEach((node, index) =>
-      assertEquals(contents.get(node.blockId), spell(tokenIds, index), `seed ${seed}`)
+      assertEquals(contents.get(node.blockId), spell({ tokenIds, salt }, index), `seed ${seed}`)
     );
-    users.push({ tokenIds, path, own: [] });
+    users.push({ tokenIds, salt, path, own: [] });
   };
   const grow = (user: User) => {
     const blockIndex = user.path.length + user.own.length;
@@ -48,7 +53,7 @@ function fuzz(seed: number, roundCount: number): void {
       seen.evictions++;
     }
     const blockId = pool.allocate();
-    contents.set(blockId, spell(user.tokenIds, blockIndex));
+    contents.set(blockId, spell(user, blockIndex));
     user.own.push(blockId);
   };
   const commit = (user: User) => {
@@ -57,6 +62,7 @@ function fuzz(seed: number, roundCount: number): void {
     const node = cache.insert(user.path.at(-1), user.tokenIds, {
       blockIndex: user.path.length,
       blockId,
+      salt: user.salt,
     });
     if (node.blockId !== blockId) seen.duplicates++;
     user.path.push(node);
@@ -91,9 +97,9 @@ function fuzz(seed: number, roundCount: number): void {
       }
     }
     // Whatever is in a path may not have been given to somebody else meanwhile.
-    for (const { path, tokenIds } of users) {
-      path.forEach((node, index) =>
-        assertEquals(contents.get(node.blockId), spell(tokenIds, index), where)
+    for (const user of users) {
+      user.path.forEach((node, index) =>
+        assertEquals(contents.get(node.blockId), spell(user, index), where)
       );
     }
     let referenced = 0;
@@ -141,4 +147,25 @@ Deno.test("PrefixCache keeps one block of two with the same tokens", () => {
   const second = cache.insert(undefined, [5, 6], { blockIndex: 0, blockId: pool.allocate() });
   assertEquals(second, first);
   assertEquals([pool.freeCount, pool.referenceCount(first.blockId)], [3, 3]);
+});
+
+Deno.test("PrefixCache finds blocks only under the salt they were stored with", () => {
+  const pool = new BlockPool(8);
+  const cache = new PrefixCache(pool, 2);
+  const tokenIds = [5, 6, 7, 8];
+  const store = (salt?: string) => {
+    const path: PrefixNode[] = [];
+    for (const blockIndex of [0, 1]) {
+      const blockId = pool.allocate();
+      path.push(cache.insert(path.at(-1), tokenIds, { blockIndex, blockId, salt }));
+    }
+    return path;
+  };
+  const found = (salt?: string) => cache.match(tokenIds, 2, salt).map(({ blockId }) => blockId);
+  const paths = [store(), store("a")];
+  assertEquals([found(), found("a"), found("b"), found(":a")], [[0, 1], [2, 3], [], []]);
+  for (const path of paths) cache.release(path);
+  while (cache.idleCount > 0) cache.evict();
+  // Neither blocks nor salts are left.
+  assertEquals([cache.nodeCount, found("a"), pool.freeCount], [0, [], 8]);
 });

@@ -1,6 +1,7 @@
 /** What the engine measures of requests, on a clock that ticks once a step. */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { ClosedError } from "../../lib/base/errors.ts";
 import type { HistogramSnapshot } from "../../lib/base/histogram.ts";
 import {
   Engine,
@@ -8,7 +9,7 @@ import {
   type EngineRequest,
   type TokenEvent,
 } from "../../lib/engine/engine.ts";
-import type { RequestStats } from "../../lib/engine/request_metrics.ts";
+import type { RequestReport, RequestStats } from "../../lib/engine/request_metrics.ts";
 import type { ResolvedSamplingParams } from "../../lib/sampling/resolved_params.ts";
 import { beamParams, engineParams } from "../helpers/engine_requests.ts";
 import { ScriptedRunner, type ScriptedRunnerOptions } from "../helpers/scripted_runner.ts";
@@ -82,7 +83,7 @@ Deno.test("One request: every part of its time, and its sizes", async () => {
   assertEquals(events.length, 4);
   const stats = engine.requestStats();
   assertConsistent(stats);
-  assertEquals(stats.endCounts, { stop: 0, length: 1, abort: 0, error: 0 });
+  assertEquals(stats.endCounts, { stop: 0, length: 1, repetition: 0, abort: 0, error: 0 });
   assertEquals(total(stats.queueSeconds), [1, 3]);
   assertEquals(total(stats.timeToFirstTokenSeconds), [1, 4]);
   assertEquals(total(stats.prefillSeconds), [1, 1]);
@@ -168,7 +169,7 @@ Deno.test("A prompt that is pooled has no tokens to measure", async () => {
   await drain(engine);
   await output;
   const stats = engine.requestStats();
-  assertEquals(stats.endCounts, { stop: 1, length: 0, abort: 0, error: 0 });
+  assertEquals(stats.endCounts, { stop: 1, length: 0, repetition: 0, abort: 0, error: 0 });
   assertEquals(total(stats.promptTokens), [1, 3]);
   assertEquals(total(stats.endToEndSeconds), [1, 1]);
   assertEquals([stats.generationTokens.count, stats.n.count, stats.decodeSeconds.count], [0, 0, 0]);
@@ -185,7 +186,7 @@ Deno.test("An aborted request is counted as such, waiting or running, and leaves
   engine.abort("waiting");
   await drain(engine);
   const stats = engine.requestStats();
-  assertEquals(stats.endCounts, { stop: 0, length: 0, abort: 2, error: 0 });
+  assertEquals(stats.endCounts, { stop: 0, length: 0, repetition: 0, abort: 2, error: 0 });
   assertEquals(stats.timeToFirstTokenSeconds.count, 1);
   assertEquals([stats.endToEndSeconds.count, stats.promptTokens.count], [0, 0]);
   assertNothingRuns(engine);
@@ -218,7 +219,7 @@ Deno.test("Of several answers, one that is ended early has its own length and en
   await drain(engine);
   assertEquals((await Array.fromAsync(channel)).length, 6);
   const stats = engine.requestStats();
-  assertEquals(stats.endCounts, { stop: 0, length: 1, abort: 0, error: 0 });
+  assertEquals(stats.endCounts, { stop: 0, length: 1, repetition: 0, abort: 0, error: 0 });
   assertEquals(total(stats.generationTokens), [2, 6]);
   assertEquals(total(stats.longestGenerationTokens), [1, 4]);
   assertNothingRuns(engine);
@@ -237,13 +238,25 @@ Deno.test("A failed step counts its requests as errors and leaves the gauges at 
   const failures = broken.map((reading) => assertRejects(() => reading, Error, "no"));
   await drain(engine);
   await Promise.all(failures);
-  assertEquals(engine.requestStats().endCounts, { stop: 0, length: 0, abort: 0, error: 2 });
+  assertEquals(engine.requestStats().endCounts, {
+    stop: 0,
+    length: 0,
+    repetition: 0,
+    abort: 0,
+    error: 2,
+  });
   assertNothingRuns(engine);
   fails = false;
   const channel = engine.submit(ask("c", 10));
   await drain(engine);
   assertEquals((await Array.fromAsync(channel)).length, 4);
-  assertEquals(engine.requestStats().endCounts, { stop: 0, length: 1, abort: 0, error: 2 });
+  assertEquals(engine.requestStats().endCounts, {
+    stop: 0,
+    length: 1,
+    repetition: 0,
+    abort: 0,
+    error: 2,
+  });
 });
 
 Deno.test("Requests that a closing engine ends were aborted", async () => {
@@ -252,6 +265,94 @@ Deno.test("Requests that a closing engine ends were aborted", async () => {
   const failure = assertRejects(() => reading, Error, "closed");
   await engine.close();
   await failure;
-  assertEquals(engine.requestStats().endCounts, { stop: 0, length: 0, abort: 1, error: 0 });
+  assertEquals(engine.requestStats().endCounts, {
+    stop: 0,
+    length: 0,
+    repetition: 0,
+    abort: 1,
+    error: 0,
+  });
   assertNothingRuns(engine);
+});
+
+Deno.test("Every request is told once how it went, when it has ended", async () => {
+  const { engine, wait } = steppedEngine({ maxBatchSize: 1 });
+  const reports = new Map<string, RequestReport[]>();
+  const onEnd = (id: string) => (report: RequestReport) =>
+    reports.set(id, [...reports.get(id) ?? [], report]);
+  const submit = (id: string, params: Partial<ResolvedSamplingParams> = {}) =>
+    engine.submit({ ...ask(id, 10, params), onEnd: onEnd(id) });
+  submit("whole", { maxTokens: 2 });
+  wait(3);
+  submit("left");
+  submit("never");
+  const pooled = { id: "pooled", promptTokenIds: [1, 2], rows: "last" as const };
+  const output = engine.submitPooling({ ...pooled, onEnd: onEnd("pooled") });
+  await engine.step(); // at 9 s
+  await engine.step(); // at 10 s
+  assertEquals([...reports.keys()], ["whole"]);
+  await engine.step();
+  engine.abort("left");
+  engine.abort("never");
+  engine.abort("left");
+  await drain(engine);
+  await output;
+  const times = { arrivedMs: 5000, firstTurnMs: 8000, firstTokenMs: 9000, endedMs: 10_000 };
+  const nothing = { firstTurnMs: undefined, firstTokenMs: undefined };
+  assertEquals(Object.fromEntries(reports), {
+    whole: [{ end: "length", promptTokens: 10, cachedTokens: 0, generatedTokens: 2, ...times }],
+    left: [{
+      end: "abort",
+      promptTokens: 10,
+      cachedTokens: 0,
+      generatedTokens: 1,
+      arrivedMs: 8000,
+      firstTurnMs: 10_000,
+      firstTokenMs: 11_000,
+      endedMs: 11_000,
+    }],
+    never: [{
+      end: "abort",
+      promptTokens: 10,
+      cachedTokens: 0,
+      generatedTokens: 0,
+      arrivedMs: 8000,
+      ...nothing,
+      endedMs: 11_000,
+    }],
+    pooled: [{
+      end: "stop",
+      promptTokens: 2,
+      cachedTokens: 0,
+      generatedTokens: 0,
+      arrivedMs: 8000,
+      firstTurnMs: 11_000,
+      firstTokenMs: undefined,
+      endedMs: 12_000,
+    }],
+  });
+});
+
+Deno.test("A request that fails is told with what, and so are those that a closing engine ends", async () => {
+  const broken = new Error("no");
+  const { engine } = steppedEngine({
+    onRun: () => {
+      throw broken;
+    },
+  });
+  const reports: RequestReport[] = [];
+  const onEnd = (report: RequestReport) => reports.push(report);
+  const failing = Array.fromAsync(engine.submit({ ...ask("a", 10), onEnd }));
+  const failed = assertRejects(() => failing, Error, "no");
+  await drain(engine);
+  await failed;
+  const closing = Array.fromAsync(engine.submit({ ...ask("b", 10), onEnd }));
+  const closed = assertRejects(() => closing, ClosedError);
+  await engine.close();
+  await closed;
+  assertEquals(reports.map(({ end }) => end), ["error", "abort"]);
+  assert(reports[0]?.error === broken && reports[1]?.error instanceof ClosedError);
+  // What is refused was never a request.
+  assertThrows(() => engine.submit({ ...ask("c", 10), onEnd }), ClosedError);
+  assertEquals(reports.length, 2);
 });

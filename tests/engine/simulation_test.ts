@@ -208,7 +208,7 @@ Deno.test("Simulation: with a second pool for windows each request gets the toke
   }
   const { preemptions, copies, hits } = seen;
   const where = `seed ${start}: ${JSON.stringify(seen)}`;
-  assert(preemptions > 300 && copies > 300 && hits > 500, where);
+  assert(preemptions > 300 && copies > 300 && hits > 60, where);
 });
 
 /** Steps an engine by hand until everybody is gone. */
@@ -317,6 +317,7 @@ function makeLives(world: World, random: () => number): Life[] {
         promptTokenIds: prompt,
         params,
         priority: random() < 0.2 ? int(-1, 1) : 0,
+        cacheSalt: [undefined, undefined, "a", undefined, "b"][index % 5],
       },
       arrivalStep,
       abortStep: world.aborts && random() < 0.15 ? arrivalStep + int(0, 30) : undefined,
@@ -431,7 +432,12 @@ function drawAlone(
   index: number,
   maxTokens: number,
 ): Told[] {
-  const state = new SamplingState(params, params.seed! + index, promptTokenIds, END_TOKEN_IDS);
+  const state = new SamplingState(
+    params,
+    Number(params.seed) + index,
+    promptTokenIds,
+    END_TOKEN_IDS,
+  );
   const history = [...promptTokenIds];
   const events: Told[] = [];
   while (true) {

@@ -4,6 +4,7 @@ import { ClosedError, QueueFullError } from "../../lib/base/errors.ts";
 import type { EnginePoolingRequest, PoolingOutput } from "../../lib/engine/pooling_request.ts";
 import type { ClassifierHead, EmbeddingHead, PoolingModel } from "../../lib/pooling_model.ts";
 import type { PoolingContext, PoolingEngine } from "../../lib/pooling_requests.ts";
+import { BackgroundTokenizer } from "../../lib/text/background_tokenizer.ts";
 import { ChatTemplate } from "../../lib/text/chat_template.ts";
 import type { TextWorker } from "../../lib/text/text_worker.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
@@ -179,10 +180,12 @@ export function poolingContext(
   engine: PoolingEngine = new FakePoolingEngine(),
   worker?: TextWorker,
 ): PoolingContext {
+  const tokenizer = pairTokenizer();
   return {
     id: "tiny",
     engine,
-    tokenizer: pairTokenizer(),
+    tokenizer,
+    background: new BackgroundTokenizer(tokenizer),
     pooling,
     scoreTemplate: (source) =>
       source === undefined

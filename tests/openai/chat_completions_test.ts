@@ -232,6 +232,26 @@ Deno.test("Content parts, custom roles and further message keys are accepted", a
   assertEquals(messages[1], { role: "my-custom-role", content: null, mood: "good" });
 });
 
+Deno.test("Further keys of text parts stay, thoughts are text, and a system's pictures are let pass", async () => {
+  const llm = new FakeLLM();
+  const image = { type: "image_url", image_url: { url: "u" } };
+  const { status } = await ask(CHAT, {
+    messages: [
+      { role: "system", content: [image, { type: "text", text: "a", mark: 1 }] },
+      { role: "assistant", content: [{ type: "thinking", thinking: "b", closed: true }] },
+      { role: "user", name: "Ann", content: [{ type: "input_text", text: "c" }] },
+      { role: "function", name: "f", content: "d", reasoning: "e" },
+    ],
+  }, llm);
+  assertEquals(status, 200);
+  assertEquals(llm.calls[0]?.input as Json, [
+    { role: "system", content: [image, { type: "text", text: "a", mark: 1 }] },
+    { role: "assistant", content: [{ type: "text", text: "b" }] },
+    { role: "user", name: "Ann", content: [{ type: "text", text: "c" }] },
+    { role: "function", name: "f", content: "d", reasoning: "e" },
+  ]);
+});
+
 Deno.test("With a last message left open the answer has that message's role", async () => {
   const llm = new FakeLLM();
   const { body } = await ask(CHAT, {

@@ -212,6 +212,7 @@ export class FakeLLM implements ServedModel {
   ): AsyncGenerator<GenerationDelta, void, void> {
     const { pieces = ["Hel", "lo", " wor", "ld", "!"], before, cachedTokens = 0 } = this.#options;
     const ids = [...await this.#promptIds(input, options)];
+    options.onQueued?.();
     const limit = params?.maxTokens ?? Infinity;
     const prompt = {
       text: this.detokenize(ids),
@@ -255,6 +256,13 @@ export class FakeLLM implements ServedModel {
     return options.addSpecialTokens === false ? ids : [1, ...ids];
   }
 
+  tokenizeAsync(
+    text: string,
+    options: { readonly addSpecialTokens?: boolean } = {},
+  ): Promise<number[]> {
+    return Promise.resolve(this.tokenize(text, options));
+  }
+
   // deno-lint-ignore require-await -- the interface's promise; what it throws must be a rejection
   async tokenizeChat(
     messages: readonly ChatMessage[],
@@ -273,6 +281,10 @@ export class FakeLLM implements ServedModel {
 
   detokenize(tokenIds: readonly number[]): string {
     return String.fromCharCode(...tokenIds);
+  }
+
+  detokenizeAsync(tokenIds: readonly number[]): Promise<string> {
+    return Promise.resolve(this.detokenize(tokenIds));
   }
 
   tokenStrings(tokenIds: readonly number[]): string[] {

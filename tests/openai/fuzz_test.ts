@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { handler } from "../../lib/openai/handler.ts";
 import { FakeLLM } from "./fake_llm.ts";
-import { post } from "./requests.ts";
+import { get, post } from "./requests.ts";
 
 const SEED = Number(Deno.env.get("RNGD_FUZZ_SEED") ?? 20260817);
 const ROUNDS = 4000;
@@ -31,6 +31,8 @@ const NAMES = [
   "request_id", "reasoning_effort", "cache_salt", "presence_penalty", "add_special_tokens",
   "frequency_penalty", "include_stop_str_in_output", "truncate_prompt_tokens", "length_penalty",
   "forced_output", "tokens", "return_token_strs", "use_beam_search", "early_stopping", "guided_json", "user",
+  "stream_interval", "repetition_detection", "logprob_token_ids", "truncation_side", "modalities",
+  "vllm_xargs", "metadata", "prediction", "thinking_token_budget", "return_prompt_text",
   "__proto__", "constructor", "toString",
 ];
 
@@ -108,4 +110,102 @@ Deno.test("No body makes the server fail: every answer is a 200 or a refusal in 
   assertEquals(llm.running, 0);
   assert((statuses.get(200) ?? 0) > ROUNDS / 10, `too few good ones (seed ${SEED})`);
   assert((statuses.get(400) ?? 0) > ROUNDS / 10, `too few bad ones (seed ${SEED})`);
+});
+
+/** A path that is, or nearly is, one of the server's. */
+function randomPath(random: () => number, paths: readonly string[]): string {
+  const known = (paths[Math.floor(random() * paths.length)] as string)
+    .replace(
+      "*",
+      ["", "fake/model", "%00", "%E0%A4%A", "..", "ü".repeat(500)][
+        Math.floor(random() * 6)
+      ] as string,
+    );
+  const at = Math.floor(random() * known.length);
+  const forms = [
+    known,
+    known,
+    `${known}/`,
+    `/${known}`,
+    `${known}?a=%ff&a`,
+    `${known.slice(0, at)}%2e${known.slice(at)}`,
+    known.slice(0, at + 1),
+    known.toUpperCase(),
+    `${known}/${"a/".repeat(50)}`,
+  ];
+  return forms[Math.floor(random() * forms.length)] as string;
+}
+
+/** Headers that the server looks at, with values that it may not expect. */
+function randomHeaders(random: () => number): Headers {
+  const headers = new Headers();
+  const values = [
+    "",
+    "application/json",
+    "application/json; charset=utf-16",
+    "gzip",
+    "identity",
+    "Bearer",
+    "Bearer \u00ff",
+    "-1",
+    "1e9",
+    "*",
+    "http://a",
+    "\u00ff\u0080",
+    "a".repeat(10_000),
+  ];
+  for (
+    const name of [
+      "content-type",
+      "content-encoding",
+      "content-length",
+      "authorization",
+      "origin",
+      "access-control-request-method",
+      "access-control-request-headers",
+      "x-request-id",
+      "accept",
+    ]
+  ) {
+    if (random() < 0.3) {
+      headers.set(name, values[Math.floor(random() * values.length)] as string);
+    }
+  }
+  return headers;
+}
+
+Deno.test("No method, path or header makes the server fail, on any route", async () => {
+  const random = generator(SEED);
+  const llm = new FakeLLM();
+  const failures: unknown[] = [];
+  const onError = (error: unknown) => void failures.push(error);
+  const servers = [{}, { apiKeys: ["secret"] }, { devMode: true, allowedOrigins: ["http://a"] }]
+    .map((options) => handler(llm, { ...options, onError }));
+  const document = await (await servers[0]!(get("/openapi.json"))).json();
+  const paths = Object.keys(document.paths).map((path) => path.replace(/\{.*\}/, "*"));
+  assert(paths.length > 10, `the API document names ${paths}`);
+  const methods = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "BREW"];
+  const statuses = new Set<number>();
+  for (let round = 0; round < ROUNDS; round++) {
+    const method = methods[Math.floor(random() * methods.length)] as string;
+    const path = randomPath(random, paths);
+    const headers = randomHeaders(random);
+    const body = method === "GET" || method === "HEAD" || random() < 0.3
+      ? {}
+      : { body: randomBody(random) };
+    const request = new Request(`http://localhost${path}`, { method, headers, ...body });
+    const response = await servers[round % servers.length]!(request);
+    const answer = await response.text();
+    const told = `seed ${SEED}, round ${round}: ${method} ${path} ${JSON.stringify([...headers])}`;
+    statuses.add(response.status);
+    assert(response.status < 500, `${told} → ${response.status} ${answer} ${failures[0]}`);
+    if (response.status >= 400 && method !== "HEAD") {
+      assert(typeof JSON.parse(answer).error.message === "string", `${told} → ${answer}`);
+    }
+  }
+  assertEquals(failures, []);
+  assertEquals(llm.running, 0);
+  for (const status of [200, 204, 400, 401, 404, 405, 415]) {
+    assert(statuses.has(status), `${status}`);
+  }
 });

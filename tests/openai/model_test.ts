@@ -86,3 +86,104 @@ tinyTest("A search that finds fewer answers than asked for gives no empty choice
     );
   }
 });
+
+tinyTest(
+  "A seed of 64 bits draws the same again, and its neighbour what a second answer draws",
+  async (llm) => {
+    const drawn = async (seed: string, n = 1): Promise<string[]> => {
+      const body = `{"prompt":"the","max_tokens":8,"temperature":1.5,"n":${n},"seed":${seed}}`;
+      const answer = await ask(COMPLETIONS, body, llm);
+      return answer.body.choices.map(({ text }: Json) => text);
+    };
+    const [first, second] = await drawn("9223372036854775806", 2);
+    assertEquals(await drawn("9223372036854775806"), [first]);
+    assertEquals(await drawn("9223372036854775807"), [second]);
+    assertEquals(first === second, false);
+  },
+);
+
+tinyTest("A prompt is cut at the side that is asked for", async (llm) => {
+  const prompt = [5, 6, 7, 8, 9];
+  for (const [side, kept] of [["left", [7, 8, 9]], ["right", [5, 6, 7]], [null, [7, 8, 9]]]) {
+    const truncation = { truncate_prompt_tokens: 3, truncation_side: side };
+    const request = { prompt, max_tokens: 1, return_token_ids: true, ...truncation };
+    const { body } = await ask(COMPLETIONS, request, llm);
+    assertEquals(body.choices[0].prompt_token_ids, kept);
+    const messages = await ask(CHAT, { ...HELLO, ...request }, llm);
+    assertEquals(messages.body.prompt_token_ids.length, 3);
+  }
+});
+
+tinyTest("An answer that repeats itself is ended, streamed and whole", async (llm) => {
+  const repetition_detection = { max_pattern_size: 2, min_count: 4 };
+  const request = { allowed_token_ids: [5], max_tokens: 9, repetition_detection };
+  for (const [path, base] of [[CHAT, HELLO], [COMPLETIONS, { prompt: "Hi" }]] as const) {
+    const { body } = await ask(path, { ...base, ...request }, llm);
+    const [{ finish_reason, stop_reason }] = body.choices;
+    assertEquals([finish_reason, stop_reason], ["repetition", "repetition_detected"]);
+    assertEquals(body.usage.completion_tokens, 4);
+    const streamed = await events(
+      await send(post(path, { ...base, ...request, stream: true }), llm),
+    );
+    const last = streamed.at(-2).choices[0];
+    assertEquals([last.finish_reason, last.stop_reason], ["repetition", "repetition_detected"]);
+  }
+  await idle(llm);
+});
+
+tinyTest(
+  "Log-probabilities of tokens by id: those and the chosen one, in chats and completions",
+  async (llm) => {
+    const request = {
+      allowed_token_ids: [9],
+      max_tokens: 2,
+      logprob_token_ids: [7, 9, 11],
+      return_tokens_as_token_ids: true,
+    };
+    const names = ["token_id:9", "token_id:7", "token_id:11"];
+    const completion = await ask(COMPLETIONS, { ...request, prompt: "Hi", logprobs: 1 }, llm);
+    const [choice] = completion.body.choices;
+    assertEquals(choice.logprobs.tokens, ["token_id:9", "token_id:9"]);
+    const all = await ask(COMPLETIONS, {
+      ...request,
+      prompt: "Hi",
+      logprob_token_ids: null,
+      prompt_logprobs: null,
+      logprobs: 20,
+    }, llm);
+    for (const [at, top] of choice.logprobs.top_logprobs.entries()) {
+      assertEquals(Object.keys(top), names);
+      assertEquals(top["token_id:9"], all.body.choices[0].logprobs.token_logprobs[at]);
+    }
+    const chat = await ask(CHAT, { ...HELLO, ...request, logprobs: true }, llm);
+    for (const entry of chat.body.choices[0].logprobs.content) {
+      assertEquals(entry.top_logprobs.map(({ token }: Json) => token), names);
+    }
+  },
+);
+
+tinyTest(
+  "A conversation of no messages is the assistant's header, and an empty prompt none",
+  async (llm) => {
+    const { status, body } = await ask(CHAT, { messages: [], max_tokens: 1 }, llm);
+    assertEquals([status, body.usage.completion_tokens], [200, 1]);
+    const nothing = { messages: [], max_tokens: 1, add_generation_prompt: false };
+    const refused = await ask(CHAT, nothing, llm);
+    assertEquals([refused.status, refused.body.error.message], [
+      400,
+      "The decoder prompt cannot be empty",
+    ]);
+  },
+);
+
+tinyTest("Too many tokens asked for behind a prompt are counted in the refusal", async (llm) => {
+  const max = llm.info.maxContextLength;
+  const request = { prompt: [5, 6, 7], max_tokens: max };
+  const { body: { error } } = await ask(COMPLETIONS, request, llm);
+  assertEquals(error.param, "input_tokens");
+  const words = `This model's maximum context length is ${max} tokens. However, you requested ` +
+    `${max} output tokens and your prompt contains 3 input tokens, for a total of ${
+      max + 3
+    } tokens.`;
+  assertEquals(error.message.slice(0, words.length), words);
+});

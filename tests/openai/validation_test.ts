@@ -26,7 +26,13 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ repetition_penalty: 0 }, "repetition_penalty", "must be greater than zero, got 0"],
   [{ presence_penalty: 3 }, "presence_penalty", "presence_penalty must be in [-2, 2], got 3"],
   [{ frequency_penalty: -3 }, "frequency_penalty", "must be in [-2, 2], got -3"],
-  [{ max_tokens: 1e300 }, "max_tokens", "Cannot use max_tokens 1e+300: it must be an integer"],
+  [
+    { max_tokens: 129 },
+    "max_tokens",
+    "max_tokens=129 cannot be greater than max_model_len=max_total_tokens=128. Please request " +
+    "fewer output tokens.",
+  ],
+  [{ max_tokens: 1e300 }, "max_tokens", "cannot be greater than max_model_len"],
   [{ max_tokens: 0 }, "max_tokens", "max_tokens must be at least 1, got 0"],
   [{ min_tokens: -1 }, "min_tokens", "min_tokens must be greater than or equal to 0, got -1"],
   [{ min_tokens: 5, max_tokens: 4 }, "min_tokens", "less than or equal to max_tokens=4, got 5"],
@@ -40,6 +46,9 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ stream_options: 1 }, "body.stream_options", "dict_type"],
   [{ stream: "maybe" }, "body.stream", "bool_parsing"],
   [{ seed: 2 ** 63 }, "body.seed", "less_than_equal"],
+  [{ seed: "9223372036854775808" }, "body.seed", "less_than_equal"],
+  [{ seed: "-9223372036854775809" }, "body.seed", "greater_than_equal"],
+  [{ seed: 1.5 }, "body.seed", "int_from_float"],
   [{ seed: -(2 ** 63) * 1.1 }, "body.seed", "greater_than_equal"],
   [{ stop_token_ids: [1, "b"] }, "body.stop_token_ids.1", "int_parsing"],
   [{ stop_token_ids: 7 }, "body.stop_token_ids", "list_type"],
@@ -79,7 +88,7 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   ],
   [{ truncate_prompt_tokens: -2 }, "body.truncate_prompt_tokens", "greater_than_equal"],
   [{ truncate_prompt_tokens: 0 }, "truncate_prompt_tokens", "must be an integer and at least 1"],
-  [{ truncation_side: "right" }, "truncation_side", "not supported yet"],
+  [{ truncation_side: "top" }, "body.truncation_side", "Input should be 'left' or 'right'"],
   [{ forced_output: "" }, "forced_output", "must not be empty"],
   [{ forced_output: [] }, "forced_output", "must not be empty"],
   [{ forced_output: 5 }, "body.forced_output", "string_type"],
@@ -104,7 +113,49 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ structured_outputs: { regex: "a" } }, "structured_outputs", "not supported yet"],
   [{ guided_json: {} }, "guided_json", "not supported yet"],
   [{ guided_choice: ["a"] }, "guided_choice", "not supported yet"],
-  [{ echo: true }, "echo", "not supported yet"],
+  [{ echo: "maybe" }, "body.echo", "bool_parsing"],
+  [{ stream_interval: 0 }, "stream_interval", "must be greater than or equal to 1, got 0."],
+  [{ stream_interval: 1.5 }, "body.stream_interval", "int_from_float"],
+  [{ logprob_token_ids: [5] }, "logprob_token_ids", "`logprobs` must be set"],
+  [{ logprob_token_ids: Array(129).fill(5) }, "body.logprob_token_ids", "too_long"],
+  [{ logprob_token_ids: ["x"] }, "body.logprob_token_ids.0", "int_parsing"],
+  [{ logprobs: 1, logprob_token_ids: [512] }, "logprob_token_ids", "token_id(s) [512] in logprob_"],
+  [
+    { logprobs: 1, logprob_token_ids: [5], use_beam_search: true, n: 2 },
+    "logprob_token_ids",
+    "it cannot be used with use_beam_search",
+  ],
+  [{ repetition_detection: 1 }, "body.repetition_detection", "dict_type"],
+  [
+    { repetition_detection: { max_pattern_size: 2, min_pattern_size: 3, min_count: 2 } },
+    "repetition_detection",
+    "with min_pattern_size <= max_pattern_size",
+  ],
+  [
+    { repetition_detection: { max_pattern_size: 2, min_count: 1 } },
+    "repetition_detection",
+    "min_count must be >= 2 to detect repetitive patterns.",
+  ],
+  [
+    { repetition_detection: { max_pattern_size: "x" } },
+    "body.repetition_detection.max_pattern_size",
+    "int_parsing",
+  ],
+  [{ kv_transfer_params: { prompt_token_ids: [1] } }, "kv_transfer_params", "not supported yet"],
+  [{ ec_transfer_params: {} }, "ec_transfer_params", "not supported yet"],
+  [{ logits_processors: ["x"] }, "logits_processors", "not supported yet"],
+  [{ return_token_offsets: true }, "return_token_offsets", "not supported yet"],
+  [{ vllm_xargs: 1 }, "body.vllm_xargs", "dict_type"],
+  [{ user: 1 }, "body.user", "string_type"],
+  [{ model: 1 }, "body.model", "string_type"],
+  [{ session_id: {} }, "body.session_id", "string_type"],
+  [{ metadata: [] }, "body.metadata", "dict_type"],
+  [{ store: "maybe" }, "body.store", "bool_parsing"],
+  [{ service_tier: 1 }, "body.service_tier", "string_type"],
+  [{ prompt_cache_key: [] }, "body.prompt_cache_key", "string_type"],
+  [{ prediction: "x" }, "body.prediction", "dict_type"],
+  [{ mm_processor_kwargs: [] }, "body.mm_processor_kwargs", "dict_type"],
+  [{ spaces_between_special_tokens: "?" }, "body.spaces_between_special_tokens", "bool_parsing"],
   [{ suffix: "x" }, "suffix", "suffix is not currently supported"],
   [{ cache_salt: "" }, "body.cache_salt", "string_too_short"],
 ];
@@ -147,6 +198,20 @@ const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
   [{ tool_choice: "required" }, "tool_choice", "When using `tool_choice`, `tools` must be set."],
   [{ tool_choice: "sometimes" }, "tool_choice", "Invalid value for `tool_choice`"],
   [{ functions: [{}] }, "functions", "not supported yet"],
+  [{ function_call: { name: "f" } }, "function_call", "not supported yet"],
+  [{ parallel_tool_calls: "?" }, "body.parallel_tool_calls", "bool_parsing"],
+  [{ audio: { voice: "x" } }, "audio", "not supported yet"],
+  [{ web_search_options: {} }, "web_search_options", "not supported yet"],
+  [{ modalities: ["text", "audio"] }, "modalities", "not supported yet"],
+  [{ modalities: "text" }, "body.modalities", "list_type"],
+  [{ return_assistant_tokens_mask: true }, "return_assistant_tokens_mask", "not supported yet"],
+  [{ thinking_token_budget: 5 }, "thinking_token_budget", "reasoning_config is not configured"],
+  [{ thinking_token_budget: -2 }, "thinking_token_budget", "must be a non-negative integer or -1"],
+  [{ include_reasoning: "?" }, "body.include_reasoning", "bool_parsing"],
+  [{ max_completion_tokens: 500 }, "max_completion_tokens", "max_completion_tokens=500 cannot"],
+  [{ max_completion_tokens: 5, max_tokens: "x" }, "body.max_tokens", "int_parsing"],
+  [{ chat_template_kwargs: [1] }, "body.chat_template_kwargs", "dict_type"],
+  [{ documents: ["x"] }, "body.documents.0", "dict_type"],
   [
     { continue_final_message: true, add_generation_prompt: true },
     "continue_final_message",
@@ -160,7 +225,9 @@ const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
 
 const COMPLETIONS_ONLY: readonly [Record<string, unknown>, string, string][] = [
   [{ prompt: null }, "prompt", "Either prompt or prompt_embeds must be provided and non-empty."],
+  [{ prompt: "" }, "prompt", "Either prompt or prompt_embeds must be provided and non-empty."],
   [{ prompt: [] }, "prompt", "must be provided and non-empty"],
+  [{ prompt_embeds: "AA==" }, "prompt_embeds", "not supported yet"],
   [{ prompt: 5 }, "body.prompt", "string_type"],
   [{ prompt: ["a", 1] }, "body.prompt.1", "string_type"],
   [{ prompt: [1, "a"] }, "body.prompt.1", "int_type"],
@@ -212,25 +279,61 @@ Deno.test("Neutral values, of fields that are not supported yet too, are accepte
     echo: false,
     suffix: null,
     truncate_prompt_tokens: null,
-    spaces_between_special_tokens: true,
     user: "u",
     store: true,
     metadata: {},
     service_tier: "auto",
     parallel_tool_calls: true,
+    spaces_between_special_tokens: false,
+    return_token_offsets: false,
+    vllm_xargs: { a: [1] },
+    session_id: "s",
+    prompt_cache_key: "k",
+    prediction: { type: "content", content: "x" },
+    mm_processor_kwargs: {},
+    kv_transfer_params: null,
+    logits_processors: [],
+    modalities: ["text"],
+    audio: null,
+    include_reasoning: false,
+    thinking_token_budget: -1,
+    function_call: "auto",
+    repetition_detection: { max_pattern_size: 0, min_pattern_size: 0 },
+    logprob_token_ids: [],
+    stream_interval: 3,
+    model: "",
     stream_options: {},
     some_unknown_field: { a: 1 },
   };
   assertEquals((await ask(CHAT, { ...HELLO, ...neutral })).status, 200);
-  const { tools: _t, tool_choice: _c, functions: _f, ...rest } = neutral;
-  assertEquals((await ask(COMPLETIONS, { prompt: "a", ...rest })).status, 200);
+  assertEquals((await ask(COMPLETIONS, { prompt: "a", ...neutral })).status, 200);
 });
 
-Deno.test("Seeds of 64 bits are accepted", async () => {
+Deno.test("Seeds of 64 bits are exact, and none beyond is taken", async () => {
   const llm = new FakeLLM();
-  const seeds = [-(2 ** 63), 2 ** 62, 12345, -1];
-  for (const seed of seeds) assertEquals((await ask(CHAT, { ...HELLO, seed }, llm)).status, 200);
-  assertEquals(llm.calls.map((call) => call.params?.seed).slice(2), [12345, -1]);
+  for (
+    const [written, seed] of [
+      ["9223372036854775807", 2n ** 63n - 1n],
+      ["9223372036854775806", 2n ** 63n - 2n],
+      ["-9223372036854775808", -(2n ** 63n)],
+      ['"9223372036854775807"', 2n ** 63n - 1n],
+      ["9007199254740993", 2n ** 53n + 1n],
+      ["1e18", 10n ** 18n],
+      ["12345", 12345],
+      ["7.0", 7],
+      ["true", 1],
+      ["-1", -1],
+      ['5, "nested": {"seed": 6}, "seed": 9223372036854775807', 2n ** 63n - 1n],
+    ] as const
+  ) {
+    const body = JSON.stringify(HELLO).replace("{", `{"seed":${written},`);
+    assertEquals((await ask(CHAT, body, llm)).status, 200, written);
+    assertEquals(llm.calls.at(-1)?.params?.seed, seed);
+  }
+  for (const written of ["9223372036854775808", "-9223372036854775809", "1e999"]) {
+    const { status, body } = await ask(CHAT, `{"messages":[],"seed":${written}}`);
+    assertEquals([status, body.error.param], [400, "body.seed"]);
+  }
 });
 
 Deno.test("A body that is no object, no JSON, no UTF-8 or nests without end is refused", async () => {
@@ -310,7 +413,20 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
         new InvalidParameterError("promptTokenIds", [], "Cannot use promptTokenIds []: none"),
         400,
         "BadRequestError",
-        "Cannot use prompt_token_ids []: none",
+        "The decoder prompt cannot be empty",
+      ],
+      [
+        new InvalidParameterError("promptTokenIds", 700, "Cannot use token id 700"),
+        400,
+        "BadRequestError",
+        "Token id 700 is out of vocabulary",
+      ],
+      [
+        new ContextLengthError(140, 128, "Cannot run it", 40),
+        400,
+        "BadRequestError",
+        "This model's maximum context length is 128 tokens. However, you requested 40 output " +
+        "tokens and your prompt contains 100 input tokens, for a total of 140 tokens. Please reduce",
       ],
       [
         new InvalidParameterError("badWords", 129, "Cannot use badWords"),
@@ -352,6 +468,17 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
       assertEquals(seen, status === 500 ? [thrown] : []);
     }
   }
+});
+
+Deno.test("A model without a chat template takes chats only with one of their own", async () => {
+  const llm = new FakeLLM();
+  const bare = Object.assign(llm, { info: { ...llm.info, hasChatTemplate: false } });
+  const { code, message } = await refusal(CHAT, HELLO, bare);
+  assertEquals(code, 400);
+  assertStringIncludes(message, "default chat template is no longer allowed");
+  const own = { ...HELLO, chat_template: "{{ messages }}" };
+  const trusted = await ask(CHAT, own, bare, { trustRequestChatTemplate: true });
+  assertEquals(trusted.status, 200);
 });
 
 Deno.test("Paths of the server's disk never reach a client", async () => {

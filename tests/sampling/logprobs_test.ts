@@ -33,6 +33,15 @@ Deno.test("There are k entries if the chosen token is among the k most likely, e
   assertEquals(ids(3, 9), [[3, 4], [0, 1], [1, 2], [2, 3]]);
 });
 
+Deno.test("Tokens asked for by id are reported instead of the most likely, behind the chosen one", () => {
+  const row = Float32Array.of(5, 4, 3, 2);
+  const options = { temperature: 0, logprobs: 2, logprobTokenIds: [3, 0, 2] };
+  const entries = sample(row, stateOf({ options })).logprobs!;
+  assertEquals(entries.map(({ tokenId, rank }) => [tokenId, rank]), [[0, 1], [3, 4], [2, 3]]);
+  const alone = tokenLogprobs(row, 2, 0)[0]!;
+  assertEquals(entries[2], alone);
+});
+
 Deno.test("The chosen token comes first, ties by id and of one rank; -1 is the whole vocabulary", () => {
   const row = Float32Array.of(0, 2, -Infinity, 2, 1);
   const ids = (tokenId: number, topCount: number) =>

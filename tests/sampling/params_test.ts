@@ -53,7 +53,30 @@ Deno.test("SamplingParams names the field, the value and the range of what it re
     [{ repetitionPenalty: 0 }, "repetitionPenalty", "greater than 0"],
     [{ repetitionPenalty: Infinity }, "repetitionPenalty", "greater than 0"],
     [{ seed: 0.5 }, "seed", "an integer"],
-    [{ seed: 2 ** 53 }, "seed", "an integer"],
+    [{ seed: 2 ** 53 }, "seed", "as a bigint beyond 2^53 - 1"],
+    [{ seed: 2n ** 63n }, "seed", "an integer of 64 bits"],
+    [{ logprobTokenIds: [1] }, "logprobTokenIds", "it needs logprobs"],
+    [
+      { logprobs: 1, logprobTokenIds: Array.from({ length: 129 }, (_, id) => id) },
+      "logprobTokenIds",
+      "at most 128",
+    ],
+    [{ repetitionDetection: 5 as never }, "repetitionDetection", "an object"],
+    [
+      { repetitionDetection: { maxPatternSize: 4, minCount: 1 } },
+      "repetitionDetection.minCount",
+      "at least 2",
+    ],
+    [
+      { repetitionDetection: { maxPatternSize: 4, minPatternSize: 5, minCount: 2 } },
+      "repetitionDetection.minPatternSize",
+      "from 0 to 4",
+    ],
+    [
+      { useBeamSearch: true, n: 2, logprobs: 1, logprobTokenIds: [1] },
+      "logprobTokenIds",
+      "cannot be used with useBeamSearch",
+    ],
     [{ maxTokens: 0 }, "maxTokens", "at least 1"],
     [{ minTokens: -1 }, "minTokens", "at least 0"],
     [{ minTokens: 5, maxTokens: 4 }, "minTokens", "at most maxTokens, which is 4"],
@@ -80,6 +103,12 @@ Deno.test("SamplingParams says of an unknown field whether it is misspelt or onl
     refuse({ tempreature: 1 }, "the fields are n, bestOf").parameter,
     "tempreature",
   );
+});
+
+Deno.test("SamplingParams keeps a seed of 64 bits exactly, as a number where one holds it", () => {
+  const seeds = [7n, 2n ** 63n - 1n, -(2n ** 63n)].map((seed) => new SamplingParams({ seed }).seed);
+  assertEquals(seeds, [7, 2n ** 63n - 1n, -(2n ** 63n)]);
+  assertEquals(`${new SamplingParams({ seed: 2n ** 60n })}`, `SamplingParams(seed=${2n ** 60n})`);
 });
 
 Deno.test("SamplingParams takes small temperatures for greedy or for 0.01", () => {
@@ -128,8 +157,10 @@ Deno.test("resolveSamplingParams takes the request, then the defaults, then the 
     cutMaxTokens: true,
     minTokens: 2,
     logprobs: null,
+    logprobTokenIds: null,
     promptLogprobs: null,
     skipSpecialTokens: true,
+    repetitionDetection: null,
   });
   const neutral = resolveSamplingParams(new SamplingParams({ topK: -1, seed: -1 }));
   assertEquals(

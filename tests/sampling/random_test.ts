@@ -40,6 +40,14 @@ Deno.test("uniform tells every safe seed apart, negative and large ones too", ()
   assertEquals(uniform(2 ** 40 + 5, 9), uniform(2 ** 40 + 5, 9));
 });
 
+Deno.test("A seed gives the same draws as a number and as a bigint, and every one of 64 bits its own", () => {
+  for (const seed of [0, 1, -1, 7, 2 ** 40 + 5, -(2 ** 40) - 5, Number.MAX_SAFE_INTEGER]) {
+    assertEquals(uniform(BigInt(seed), 9), uniform(seed, 9));
+  }
+  const seeds = [2n ** 63n - 1n, 2n ** 63n - 2n, -(2n ** 63n), 2n ** 53n, 2n ** 53n + 1n];
+  assertEquals(new Set(seeds.map((seed) => uniform(seed, 0))).size, seeds.length);
+});
+
 Deno.test("randomSeed gives safe integers that differ", () => {
   const seeds = Array.from({ length: 50 }, randomSeed);
   assert(seeds.every((seed) => Number.isSafeInteger(seed) && seed >= 0));
@@ -47,12 +55,10 @@ Deno.test("randomSeed gives safe integers that differ", () => {
 });
 
 Deno.test("Seeds of several sequences are integers of their own, beyond the largest one as well", () => {
-  const { MAX_SAFE_INTEGER: max, MIN_SAFE_INTEGER: min } = Number;
-  assertEquals([0, 1, 2, 3].map((index) => offsetSeed(max - 1, index)), [
-    max - 1,
-    max,
-    min,
-    min + 1,
-  ]);
+  const safe = Number.MAX_SAFE_INTEGER;
+  assertEquals([0, 1, 2].map((index) => offsetSeed(safe - 1, index)), [safe - 1, safe, 2n ** 53n]);
+  assertEquals(offsetSeed(-(2n ** 53n), 1), -safe);
+  const [max, min] = [2n ** 63n - 1n, -(2n ** 63n)];
+  assertEquals([0, 1, 2].map((index) => offsetSeed(max, index)), [max, min, min + 1n]);
   assertEquals([0, 1, 127].map((index) => offsetSeed(-7, index)), [-7, -6, 120]);
 });

@@ -47,14 +47,50 @@ Deno.test("Answers that outlast the shutdown timeout are cut", async () => {
     const flags = ["--port=0", "--host=127.0.0.1", `--shutdown-timeout=${timeout}`];
     await using running = new Running(["fake", ...flags], env);
     const url = await running.url();
-    const answer = ask(url).then((response) => response.json());
+    const answer = ask(url).then((response) => response.text());
     await running.said("a token begins");
     running.process.kill("SIGTERM");
     const started = performance.now();
     assertEquals(await running.code(), 0);
     assert(performance.now() - started < 2500, "it did not wait for the answer");
-    assertEquals((await answer).error.message, "The server is shutting down");
+    assertStringIncludes(await answer, '"message":"The server is shutting down"');
   }
+});
+
+Deno.test("A stream that is cut in its middle ends with an error event", async () => {
+  const env = { FAKE_TOKEN_MS: "300" };
+  const flags = ["--port=0", "--host=127.0.0.1", "--shutdown-timeout=0"];
+  await using running = new Running(["fake", ...flags], env);
+  const response = await ask(await running.url());
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  while (!text.includes('"content":"Hel"')) text += (await reader?.read())?.value ?? "";
+  running.process.kill("SIGTERM");
+  for (let done = false; !done;) {
+    const part = await reader?.read();
+    text += part?.value ?? "";
+    done = part?.done ?? true;
+  }
+  assertStringIncludes(text, 'data: {"error":{"message":"The server is shutting down"');
+  assert(text.endsWith("data: [DONE]\n\n"));
+  assertEquals(await running.code(), 0);
+  assertStringIncludes(running.text, "Stopping: open requests are ended");
+});
+
+Deno.test("While open answers are finished, connections that wait for a request are closed", async () => {
+  const env = { FAKE_TOKEN_MS: "60" };
+  await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"], env);
+  const url = new URL(await running.url());
+  using idle = await Deno.connect({ hostname: url.hostname, port: Number(url.port) });
+  const request = new TextEncoder().encode("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+  await idle.write(request);
+  assert(await idle.read(new Uint8Array(1024)) !== null, "it is kept open after an answer");
+  const answer = ask(url.origin).then((response) => response.text());
+  await running.said("a token begins");
+  running.process.kill("SIGTERM");
+  assertEquals(await idle.read(new Uint8Array(1024)), null);
+  assertStringIncludes(await answer, "data: [DONE]");
+  assertEquals(await running.code(), 0);
 });
 
 Deno.test("A second Ctrl-C ends at once", async () => {

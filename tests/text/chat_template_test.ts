@@ -13,6 +13,7 @@ import {
   type ChatTemplateOptions,
   type RenderOptions,
 } from "../../lib/text/chat_template.ts";
+import type { ContentFormat } from "../../lib/options.ts";
 import type { TemplateMessage } from "../../lib/text/messages.ts";
 import { TextWorker } from "../../lib/text/text_worker.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
@@ -59,6 +60,17 @@ modelTest(
     }
   },
 );
+
+Deno.test("The form of content can be set, whatever the template's text suggests", async () => {
+  const messages = [{ role: "user", content: ["a", { type: "text", text: "b" }] }];
+  const as = (contentFormat: ContentFormat, source: string) =>
+    render(source, messages, {}, { contentFormat });
+  assertEquals(await as("auto", EITHER), "[(a)(b)]");
+  assertEquals(await as("string", EITHER), "[text a\nb]");
+  const tested = "{% for m in messages %}{{ m.content is string }}{% endfor %}";
+  assertEquals(await as("auto", tested), "True");
+  assertEquals(await as("openai", tested), "False");
+});
 
 Deno.test("ChatTemplate passes the variables that the reference library passes", async () => {
   const source = "{{ bos_token }}|{{ eos_token is defined }}|{{ tools is none }}|" +
@@ -410,6 +422,29 @@ Deno.test("ChatTemplate replaces a thread that is stuck in one operation, and ot
   clearInterval(ticking);
   // Half a second at least, in which the thread that serves everybody else was never held up.
   assert(ticks >= 10, `only ${ticks} ticks`);
+});
+
+Deno.test("ChatTemplate ends a render that nobody wants any more, and others go on", async () => {
+  const endless =
+    "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+  using worker = new TextWorker();
+  using template = new ChatTemplate(endless, { tokens: {}, file: "t", worker, timeoutMs: 60_000 });
+  const running = new AbortController();
+  const queued = new AbortController();
+  const left = [running, queued].map(({ signal }) => template.render([], { signal }));
+  const settled = Promise.allSettled(left);
+  const other = render("other", [], {}, { worker });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  queued.abort("the queued one left");
+  running.abort("the running one left");
+  assertEquals(await other, "other");
+  assertEquals(await settled, [
+    { status: "rejected", reason: "the running one left" },
+    { status: "rejected", reason: "the queued one left" },
+  ]);
+  const gone = AbortSignal.abort("left before");
+  const [late] = await Promise.allSettled([template.render([], { signal: gone })]);
+  assertEquals(late, { status: "rejected", reason: "left before" });
 });
 
 Deno.test("ChatTemplate renders many conversations at once, each its own", async () => {

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { readSources, ROOT } from "./source.ts";
 
 /** Places with an import map and a lock of their own: they are checked when they are run. */
-const OWN_CONFIG = ["tests/clients/", "tests/oracles/", "bench/peers/"];
+const OWN_CONFIG = ["tests/clients/", "tests/oracles/", "bench/peers/", "examples/hono.ts"];
 const CHECKED = ["mod.ts", "serve.ts", "lib", "serve", "tests", "tools", "bench", "examples"];
 
 interface Step {
@@ -36,14 +36,14 @@ function listSteps(): Step[] {
     { name: "documentation of the exports", args: ["doc", "--lint", ...exported] },
     {
       name: "examples in the README and the pages",
-      args: ["check", "--doc-only", "README.md", "docs/sampling.md"],
+      args: ["check", "--doc-only", "README.md", "docs/sampling.md", "docs/mounting.md"],
     },
     {
       name: "examples in the documentation",
       args: ["test", "--doc", "--permit-no-files", ...permissions, "mod.ts", "serve.ts", "lib"],
     },
     {
-      name: "floors, order, lock and map",
+      name: "floors, order, lock, map and compatibility",
       args: [
         "test",
         ...permissions,
@@ -51,6 +51,7 @@ function listSteps(): Step[] {
         "tests/tidy_test.ts",
         "tests/lock_test.ts",
         "tests/architecture_test.ts",
+        "tests/compatibility_test.ts",
       ],
     },
   ];

@@ -1,0 +1,100 @@
+/** The server under test as a process, and a client that costs it next to nothing. */
+
+import { Connection } from "../../tools/soak/connection.ts";
+import { makeQuestion, type StreamAnswer, type StreamQuestion } from "./protocol.ts";
+
+const SUBJECT = new URL("subject.ts", import.meta.url).pathname;
+/** {@linkcode SAMPLING} as it is sent. */
+const SAMPLING_FIELDS = { temperature: 0.8, top_k: 40, seed: 1, ignore_eos: true } as const;
+
+/** A running server. */
+export class SubjectProcess implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  readonly #questions: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
+  #rest = "";
+  #port = 0;
+
+  private constructor(model: string) {
+    this.#child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "-q", SUBJECT, model],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    this.#questions = this.#child.stdin.getWriter();
+  }
+
+  /** Starts it, and waits until it listens. */
+  static async start(model: string): Promise<SubjectProcess> {
+    const subject = new SubjectProcess(model);
+    subject.#port = (await subject.#readLine() as { port: number }).port;
+    return subject;
+  }
+
+  /** Its port on this machine. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /**
+   * Streams so many answers.
+   *
+   * Over HTTP this process sends the requests and then sleeps: what the server writes meanwhile
+   * waits in the sockets, which have room for all of it, and is read and checked after the time is
+   * taken. So the client takes no part of the machine, as it would on another one.
+   */
+  async measure(question: StreamQuestion): Promise<StreamAnswer> {
+    await this.#questions.write(new TextEncoder().encode(`${JSON.stringify(question)}\n`));
+    if (question.way === "direct") return await this.#readLine() as StreamAnswer;
+    using stack = new DisposableStack();
+    const connections: Connection[] = [];
+    for (let stream = 0; stream < question.streams; stream++) {
+      const connection = stack.use(await Connection.open(this.port));
+      await connection.post(pathOf(question), bodyOf(question, stream));
+      connections.push(connection);
+    }
+    const answer = await this.#readLine() as StreamAnswer;
+    for (const connection of connections) {
+      const { status, text } = await connection.readAnswer();
+      const chunks = text.split("\n\n").length;
+      if (status !== 200 || chunks < question.tokens || !text.endsWith("data: [DONE]\n\n")) {
+        throw new Error(`The server answers with ${status} and ${chunks} chunks: ${text}`);
+      }
+    }
+    return answer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#questions.close();
+    await this.#child.status;
+    await this.#lines.cancel();
+  }
+
+  async #readLine(): Promise<unknown> {
+    while (!this.#rest.includes("\n")) {
+      const { value, done } = await this.#lines.read();
+      if (done) throw new Error("The server has ended");
+      this.#rest += value;
+    }
+    const end = this.#rest.indexOf("\n");
+    const line = this.#rest.slice(0, end);
+    this.#rest = this.#rest.slice(end + 1);
+    return JSON.parse(line);
+  }
+}
+
+function pathOf({ way }: StreamQuestion): string {
+  return way === "chat" ? "/v1/chat/completions" : "/v1/completions";
+}
+
+function bodyOf({ way, tokens, round }: StreamQuestion, stream: number): string {
+  const question = makeQuestion(round, stream);
+  return JSON.stringify({
+    ...(way === "chat"
+      ? { messages: [{ role: "user", content: question }] }
+      : { prompt: question }),
+    ...{ max_tokens: tokens, stream: true, ...SAMPLING_FIELDS },
+  });
+}
