@@ -95,12 +95,13 @@ export function planBanks(need: MemoryNeed, shape: BankShape): number {
   const free = new Array<number>(BANK_COUNT_MAX).fill(other);
   free[0] = first;
   let count = 1;
+  const room = first + (BANK_COUNT_MAX - 1) * other;
   const put = (size: number, from: number, what: string): void => {
     const bank = free.findIndex((bytes, index) => index >= from && bytes >= size);
     if (bank < 0) {
       throw new DeviceMemoryError(
         `Cannot hold ${total(matrices)} bytes of weights and ${total(kvLayers)} bytes of keys ` +
-          `and values (kvCacheBytes): the device has room for ${first + (BANK_COUNT_MAX - 1) * other}, ` +
+          `and values (kvCacheBytes): the device has room for ${room}, ` +
           `of which ${first} for keys and values only, and ${what} of ${size} bytes finds none in ` +
           `one piece`,
       );
