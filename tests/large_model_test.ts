@@ -12,8 +12,8 @@ const GIBIBYTE = 2 ** 30;
 const isAsked = Deno.env.get("RNGD_TEST_LARGE_MODEL") === "1";
 const name = isAsked
   ? "A checkpoint of 5 GiB loads and answers as plain arithmetic does"
-  : "A checkpoint of 5 GiB loads and answers (skipped: takes 12 GiB of memory, 5.2 GiB of disk " +
-    "and minutes; RNGD_TEST_LARGE_MODEL=1 asks for it)";
+  : "A checkpoint of 5 GiB loads and answers (skipped: takes 6 GiB of memory, 5.2 GiB of disk " +
+    "and a minute; RNGD_TEST_LARGE_MODEL=1 asks for it)";
 
 Deno.test({ name, ignore: !isAsked, fn: checkLargeModel });
 

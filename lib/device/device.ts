@@ -590,6 +590,27 @@ function lastPositions({ positions, sequences, blockTables }: StepInputs): Int32
   return sequences.map((sequence) => last[sequence] as number);
 }
 
+/** How the banks of a device with these options are divided. */
+function bankShape(options: DeviceOptions): BankShape {
+  const { threads = 1, limits = DEFAULT_LIMITS } = options;
+  const sizeBytes = scratchBytes(limits);
+  const workBytes = sizeBytes * Math.max(1, threads);
+  if (workBytes > BANK_BYTES_MAX / 2) {
+    throw new DeviceMemoryError(`Scratch memory of ${sizeBytes} bytes an element is too large`);
+  }
+  return { workBytes, storeBytes: options[STORE_BYTES] };
+}
+
+/**
+ * How many memories of up to 4 GiB a device with these options has.
+ *
+ * @throws {DeviceMemoryError} As many as there can be do not hold what is to be allocated.
+ */
+export function bankCount(options: DeviceOptions): number {
+  const shape = bankShape(options);
+  return options.memory === undefined ? 1 : planBanks(options.memory, shape);
+}
+
 /** Opens an emulated device. Close it, or hold it with `await using`: its threads run until then. */
 export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
   const { threads = 1, kernels = "simd", limits = DEFAULT_LIMITS, maxOutputRows = 64 } = given;
@@ -600,14 +621,8 @@ export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
   if (!Number.isInteger(threads) || threads < 0 || threads > 64) {
     throw new RangeError(`Cannot use threads ${threads}: it must be an integer from 0 to 64`);
   }
+  const hbm = new Hbm(bankCount(given), bankShape(given));
   const sizeBytes = scratchBytes(limits);
-  const workBytes = sizeBytes * Math.max(1, threads);
-  if (workBytes > BANK_BYTES_MAX / 2) {
-    throw new DeviceMemoryError(`Scratch memory of ${sizeBytes} bytes an element is too large`);
-  }
-  const shape: BankShape = { workBytes, storeBytes: given[STORE_BYTES] };
-  const bankCount = given.memory === undefined ? 1 : planBanks(given.memory, shape);
-  const hbm = new Hbm(bankCount, shape);
   const scratch = () =>
     hbm.memories.map((_, bank) =>
       divideScratch(offsetInBank(hbm.allocate(sizeBytes, "scratch", bank)), limits)
