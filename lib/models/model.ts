@@ -31,7 +31,7 @@ import { type KvPlan, planKv } from "./kv_plan.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
-import { ropeTable } from "./rope.ts";
+import { ropeChoice, ropeTable } from "./rope.ts";
 import {
   type ActivationDtype,
   checkActivations,
@@ -49,8 +49,7 @@ const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
   MistralForCausalLM: decoderGraph,
   Qwen2ForCausalLM: decoderGraph,
   Qwen3ForCausalLM: decoderGraph,
-  Qwen3Model: decoderGraph,
-  Qwen3ForSequenceClassification: decoderGraph,
+  ExaoneForCausalLM: decoderGraph,
   Exaone4ForCausalLM: exaone4Graph,
   Gemma3ForCausalLM: gemma3Graph,
 };
@@ -140,6 +139,14 @@ function kernelLimits(config: ModelConfig): KernelLimits {
   };
 }
 
+/** Which tables the length of contexts has chosen, where it does choose. */
+function ropeChoices(config: ModelConfig, contextLength: number): string[] {
+  if (config.kind !== "decoder") return [];
+  return [config.rope, config.slidingRope].flatMap((rope) =>
+    (rope && ropeChoice(rope, contextLength)) ?? []
+  );
+}
+
 async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -219,13 +226,12 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * A tensor of the head that is computed on the host, row-major: of a decoder that classifies
-   * "score.weight" [labels, hiddenSize], of such an encoder "pooler.dense.weight",
-   * "pooler.dense.bias", "classifier.weight" and "classifier.bias".
+   * A tensor of the head that is computed on the host, row-major: of the layers that
+   * `config.head` names "….weight" and, of an encoder's, "….bias".
    */
   tensorF32(name: string): Float32Array {
     const values = this.#heads.get(name);
-    invariant(values !== undefined, `The head of ${this.config.architecture} has no "${name}"`);
+    invariant(values !== undefined, `The head of ${this.config.className} has no "${name}"`);
     return values;
   }
 
@@ -292,6 +298,7 @@ export class Model implements AsyncDisposable {
         dtype,
         options.kernels,
         numericsClass(),
+        ...ropeChoices(config, kv.contextLength),
       ],
       infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
       matrices.reduce((sum, bytes) => sum + bytes, 0),
