@@ -66,6 +66,9 @@ function createBanked(
     softcap: (args) => table.softcap(args),
     gelu: (args) => table.gelu(args),
     rope: (args) => table.rope(args),
+    route: (args) => table.route(args),
+    clampedSwiglu: (args) => table.clampedSwiglu(args),
+    sumExperts: (args) => table.sumExperts(args),
     summarizeRows: (args) => table.summarizeRows(args),
   };
 }

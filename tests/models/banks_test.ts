@@ -110,6 +110,8 @@ for (
       kvCacheDtype: "bfloat16",
       kvCacheBytes: 25_000,
     }],
+    ["gpt_oss", "BF16", {}],
+    ["qwen3_moe", "F32", {}],
     ["llama", "BF16", { kernels: "reference" }],
   ] as const satisfies readonly (readonly [GoldenModelName, "F32" | "BF16", LLMOptions])[]
 ) {

@@ -22,6 +22,7 @@ import {
   type AddBiasArgs,
   ATTENTION_ROWS,
   type AttentionArgs,
+  type ClampedSwigluArgs,
   type EmbedArgs,
   type GeluArgs,
   type GeluTanhMultiplyArgs,
@@ -34,11 +35,13 @@ import {
   type ScaleArgs,
   type SiluMultiplyArgs,
   type SoftcapArgs,
+  type SumExpertsArgs,
   type SummarizeRowsArgs,
   type TakeRowsArgs,
   type WriteKvArgs,
 } from "../kernel_table.ts";
 import { bankOf, offsetInBank } from "../memory.ts";
+import type { RouteArgs } from "../routing.ts";
 
 /** Rows of the widest operand that are brought at once. */
 const STAGED_ROWS = 128;
@@ -412,6 +415,18 @@ export class BankedKernels implements KernelTable {
 
   summarizeRows(args: SummarizeRowsArgs): void {
     this.#useFirst().summarizeRows(args);
+  }
+
+  route(args: RouteArgs): void {
+    this.#useFirst().route(args);
+  }
+
+  clampedSwiglu(args: ClampedSwigluArgs): void {
+    this.#useFirst().clampedSwiglu(args);
+  }
+
+  sumExperts(args: SumExpertsArgs): void {
+    this.#useFirst().sumExperts(args);
   }
 
   #useFirst(): KernelTable {

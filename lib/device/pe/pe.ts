@@ -58,7 +58,12 @@ export class InlinePe implements PeGroup {
     this.#hbm = hbm;
     const shared = { ...options, refusals: this.refusals.buffer };
     this.#kernels = createKernels(shared, hbm.memories, scratches);
-    this.#executor = new Executor(this.#kernels.table, { index: 0, count: 1 }, this.#trace);
+    this.#executor = new Executor(
+      this.#kernels.table,
+      hbm.memories[0] as WebAssembly.Memory,
+      { index: 0, count: 1 },
+      this.#trace,
+    );
   }
 
   load(wire: Wire): Promise<number> {
