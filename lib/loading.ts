@@ -56,14 +56,15 @@ export interface LoadedModel {
 /** Several steps' worth of prompts: more of them would only fill the queue for everybody else. */
 const POOLING_IN_FLIGHT_MAX = 256;
 
-function loadTokenizer({ text }: Checkpoint): Tokenizer {
+/** The tokenizer that the checkpoint holds. */
+export function loadTokenizer({ text }: Checkpoint): Tokenizer {
   return text.kind === "gguf"
     ? Tokenizer.fromGguf(text.metadata, text.file)
     : Tokenizer.fromHuggingFace(text.tokenizer, text.tokenizerConfig, text.files.tokenizer);
 }
 
 /** A template given by the caller, else the checkpoint's own, else none. */
-function loadChatTemplate(
+export function loadChatTemplate(
   { text }: Checkpoint,
   tokenizer: Tokenizer,
   { given, contentFormat, worker }: {
@@ -82,7 +83,7 @@ function loadChatTemplate(
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
-function endTokens(
+export function endTokens(
   { config }: Checkpoint,
   generation: GenerationDefaults,
   tokenizer: Tokenizer,
@@ -95,13 +96,14 @@ function endTokens(
 }
 
 /** What the owner of the process wants of the sampling, beside the model. */
-interface GivenDefaults {
+export interface GivenDefaults {
   /** A folder's generation_config.json, in place of the model's. */
   readonly folder: GenerationDefaults | undefined;
   readonly overrides: Omit<GenerationDefaults, "endTokenIds">;
 }
 
-function readGivenDefaults(options: LLMOptions, generationConfig: string): GivenDefaults {
+/** Reads and checks it. */
+export function readGivenDefaults(options: LLMOptions, generationConfig: string): GivenDefaults {
   const isFolder = !["auto", "none"].includes(generationConfig);
   return {
     folder: isFolder ? readGenerationFolder(generationConfig) : undefined,

@@ -2,13 +2,7 @@
 
 import { DeviceMemoryError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
-import {
-  type BucketTables,
-  bucketTables,
-  maxContextLength,
-  maxPromptLength,
-  maxWholePromptLength,
-} from "../device/bucket.ts";
+import { type BucketTables, bucketTables } from "../device/bucket.ts";
 import type { ActivationType } from "../device/activations.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import {
@@ -25,16 +19,17 @@ import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts
 import { exaone4Graph } from "./architectures/exaone4.ts";
 import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { type KvPlan, planKv } from "./kv_plan.ts";
+import { planKv } from "./kv_plan.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
+import { PlannedModel } from "./planned_model.ts";
 import { ropeTable } from "./rope.ts";
 import {
   type ActivationDtype,
   checkActivations,
-  deviceWeightBytes,
+  deviceMatrices,
   type LoadWatch,
   uploadWeights,
   type WeightDtype,
@@ -94,11 +89,16 @@ export interface ModelOptions extends LoadWatch {
 /** Fewest rows of logits a step has room for: prompt log-probabilities come this many at a time. */
 const OUTPUT_ROWS_MIN = 64;
 
-/** Refuses what cannot fit before a byte of it is read. */
-function checkMemory(weightBytes: number, { poolBytes }: KvPlan): void {
-  if (weightBytes + poolBytes <= HBM_BYTES_MAX) return;
+/**
+ * Refuses what cannot fit before a byte of it is read.
+ *
+ * @throws {DeviceMemoryError} It cannot.
+ */
+export function checkMemory({ weightBytes, floatBytes, kvCacheBytes }: PlannedModel): void {
+  if (weightBytes + floatBytes + kvCacheBytes <= HBM_BYTES_MAX) return;
   throw new DeviceMemoryError(
-    `Cannot hold ${weightBytes} bytes of weights and ${poolBytes} bytes of keys and values (kvCacheBytes): the device has ${HBM_BYTES_MAX}`,
+    `Cannot hold ${weightBytes + floatBytes} bytes of weights and ${kvCacheBytes} bytes of keys ` +
+      `and values (kvCacheBytes): the device has ${HBM_BYTES_MAX}`,
   );
 }
 
@@ -126,28 +126,53 @@ async function sha256(text: string): Promise<string> {
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/**
+ * What the checkpoint becomes on a device. Nothing of it is read, and it need not fit.
+ *
+ * @throws {InvalidParameterError} An option does not go with the model.
+ */
+export function planModel(checkpoint: Checkpoint, options: ModelOptions): PlannedModel {
+  const { config } = checkpoint;
+  const dtype = kvDtype(config, options);
+  const kv = planKv(config, dtype, options);
+  const maxTokensPerStep = tokensPerStep(config, kv.contextLength, options.maxTokensPerStep);
+  const maxBatchSize = Math.min(options.maxBatchSize, maxTokensPerStep);
+  const graph = graphOf(roundEmbeddingScale(checkpoint, options.dtype), kv.contextLength);
+  const matrices = deviceMatrices(checkpoint, graph, options.dtype);
+  checkActivations(checkpoint, graph, options);
+  const infos = [...checkpoint.tensors.values()];
+  return new PlannedModel({
+    config,
+    graph,
+    kv,
+    kvDtype: dtype,
+    buckets: bucketTables(options.buckets, {
+      maxContextLength: kv.contextLength,
+      maxBatchSize,
+      maxTokensPerStep,
+    }),
+    maxBatchSize,
+    maxOutputRows: Math.max(OUTPUT_ROWS_MIN, maxBatchSize),
+    matrices,
+    parameterCount: infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
+  });
+}
+
 /** A model that is ready to run. */
-export class Model implements AsyncDisposable {
+export class Model extends PlannedModel implements AsyncDisposable {
   #fingerprint = "";
   #heads: ReadonlyMap<string, Float32Array> = new Map();
   /** How many kernels had been replaced when the fingerprint was taken. */
   #fallbackCount = -1;
 
   private constructor(
-    readonly config: ModelConfig,
-    readonly graph: Graph,
+    planned: PlannedModel,
     readonly device: Device,
-    readonly buckets: BucketTables,
-    /** KV blocks, and how many bytes they take. */
-    readonly kv: KvPlan,
-    /** Most rows of logits in one step. */
-    readonly maxOutputRows: number,
     /** Everything that can change a bit of the output, but for kernels that are replaced. */
     readonly identity: readonly string[],
-    readonly parameterCount: number,
-    /** Bytes of the weight matrices as the device holds them. */
-    readonly weightBytes: number,
-  ) {}
+  ) {
+    super(planned);
+  }
 
   /** Everything that can change a bit of the output, as a SHA-256 in hex. */
   get fingerprint(): string {
@@ -164,41 +189,6 @@ export class Model implements AsyncDisposable {
     this.#fingerprint = await sha256([...this.identity, ...families].join("\n"));
   }
 
-  /** KV blocks of layers that see everything. */
-  get blockCount(): number {
-    return this.kv.blockCount;
-  }
-
-  /** The KV blocks of layers with a window; undefined where there are none. */
-  get windowPool(): KvPlan["window"] {
-    return this.kv.window;
-  }
-
-  /** Bytes of all KV blocks. */
-  get kvCacheBytes(): number {
-    return this.kv.poolBytes;
-  }
-
-  /** Whether each token sees all tokens of its sequence, so that a prompt runs in one step. */
-  get isEncoder(): boolean {
-    return this.config.kind === "encoder";
-  }
-
-  /** Whether it can give logits, and so tokens. Hidden states it can always give. */
-  get isGenerative(): boolean {
-    return this.graph.output !== null;
-  }
-
-  /** Numbers in a hidden state. */
-  get hiddenSize(): number {
-    return this.config.hiddenSize;
-  }
-
-  /** Token types (segments) that are told apart; 0: the model has none. */
-  get tokenTypeCount(): number {
-    return this.config.kind === "encoder" ? this.config.tokenTypeCount : 0;
-  }
-
   /**
    * A tensor of the head that is computed on the host, row-major: of a decoder that classifies
    * "score.weight" [labels, hiddenSize], of such an encoder "pooler.dense.weight",
@@ -208,16 +198,6 @@ export class Model implements AsyncDisposable {
     const values = this.#heads.get(name);
     invariant(values !== undefined, `The head of ${this.config.architecture} has no "${name}"`);
     return values;
-  }
-
-  /** Longest prompt the buckets take. */
-  get maxPromptLength(): number {
-    return this.isEncoder ? maxWholePromptLength(this.buckets) : maxPromptLength(this.buckets);
-  }
-
-  /** Longest context the buckets reach. */
-  get maxContextLength(): number {
-    return maxContextLength(this.buckets);
   }
 
   /** Opens a device and reads the checkpoint's weights into it. */
@@ -234,48 +214,24 @@ export class Model implements AsyncDisposable {
 
   /** Opens a device that has room for the checkpoint. Its threads start before this first waits. */
   static async open(checkpoint: Checkpoint, options: ModelOptions): Promise<Model> {
-    const { config } = checkpoint;
-    const dtype = kvDtype(config, options);
-    const kv = planKv(config, dtype, options);
-    const maxTokensPerStep = tokensPerStep(config, kv.contextLength, options.maxTokensPerStep);
-    const maxBatchSize = Math.min(options.maxBatchSize, maxTokensPerStep);
-    const buckets = bucketTables(options.buckets, {
-      maxContextLength: kv.contextLength,
-      maxBatchSize,
-      maxTokensPerStep,
-    });
-    const graph = graphOf(roundEmbeddingScale(checkpoint, options.dtype), kv.contextLength);
-    const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
-    checkActivations(checkpoint, graph, options);
-    checkMemory(weightBytes, kv);
-    const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
+    const planned = planModel(checkpoint, options);
+    checkMemory(planned);
     const device = await openDevice({
       ...options.device,
       threads: options.threads,
       kernels: options.kernels,
-      limits: kernelLimits(config),
-      maxOutputRows,
+      limits: kernelLimits(planned.config),
+      maxOutputRows: planned.maxOutputRows,
       activations: ACTIVATIONS[options.activationDtype],
     });
-    const infos = [...checkpoint.tensors.values()];
-    return new Model(
-      config,
-      graph,
-      device,
-      buckets,
-      kv,
-      maxOutputRows,
-      [
-        checkpoint.identity,
-        options.dtype,
-        options.activationDtype,
-        dtype,
-        options.kernels,
-        numericsClass(),
-      ],
-      infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
-      weightBytes,
-    );
+    return new Model(planned, device, [
+      checkpoint.identity,
+      options.dtype,
+      options.activationDtype,
+      planned.kvDtype,
+      options.kernels,
+      numericsClass(),
+    ]);
   }
 
   /** Reads the weights, and makes room for keys and values: then the model can run. */
@@ -283,7 +239,6 @@ export class Model implements AsyncDisposable {
     const { config, device } = this;
     await uploadWeights(checkpoint, this.graph, device, options);
     this.#heads = readHeadTensors(checkpoint);
-    const dtype = kvDtype(config, options);
     const { contextLength, blockCount, window } = this.kv;
     if (config.kind === "decoder") {
       for (
@@ -297,7 +252,7 @@ export class Model implements AsyncDisposable {
       }
     }
     device.allocateKv(this.graph.kvLayers.map(({ pool = "global" }) => pool), {
-      dtype,
+      dtype: this.kvDtype,
       kvHeads: config.kvHeadCount,
       headDim: config.headDim,
       blockCount,
