@@ -69,7 +69,8 @@ async function dryRun({ model, settings }: Job, terminal: Terminal): Promise<num
   try {
     const onProgress = showLoading(terminal); // of a download
     const plan = await inspectModel(model, { ...settings.llm, onProgress });
-    console.log(inFlags(planText(plan)));
+    const problem = plan.problem === null ? null : inFlags(plan.problem);
+    console.log(planText({ ...plan, problem }));
     return plan.fits ? 0 : IMPOSSIBLE;
   } catch (error) {
     return explain(error, terminal);
