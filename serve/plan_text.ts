@@ -27,14 +27,14 @@ function modelRows(plan: ModelPlan): string[][] {
   const ends = plan.endTokens.map(({ id, text }) => `${JSON.stringify(text)} (${id})`).join(", ");
   return [
     ["Architecture", `${plan.architecture}, to ${task}`],
-    ["Parameters", `${count(plan.parameterCount)} (${short(plan.parameterCount)})`],
+    ["Parameters", count(plan.parameterCount) + short(plan.parameterCount)],
     [
       "Layers",
       `${layerCount} of width ${count(hiddenSize)}, ${headCount} heads of ${headDim}, ` +
       `${kvHeadCount} of keys and values`,
     ],
     ...windowRows(plan),
-    ...(plan.rope.length === 0 ? [] : [["RoPE", plan.rope.map(ropeText).join("; ")]]),
+    ...plan.rope.map((rope) => ["RoPE", ropeText(rope)]),
     [
       "Tokenizer",
       `${tokenizer.kind}, ${count(tokenizer.vocabSize)} tokens` +
@@ -183,8 +183,10 @@ function count(value: number): string {
   return value.toLocaleString("en");
 }
 
+/** Behind a number: about how much that is. */
 function short(value: number): string {
-  return value >= 1e9 ? `${(value / 1e9).toFixed(2)} B` : `${(value / 1e6).toFixed(1)} M`;
+  if (value < 1e6) return "";
+  return value < 1e9 ? ` (${(value / 1e6).toFixed(1)} M)` : ` (${(value / 1e9).toFixed(1)} B)`;
 }
 
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"] as const;
