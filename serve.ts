@@ -110,7 +110,11 @@ async function serve(
   using _statistics = logs.statistics ? logStatistics(llm, terminal) : undefined;
 
   if (!stop.aborted) await new Promise((resolve) => stop.addEventListener("abort", resolve));
-  terminal.say("Stopping: open requests may finish; Ctrl-C again ends at once");
+  terminal.say(
+    settings.shutdownTimeoutSeconds > 0
+      ? "Stopping: open requests may finish; Ctrl-C again ends at once"
+      : "Stopping: open requests are ended",
+  );
   try {
     const cut = async () => await llm[Symbol.asyncDispose]();
     await drain(server, settings.shutdownTimeoutSeconds, cut);

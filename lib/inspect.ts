@@ -70,7 +70,7 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
   return {
     id: model,
     path,
-    architecture: config.architecture,
+    architecture: config.className,
     task: pooling.task,
     poolingTasks: pooling.tasks,
     parameterCount: planned.parameterCount,

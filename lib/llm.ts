@@ -505,6 +505,7 @@ export class LLM implements AsyncDisposable {
     await this.#loaded.engine.close();
     await this.#loaded.model.close();
     this.#loaded.textWorker.close();
+    this.#loaded.requestTextWorker.close();
     this.#loaded.background.close();
   }
 
@@ -646,7 +647,7 @@ export class LLM implements AsyncDisposable {
 
   /** A template that a call brings along. */
   #template(source: string): ChatTemplate {
-    const { tokenizer: { specialTokens: tokens }, textWorker: worker, contentFormat } =
+    const { tokenizer: { specialTokens: tokens }, requestTextWorker: worker, contentFormat } =
       this.#loaded;
     return new ChatTemplate(source, { tokens, file: "chatTemplate", worker, contentFormat });
   }

@@ -39,8 +39,10 @@ export interface LoadedModel {
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
   readonly contentFormat: ContentFormat;
-  /** Renders the templates: the model's own, and those that requests bring. */
+  /** Renders the model's own template. */
   readonly textWorker: TextWorker;
+  /** Renders the templates that requests bring: one that loops holds up no others. */
+  readonly requestTextWorker: TextWorker;
   /** The tokenizer for what comes in while others must not wait. */
   readonly background: BackgroundTokenizer;
   /** The tokenizer's settings, as the checkpoint states them. */
@@ -194,6 +196,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       tokenizer,
       chatTemplate,
       textWorker,
+      requestTextWorker: new TextWorker(),
       background: new BackgroundTokenizer(tokenizer),
       contentFormat: resolved.chatTemplateContentFormat,
       tokenizerInfo: tokenizerInfo(checkpoint.text, {

@@ -77,7 +77,7 @@ export function modelInfo(
     task: pooling.task,
     poolingTasks: pooling.tasks,
     embeddingSize: pooling.embedding?.width ?? null,
-    architecture: model.config.architecture,
+    architecture: model.config.className,
     vocabSize: model.config.vocabSize,
     maxPromptLength: pooling.maxLength,
     maxContextLength: model.maxContextLength,

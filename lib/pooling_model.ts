@@ -1,6 +1,7 @@
 /** What a loaded model can be asked for besides text: its heads, and how prompts reach them. */
 
 import { CheckpointError, UnsupportedTaskError } from "./base/errors.ts";
+import { invariant } from "./base/invariant.ts";
 import { decodeRow } from "./device/block_formats.ts";
 import type { Checkpoint } from "./models/checkpoint.ts";
 import type { Model } from "./models/model.ts";
@@ -32,8 +33,11 @@ export interface ClassifierHead {
   readonly layers: readonly DenseLayer[];
   readonly activation: Activation;
   readonly labels: readonly (string | undefined)[];
-  /** How two texts are put before it: as segments of one input, or in the reranker's prompt. */
-  readonly pairs: "segments" | "prompt";
+  /**
+   * How two texts are put before it, unless a template says so: as segments of one input, in the
+   * prompt of Qwen3-Reranker, or one directly after the other.
+   */
+  readonly pairs: "segments" | "prompt" | "joined";
 }
 
 /** Everything that pooling asks of a model. */
@@ -185,15 +189,16 @@ function classifierHead(source: PoolingSource, task: "score" | "classify"): Clas
       `Cannot score with "${id}": a score needs a classifier with one label, and it has ${labels.length}`,
     );
   }
-  if (!isEncoder) {
-    const layers = [head("score", false, labels.length, "identity")];
-    return { row: "last", layers, activation, labels, pairs: "prompt" };
-  }
+  const { head: names, modelType } = checkpoint.config;
+  invariant(names.kind === "classifier", "A model with a classifier's labels has no classifier");
+  const { dense, output } = names;
   const layers = [
-    head("pooler.dense", true, hiddenSize, "tanh"),
-    head("classifier", true, labels.length, "identity"),
+    ...dense === undefined ? [] : [head(dense, true, hiddenSize, "tanh")],
+    head(output, isEncoder, labels.length, "identity"),
   ];
-  return { row: "first", layers, activation, labels, pairs: "segments" };
+  const shared = { layers, activation, labels };
+  if (isEncoder) return { ...shared, row: "first", pairs: "segments" };
+  return { ...shared, row: "last", pairs: modelType.startsWith("qwen3") ? "prompt" : "joined" };
 }
 
 /** A generative model as a classifier: sigmoid(yes − no) is the softmax of its two answers. */

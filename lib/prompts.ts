@@ -279,13 +279,14 @@ export async function encodeConversation(
   if (continueFinalMessage && addGenerationPrompt === true) {
     throw new TypeError("Cannot use continueFinalMessage together with addGenerationPrompt");
   }
+  const { addSpecialTokens = false, signal } = options;
   const text = await template.render(messages, {
     addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
     continueFinalMessage,
     ...(options.tools === undefined ? {} : { tools: options.tools }),
     ...(options.documents === undefined ? {} : { documents: options.documents }),
     ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
+    ...(signal && { signal }),
   });
-  const { addSpecialTokens = false, signal } = options;
   return await encodePromptInBackground(text, encoding, { addSpecialTokens, signal });
 }

@@ -6,6 +6,7 @@ import { checkPoolingText, type PoolingContext, tokenLimit } from "./pooling_req
 import { tokenizeInBackground } from "./prompts.ts";
 import { DEFAULT_INSTRUCTION, rerankerEncoder } from "./reranker_prompt.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
+import type { Tokenizer } from "./text/tokenizer.ts";
 
 /** How two texts are put before a model. */
 export interface PairOptions {
@@ -88,6 +89,9 @@ export function pairEncoder(
   }
   const template = context.scoreTemplate(options.chatTemplate);
   if (template === undefined) {
+    if (context.pooling.classifier?.pairs === "joined") {
+      return (pair, signal) => encodeJoined(context, pair, { ...options, limit, signal });
+    }
     const encode = rerankerEncoder(context.tokenizer, context.background);
     return (pair, signal) => encodeQuestion(context, pair, encode, { ...options, limit, signal });
   }
@@ -143,6 +147,34 @@ async function encodeQuestion(
     promptTokenIds: promptTokenIds ??
       refuseLimit(limit as number, "the reranker's prompt around it"),
   };
+}
+
+/** As one text. What does not fit is cut from its end, and special tokens stay. */
+async function encodeJoined(
+  context: PoolingContext,
+  { first, second }: TextPair,
+  { limit = Infinity, signal, maxTokensPerQuery, maxTokensPerDoc }: ReadOptions,
+): Promise<EncodedPair> {
+  const { tokenizer, background, pooling } = context;
+  const joined = await cutText(context, first, maxTokensPerQuery, signal) +
+    await cutText(context, second, maxTokensPerDoc, signal);
+  const text = pooling.lowerCases ? joined.toLowerCase() : joined;
+  checkPoolingText(text, context, limit === Infinity ? undefined : limit);
+  const promptTokenIds = await background.encode(text, { addSpecialTokens: true, signal });
+  if (promptTokenIds.length <= limit) return { promptTokenIds };
+  const ids = await background.encode(text, { addSpecialTokens: false, signal });
+  const { before, after } = specialTokensAround(tokenizer);
+  const room = limit - before.length - after.length;
+  if (room < 1) refuseLimit(limit, "what the tokenizer puts around them");
+  return { promptTokenIds: [...before, ...ids.slice(0, room), ...after] };
+}
+
+/** What the tokenizer puts before and after a text. */
+function specialTokensAround(tokenizer: Tokenizer): { before: number[]; after: number[] } {
+  const bare = tokenizer.encode("a", { addSpecialTokens: false });
+  const framed = tokenizer.encode("a", { addSpecialTokens: true });
+  const start = framed.findIndex((_, at) => bare.every((id, i) => framed[at + i] === id));
+  return { before: framed.slice(0, start), after: framed.slice(start + bare.length) };
 }
 
 /** The text of the first `count` tokens; 0 keeps all. */

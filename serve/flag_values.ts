@@ -39,7 +39,10 @@ export function seconds(text: string): number {
 /** One of a few words. */
 export function choice(...words: readonly string[]): Reader<string> {
   return (text) => {
-    if (!words.includes(text)) throw new RangeError(`it must be ${words.join(" or ")}`);
+    if (!words.includes(text)) {
+      const list = [words.slice(0, -1).join(", "), words.at(-1)].filter(Boolean).join(" or ");
+      throw new RangeError(`it must be ${list}`);
+    }
     return text;
   };
 }

@@ -383,6 +383,21 @@ Deno.test("A model that is not there, or contradicts its options, is refused in 
   }
 });
 
+tinyTest("A call's template that loops holds up no other, and ends with its call", async (llm) => {
+  const loop = "{% for i in range(100000) %}{% endfor %}";
+  const chatTemplate = "{% for i in range(100000) %}" + loop + "{% endfor %}";
+  const left = new AbortController();
+  const looping = [1, 2].map(() =>
+    assertRejects(() => llm.tokenizeChat(MESSAGES, { chatTemplate, signal: left.signal }))
+  );
+  const begun = performance.now();
+  assert((await llm.tokenizeChat(MESSAGES)).length > 0);
+  left.abort();
+  await Promise.all(looping);
+  const took = performance.now() - begun;
+  assert(took < 4000, `${took} ms, where one loop alone may take 5000`);
+}, { chatTemplate: "{{ messages[0].content }}" });
+
 tinyTest(
   "Templates get content in the form that was set, those of a call too",
   async (llm) => {

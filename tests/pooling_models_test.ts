@@ -14,6 +14,7 @@ import {
 } from "../mod.ts";
 import { dot } from "../lib/pooling/pooler.ts";
 import {
+  type GoldenEncoder,
   goldenEncoder,
   type GoldenModel,
   goldenModel,
@@ -151,6 +152,14 @@ Deno.test("A reranker scores by its answers' rows of the vocabulary", async () =
   });
 });
 
+Deno.test("A reranker that is called a classifier but is the original scores by its answers", async () => {
+  const settings = { is_original_qwen3_reranker: true, classifier_from_token: ["!", "Ġ"] };
+  await withModel(qwen3(settings, "Qwen3ForSequenceClassification"), async (llm) => {
+    assertEquals(llm.info.task, "score");
+    assertAlmostEquals(await scoreOf(llm), 0.92747, 1e-5);
+  });
+});
+
 Deno.test("A reranker that was converted scores the same by its own head", async () => {
   const model = qwen3({ num_labels: 1 }, "Qwen3ForSequenceClassification");
   const width = model.config["hidden_size"] as number;
@@ -181,11 +190,16 @@ Deno.test("A reranker that was converted scores the same by its own head", async
   }, { change });
 });
 
-Deno.test("A cross-encoder scores by the first token of both texts, read as segments", async () => {
-  const golden = goldenEncoder();
+/** Scores of a cross-encoder against its head, put on the first hidden state by hand. */
+async function checkCrossEncoder(
+  golden: GoldenEncoder,
+  architecture: string,
+  layers: readonly [dense: string, output: string],
+): Promise<void> {
+  const hasSegments = golden.config["type_vocab_size"] !== 1;
   const model = {
     ...golden,
-    architectures: ["BertForSequenceClassification"],
+    architectures: [architecture],
     config: { ...golden.config, num_labels: 1 },
   };
   const change = (dir: string) => {
@@ -223,11 +237,11 @@ Deno.test("A cross-encoder scores by the first token of both texts, read as segm
       const { rows } = await engine.submitPooling({
         id: "pair",
         promptTokenIds,
-        tokenTypeIds,
+        ...(hasSegments && { tokenTypeIds }),
         rows: "first",
       });
-      const pooled = Float32Array.from(layer("pooler.dense", rows[0]!), Math.tanh);
-      expected = layer("classifier", pooled)[0]!;
+      const pooled = Float32Array.from(layer(layers[0], rows[0]!), Math.tanh);
+      expected = layer(layers[1], pooled)[0]!;
     });
     await using llm = await LLM.load(dir, { threads: 1 });
     assertEquals(llm.info.poolingTasks, ["score", "classify"]);
@@ -240,7 +254,65 @@ Deno.test("A cross-encoder scores by the first token of both texts, read as segm
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+}
+
+Deno.test("A cross-encoder scores by the first token of both texts, read as segments", async () => {
+  const head = ["pooler.dense", "classifier"] as const;
+  await checkCrossEncoder(goldenEncoder(), "BertForSequenceClassification", head);
 });
+
+Deno.test("A cross-encoder of the RoBERTa families has a head of its own, and no segments", async () => {
+  const head = ["classifier.dense", "classifier.out_proj"] as const;
+  const golden = goldenEncoder("roberta");
+  await checkCrossEncoder(golden, "RobertaForSequenceClassification", head);
+  const xlm = { ...golden, model_type: "xlm-roberta" };
+  await checkCrossEncoder(xlm, "XLMRobertaForSequenceClassification", head);
+});
+
+Deno.test("A classifying decoder of any family scores by the last token of both texts, put together", async () => {
+  for (
+    const [name, architecture] of [
+      ["llama", "LlamaForSequenceClassification"],
+      ["gemma3", "Gemma3TextForSequenceClassification"],
+    ] as const
+  ) {
+    const golden = goldenModel(name);
+    const model = {
+      ...golden,
+      architectures: [architecture],
+      config: { ...golden.config, num_labels: 1 },
+    };
+    const weight = tinyTensors(model).find((tensor) => tensor.name === "score.weight")!.values;
+    await withModel(model, async (llm) => {
+      assertEquals([llm.info.architecture, llm.info.task], [architecture, "score"]);
+      const [scored] = await llm.score("the cat", "a dog");
+      const { promptTokenIds } = scored!;
+      const { outputs } = await llm.classify("the cata dog");
+      assertEquals([...outputs.probs], [scored!.outputs.score]);
+      const data = await hiddenStates(golden, promptTokenIds);
+      const expected = 1 / (1 + Math.exp(-dot(data.at(-1)!, weight)));
+      assertAlmostEquals(scored!.outputs.score, expected, 1e-5);
+      const raw = new PoolingParams({ truncatePromptTokens: promptTokenIds.length - 1 });
+      const [cut] = await llm.score("the cat", "a dog", raw);
+      assertEquals(cut!.promptTokenIds, promptTokenIds.slice(0, -1));
+    });
+  }
+});
+
+/** The hidden states of a model that generates, by a load of their own. */
+async function hiddenStates(
+  golden: TinyModel,
+  promptTokenIds: readonly number[],
+): Promise<Float32Array[]> {
+  let rows: Float32Array[] = [];
+  await withModel(golden, async (llm) => {
+    const raw = new PoolingParams({ normalize: false });
+    const prompt = { promptTokenIds: [...promptTokenIds] };
+    const { outputs } = await llm.encode(prompt, raw, { task: "token_embed" });
+    rows = outputs.data as Float32Array[];
+  }, { task: "embed" });
+  return rows;
+}
 
 Deno.test("An encoder without further files embeds by its first token", async () => {
   const golden = goldenEncoder();

@@ -1,42 +1,30 @@
 /** config.json → a checked {@linkcode ModelConfig}: the border past which the numbers are trusted. */
 
-import {
-  BERT_MODEL_TYPE,
-  ENCODER_ARCHITECTURES,
-  isEncoderArchitecture,
-  readEncoderConfig,
-} from "./encoder_config.ts";
+import { readEncoderConfig } from "./encoder_config.ts";
 import { FAMILIES, type Family } from "./families.ts";
 import { Fields } from "./fields.ts";
-import {
-  type Architecture,
-  type DecoderArchitecture,
-  type DecoderConfig,
-  type ModelConfig,
-  SIZE_RULES,
-} from "./model_config.ts";
+import { type DecoderConfig, type ModelConfig, SIZE_RULES } from "./model_config.ts";
 import { readLabelCount } from "./label_count.ts";
 import type { RopeConfig } from "./rope.ts";
 import { readRopeConfigs } from "./rope_config.ts";
 import { readWindows } from "./layer_windows.ts";
-
-/** The supported architectures, for messages. */
-export const ARCHITECTURES: readonly string[] = [
-  ...Object.keys(FAMILIES),
-  ...ENCODER_ARCHITECTURES,
-];
+import { type DecoderClass, readModelClass } from "./model_classes.ts";
 
 /** Reads config.json, already parsed. `file` is its name for messages. */
 export function readModelConfig(file: string, json: unknown): ModelConfig {
   const fields = Fields.ofJson(file, json);
-  const architecture = readArchitecture(fields);
+  const { className, model } = readModelClass(fields);
   refuseQuantized(fields);
-  return isEncoderArchitecture(architecture)
-    ? readEncoderConfig(fields, architecture)
-    : readDecoderConfig(fields, architecture);
+  return model.kind === "encoder"
+    ? readEncoderConfig(fields, className, model)
+    : readDecoderConfig(fields, className, model);
 }
 
-function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): DecoderConfig {
+function readDecoderConfig(
+  fields: Fields,
+  className: string,
+  { architecture, head }: DecoderClass,
+): DecoderConfig {
   const family = FAMILIES[architecture];
   const { activation } = family;
   if ((fields.optionalString(activation.key) ?? activation.name) !== activation.name) {
@@ -45,7 +33,7 @@ function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): D
   refuseWhatIsNotBuilt(fields);
 
   const hiddenSize = fields.integer("hidden_size", SIZE_RULES.hiddenSize, family.hiddenSize);
-  const layerCount = fields.integer("num_hidden_layers", SIZE_RULES.layerCount, family.layerCount);
+  const layerCount = readLayerCount(fields, family);
   const heads = readHeads(fields, family, hiddenSize);
   const maxPositionEmbeddings = fields.integer(
     "max_position_embeddings",
@@ -57,27 +45,29 @@ function readDecoderConfig(fields: Fields, architecture: DecoderArchitecture): D
     maxPositionEmbeddings,
     theta: family.ropeTheta,
   });
-  const asksForBias = fields.boolean("attention_bias", false);
+  const asksForBias = family.attentionBiasKeys
+    .map((key) => fields.boolean(key, false)).includes(true);
   const windows = readWindows(fields, layerCount, family.windows);
   const biasIsAsked = family.attentionBias === "attention_bias";
   return {
     kind: "decoder",
     architecture,
-    head: family.head === "classifier"
-      ? { kind: "classifier", labelCount: readLabelCount(fields) }
-      : { kind: family.head },
+    className,
+    head: head === "classifier"
+      ? { kind: head, labelCount: readLabelCount(fields), dense: undefined, output: "score" }
+      : { kind: head },
     modelType: fields.optionalString("model_type") ?? family.modelType,
     vocabSize: fields.integer("vocab_size", SIZE_RULES.vocabSize, family.vocabSize),
     hiddenSize,
     intermediateSize: fields.integer(
       "intermediate_size",
       SIZE_RULES.intermediateSize,
-      family.intermediateSize,
+      family.intermediateSize === "4 · hiddenSize" ? 4 * hiddenSize : family.intermediateSize,
     ),
     layerCount,
     ...heads,
     rmsNormEpsilon: Math.fround(
-      fields.number("rms_norm_eps", SIZE_RULES.epsilon, family.rmsNormEpsilon),
+      fields.number(family.epsilonKey, SIZE_RULES.epsilon, family.rmsNormEpsilon),
     ),
     maxPositionEmbeddings,
     // A family with two settings states the stretched length itself.
@@ -130,8 +120,8 @@ function readAttentionScale(fields: Fields, { queryScalar }: Family, headDim: nu
 /** The longest context that `rope` is meant for. */
 export function stretchedContext(maxPositionEmbeddings: number, rope: RopeConfig): number {
   const { scaling } = rope;
-  // A llama3 model states the stretched length itself; a yarn model may state either.
-  const stretched = scaling.kind === "linear"
+  // A llama3 or longrope model states the stretched length itself; a yarn model may state either.
+  const stretched = scaling.kind === "linear" || scaling.kind === "dynamic"
     ? maxPositionEmbeddings * scaling.factor
     : scaling.kind === "yarn"
     ? scaling.originalMaxPositions * scaling.factor
@@ -139,20 +129,16 @@ export function stretchedContext(maxPositionEmbeddings: number, rope: RopeConfig
   return Math.min(Math.max(maxPositionEmbeddings, Math.floor(stretched)), SIZE_RULES.positions.max);
 }
 
-function readArchitecture(fields: Fields): Architecture {
-  const supported = ARCHITECTURES.join(", ");
-  const stated = fields.value("architectures");
-  if (stated !== undefined) {
-    const name = Array.isArray(stated) ? stated[0] : undefined;
-    if (typeof name === "string" && ARCHITECTURES.includes(name)) return name as Architecture;
-    fields.fail("architectures", `the supported architectures are ${supported}`);
+function readLayerCount(fields: Fields, { layerCount, layerCountKeys: keys }: Family): number {
+  const [first, ...others] = keys.filter((key) => fields.value(key) !== undefined);
+  if (first === undefined) return layerCount;
+  const count = fields.integer(first, SIZE_RULES.layerCount);
+  for (const key of others) {
+    if (fields.integer(key, SIZE_RULES.layerCount) !== count) {
+      fields.fail(key, `${first} is ${count}, and both must say the same`);
+    }
   }
-  const modelType = fields.optionalString("model_type");
-  if (modelType === BERT_MODEL_TYPE) return "BertModel";
-  for (const [name, family] of Object.entries(FAMILIES)) {
-    if (family.modelType === modelType) return name as Architecture;
-  }
-  fields.fail("architectures", `it must name one of ${supported}`);
+  return count;
 }
 
 function refuseQuantized(fields: Fields): void {

@@ -1,34 +1,74 @@
-/** The config.json of a BERT model → a checked {@linkcode EncoderConfig}. */
+/** The config.json of an encoder of the BERT family → a checked {@linkcode EncoderConfig}. */
 
 import type { Fields } from "./fields.ts";
 import { readLabelCount } from "./label_count.ts";
 import {
-  type Architecture,
   type EncoderArchitecture,
   type EncoderConfig,
+  type HeadConfig,
   SIZE_RULES,
 } from "./model_config.ts";
 
-/** What config.json calls the family. */
-export const BERT_MODEL_TYPE = "bert";
-
-/** The supported encoders. Of a masked language model only the backbone is used. */
-export const ENCODER_ARCHITECTURES: readonly EncoderArchitecture[] = [
-  "BertModel",
-  "BertForMaskedLM",
-  "BertForSequenceClassification",
-];
-
-/** Whether an architecture is an encoder. */
-export function isEncoderArchitecture(name: Architecture): name is EncoderArchitecture {
-  return (ENCODER_ARCHITECTURES as readonly Architecture[]).includes(name);
+/** What the classes of one architecture assume where config.json is silent, and what they always do. */
+interface Family {
+  /** What config.json calls it. */
+  readonly modelType: string;
+  readonly vocabSize: number;
+  readonly padTokenId: number;
+  /** Positions are counted from 0, or from the number behind the pad token's, which pads keep. */
+  readonly positions: "from 0" | "behind the pad token";
+  /** The names of the two layers of a classifier. */
+  readonly classifier: { readonly dense: string; readonly output: string };
 }
+
+const ROBERTA = {
+  vocabSize: 50_265,
+  padTokenId: 1,
+  positions: "behind the pad token",
+  classifier: { dense: "classifier.dense", output: "classifier.out_proj" },
+} as const;
+
+const FAMILIES: Readonly<Record<EncoderArchitecture, Family>> = {
+  BertModel: {
+    modelType: "bert",
+    vocabSize: 30_522,
+    padTokenId: 0,
+    positions: "from 0",
+    classifier: { dense: "pooler.dense", output: "classifier" },
+  },
+  RobertaModel: { ...ROBERTA, modelType: "roberta" },
+  XLMRobertaModel: { ...ROBERTA, modelType: "xlm-roberta", vocabSize: 30_522 },
+};
+
+/** A class of encoders that config.json may name. */
+export interface EncoderClass {
+  readonly kind: "encoder";
+  readonly architecture: EncoderArchitecture;
+  readonly modelType: string;
+  readonly head: "none" | "classifier";
+}
+
+/** Every class that can be run, by its name. Of a masked language model only the backbone is used. */
+export const ENCODER_CLASSES: readonly (readonly [name: string, EncoderClass])[] = Object.entries(
+  FAMILIES,
+).flatMap(([name, { modelType }]) => {
+  const architecture = name as EncoderArchitecture;
+  return ([
+    [name, "none"],
+    [name.replace(/Model$/, "ForMaskedLM"), "none"],
+    [name.replace(/Model$/, "ForSequenceClassification"), "classifier"],
+  ] as const).map(([className, head]) =>
+    [className, { kind: "encoder", architecture, modelType, head }] as const
+  );
+});
 
 /** Reads the fields; where they are silent, what the classes of the family assume. */
 export function readEncoderConfig(
   fields: Fields,
-  architecture: EncoderArchitecture,
+  className: string,
+  { architecture, head }: EncoderClass,
 ): EncoderConfig {
+  const family = FAMILIES[architecture];
   refuseWhatIsNotBuilt(fields);
   const hiddenSize = fields.integer("hidden_size", SIZE_RULES.hiddenSize, 768);
   const headCount = fields.integer("num_attention_heads", SIZE_RULES.headCount, 12);
@@ -45,14 +85,20 @@ export function readEncoderConfig(
     SIZE_RULES.positions,
     512,
   );
+  const firstPosition = readFirstPosition(fields, family);
+  if (firstPosition >= maxPositionEmbeddings) {
+    fields.fail(
+      "max_position_embeddings",
+      `positions begin at pad_token_id + 1 = ${firstPosition}, so it must be greater than that`,
+    );
+  }
   return {
     kind: "encoder",
     architecture,
-    modelType: fields.optionalString("model_type") ?? BERT_MODEL_TYPE,
-    head: architecture === "BertForSequenceClassification"
-      ? { kind: "classifier", labelCount: readLabelCount(fields) }
-      : { kind: "none" },
-    vocabSize: fields.integer("vocab_size", SIZE_RULES.vocabSize, 30_522),
+    className,
+    modelType: fields.optionalString("model_type") ?? family.modelType,
+    head: readHead(fields, head, family),
+    vocabSize: fields.integer("vocab_size", SIZE_RULES.vocabSize, family.vocabSize),
     hiddenSize,
     intermediateSize: fields.integer("intermediate_size", SIZE_RULES.intermediateSize, 3072),
     layerCount: fields.integer("num_hidden_layers", SIZE_RULES.layerCount, 12),
@@ -62,13 +108,28 @@ export function readEncoderConfig(
     layerNormEpsilon: Math.fround(fields.number("layer_norm_eps", SIZE_RULES.epsilon, 1e-12)),
     tokenTypeCount: fields.integer("type_vocab_size", SIZE_RULES.tokenTypes, 2),
     maxPositionEmbeddings,
-    contextLength: maxPositionEmbeddings,
+    firstPosition,
+    contextLength: maxPositionEmbeddings - firstPosition,
     // There is no language head that could be tied to them.
     tieWordEmbeddings: false,
     bosTokenId: undefined,
     endTokenIds: [],
     dtype: fields.optionalString("dtype") ?? fields.optionalString("torch_dtype"),
   };
+}
+
+function readFirstPosition(fields: Fields, { positions, padTokenId }: Family): number {
+  if (positions === "from 0") return 0;
+  return fields.integer("pad_token_id", { min: 0, max: SIZE_RULES.vocabSize.max }, padTokenId) + 1;
+}
+
+function readHead(
+  fields: Fields,
+  kind: EncoderClass["head"],
+  { classifier }: Family,
+): HeadConfig {
+  if (kind === "none") return { kind };
+  return { kind, labelCount: readLabelCount(fields), ...classifier };
 }
 
 function refuseWhatIsNotBuilt(fields: Fields): void {
@@ -82,7 +143,7 @@ function refuseWhatIsNotBuilt(fields: Fields): void {
   }
   for (const key of ["is_decoder", "add_cross_attention"]) {
     if (fields.boolean(key, false)) {
-      fields.fail(key, "a BERT model can be run as an encoder only, so it must be false");
+      fields.fail(key, "such a model can be run as an encoder only, so it must be false");
     }
   }
 }

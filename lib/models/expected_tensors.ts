@@ -60,15 +60,15 @@ export function expectedTensors(config: ModelConfig): ExpectedTensor[] {
 }
 
 /** The tensors of a head that is computed on the host; none where there is no such head. */
-export function headTensors({ kind, head, hiddenSize }: ModelConfig): ExpectedTensor[] {
+export function headTensors({ head, hiddenSize, kind }: ModelConfig): ExpectedTensor[] {
   if (head.kind !== "classifier") return [];
-  if (kind === "decoder") return [{ name: "score.weight", shape: [head.labelCount, hiddenSize] }];
-  return [
-    { name: "pooler.dense.weight", shape: [hiddenSize, hiddenSize] },
-    { name: "pooler.dense.bias", shape: [hiddenSize] },
-    { name: "classifier.weight", shape: [head.labelCount, hiddenSize] },
-    { name: "classifier.bias", shape: [head.labelCount] },
+  const { dense, output, labelCount } = head;
+  const layers = dense === undefined ? [] : [
+    { name: `${dense}.weight`, shape: [hiddenSize, hiddenSize] },
+    { name: `${dense}.bias`, shape: [hiddenSize] },
   ];
+  const bias = kind === "encoder" ? [{ name: `${output}.bias`, shape: [labelCount] }] : [];
+  return [...layers, { name: `${output}.weight`, shape: [labelCount, hiddenSize] }, ...bias];
 }
 
 function encoderTensors(config: EncoderConfig): ExpectedTensor[] {
@@ -178,13 +178,13 @@ export function missingTensor(file: string, storedName: string, shape: readonly 
 }
 
 /**
- * Refuses a tensor inside a layer for which the config has no use: leaving out a bias or a norm
- * would give another model's answers without a word.
+ * Refuses a tensor for which the config has no use where it would be used: leaving out a bias or a
+ * norm would give another model's answers without a word.
  */
 export function unusedTensor(file: string, storedName: string): never {
   throw new CheckpointError(
     file,
     `Cannot use tensor "${storedName}" of "${file}": ` +
-      "the config's architecture has no such tensor in a layer",
+      "the config's architecture has no such tensor there",
   );
 }

@@ -1,26 +1,28 @@
 /** What the decoders' families differ in: one row an architecture. */
 
 import type { WindowRule } from "./layer_windows.ts";
-import type { DecoderArchitecture, DecoderConfig, HeadConfig } from "./model_config.ts";
+import type { DecoderArchitecture, DecoderConfig } from "./model_config.ts";
 
 /** What the classes of one architecture assume where config.json is silent, and what they always do. */
 export interface Family {
   readonly modelType: string;
-  /** What stands on the last hidden state. */
-  readonly head: HeadConfig["kind"];
+  /** What the names of its other classes begin with. Default: as that of its class here. */
+  readonly stem?: string;
   readonly vocabSize: number;
-  readonly intermediateSize: number;
+  readonly intermediateSize: "4 · hiddenSize" | number;
   readonly maxPositionEmbeddings: number;
   readonly kvHeadCount: "headCount" | number;
   readonly headDim: "hiddenSize / headCount" | number;
   /** Which projections `attention_bias` gives a bias; Qwen2 does not ask. */
   readonly attentionBias: "attention_bias" | "always on q, k and v" | "none";
+  /** Fields of which any one asks for the biases of attention. */
+  readonly attentionBiasKeys: readonly string[];
   readonly mlpBias: boolean;
   readonly norms: DecoderConfig["norms"];
   readonly normOffset: DecoderConfig["normOffset"];
   /** The field of the MLP's activation, and the one value that it may have. */
   readonly activation: {
-    readonly key: "hidden_act" | "hidden_activation";
+    readonly key: "hidden_act" | "hidden_activation" | "activation_function";
     readonly name: string;
     readonly kind: DecoderConfig["activation"];
   };
@@ -31,8 +33,12 @@ export interface Family {
   /** Whether layers without a window rotate in a model in which others have one. */
   readonly fullLayersRotate: boolean;
   readonly rmsNormEpsilon: number;
+  /** What the file calls that. */
+  readonly epsilonKey: "rms_norm_eps" | "layer_norm_epsilon";
   readonly hiddenSize: number;
   readonly layerCount: number;
+  /** What the file calls that; where it has several of the names, they must agree. */
+  readonly layerCountKeys: readonly string[];
   readonly headCount: number;
   readonly tieWordEmbeddings: boolean;
   /** `query_pre_attn_scalar` where the file is silent; undefined: scores are divided by √headDim. */
@@ -49,9 +55,9 @@ const SILU: Family["activation"] = { key: "hidden_act", name: "silu", kind: "sil
 
 /** What most families have in common. */
 const COMMON = {
-  head: "language",
   headDim: "hiddenSize / headCount",
   attentionBias: "none",
+  attentionBiasKeys: ["attention_bias"],
   mlpBias: false,
   norms: "before",
   normOffset: 0,
@@ -61,8 +67,10 @@ const COMMON = {
   ropeTheta: { full: 10_000 },
   fullLayersRotate: true,
   rmsNormEpsilon: 1e-6,
+  epsilonKey: "rms_norm_eps",
   hiddenSize: 4096,
   layerCount: 32,
+  layerCountKeys: ["num_hidden_layers"],
   headCount: 32,
   tieWordEmbeddings: false,
   queryScalar: undefined,
@@ -118,8 +126,24 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   },
   Qwen2ForCausalLM: QWEN2,
   Qwen3ForCausalLM: QWEN3,
-  Qwen3Model: { ...QWEN3, head: "none" },
-  Qwen3ForSequenceClassification: { ...QWEN3, head: "classifier" },
+  ExaoneForCausalLM: {
+    ...COMMON,
+    modelType: "exaone",
+    vocabSize: 102_400,
+    hiddenSize: 2048,
+    intermediateSize: "4 · hiddenSize",
+    maxPositionEmbeddings: 2048,
+    kvHeadCount: "headCount",
+    layerCountKeys: ["num_layers", "num_hidden_layers"],
+    attentionBias: "attention_bias",
+    attentionBiasKeys: ["attention_bias", "bias"],
+    mlpBias: true,
+    activation: { key: "activation_function", name: "silu", kind: "silu" },
+    epsilonKey: "layer_norm_epsilon",
+    tieWordEmbeddings: true,
+    bosTokenId: 0,
+    endTokenIds: [2],
+  },
   Exaone4ForCausalLM: {
     ...COMMON,
     modelType: "exaone4",
@@ -138,6 +162,7 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   Gemma3ForCausalLM: {
     ...COMMON,
     modelType: "gemma3_text",
+    stem: "Gemma3Text",
     vocabSize: 262_208,
     intermediateSize: 9216,
     maxPositionEmbeddings: 131_072,

@@ -14,6 +14,7 @@ const ARCHITECTURE_BY_NAME: Readonly<Record<string, DecoderArchitecture>> = {
   llama: "LlamaForCausalLM",
   qwen2: "Qwen2ForCausalLM",
   qwen3: "Qwen3ForCausalLM",
+  exaone: "ExaoneForCausalLM",
   exaone4: "Exaone4ForCausalLM",
   gemma3: "Gemma3ForCausalLM",
 };
@@ -86,6 +87,7 @@ export function readGgufConfig(
     kind: "decoder",
     head: { kind: "language" },
     architecture,
+    className: architecture,
     modelType,
     // The embedding's rows decide: the key of the same name is often missing.
     vocabSize: tensors.get("token_embd.weight")?.shape[0] ??

@@ -16,19 +16,20 @@ import { type GenerationDefaults, readGenerationConfig } from "./generation_conf
 import type { ModelConfig } from "./model_config.ts";
 import { ModelFolder } from "./model_folder.ts";
 import { readPoolingFiles } from "./pooling_files.ts";
-import { storedNames } from "./stored_names.ts";
+import { storedNames, withStoredHead } from "./stored_names.ts";
 import type { TextFiles } from "./text_files.ts";
 
 /** Opens and checks the folder at `path`. The caller closes the parts' sources. */
 export function openHuggingFaceFolder(path: string): CheckpointParts {
   const folder = new ModelFolder(path);
   const json = folder.readJson("config.json");
-  const config = readModelConfig(folder.nameOf("config.json"), json);
-  const generation = readGeneration(folder, config);
+  const stated = readModelConfig(folder.nameOf("config.json"), json);
+  const generation = readGeneration(folder, stated);
   const text = readTextFiles(folder);
   const pooling = readPoolingFiles(folder, json);
   const weights = openSafetensorsFolder(folder);
   try {
+    const config = withStoredHead(stated, (name) => weights.tensors.has(name));
     const tensors = findTensors(path, weights, config);
     return { config, generation, tensors, text, pooling, sources: weights.sources };
   } catch (error) {

@@ -25,7 +25,7 @@ import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
 import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { PlannedModel } from "./planned_model.ts";
-import { ropeTable } from "./rope.ts";
+import { ropeChoice, ropeTable } from "./rope.ts";
 import {
   type ActivationDtype,
   checkActivations,
@@ -43,8 +43,7 @@ const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
   MistralForCausalLM: decoderGraph,
   Qwen2ForCausalLM: decoderGraph,
   Qwen3ForCausalLM: decoderGraph,
-  Qwen3Model: decoderGraph,
-  Qwen3ForSequenceClassification: decoderGraph,
+  ExaoneForCausalLM: decoderGraph,
   Exaone4ForCausalLM: exaone4Graph,
   Gemma3ForCausalLM: gemma3Graph,
 };
@@ -121,6 +120,14 @@ function kernelLimits(config: ModelConfig): KernelLimits {
   };
 }
 
+/** Which tables the length of contexts has chosen, where it does choose. */
+function ropeChoices(config: ModelConfig, contextLength: number): string[] {
+  if (config.kind !== "decoder") return [];
+  return [config.rope, config.slidingRope].flatMap((rope) =>
+    (rope && ropeChoice(rope, contextLength)) ?? []
+  );
+}
+
 async function sha256(text: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -190,13 +197,12 @@ export class Model extends PlannedModel implements AsyncDisposable {
   }
 
   /**
-   * A tensor of the head that is computed on the host, row-major: of a decoder that classifies
-   * "score.weight" [labels, hiddenSize], of such an encoder "pooler.dense.weight",
-   * "pooler.dense.bias", "classifier.weight" and "classifier.bias".
+   * A tensor of the head that is computed on the host, row-major: of the layers that
+   * `config.head` names "….weight" and, of an encoder's, "….bias".
    */
   tensorF32(name: string): Float32Array {
     const values = this.#heads.get(name);
-    invariant(values !== undefined, `The head of ${this.config.architecture} has no "${name}"`);
+    invariant(values !== undefined, `The head of ${this.config.className} has no "${name}"`);
     return values;
   }
 
@@ -231,6 +237,7 @@ export class Model extends PlannedModel implements AsyncDisposable {
       planned.kvDtype,
       options.kernels,
       numericsClass(),
+      ...ropeChoices(planned.config, planned.kv.contextLength),
     ]);
   }
 

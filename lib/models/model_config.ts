@@ -3,19 +3,18 @@
 import type { NumberRule } from "./fields.ts";
 import type { RopeConfig } from "./rope.ts";
 
-/** The decoders that can be run. */
+/** The decoders that can be run, each by its class with a language head. */
 export type DecoderArchitecture =
   | "LlamaForCausalLM"
   | "MistralForCausalLM"
   | "Qwen2ForCausalLM"
   | "Qwen3ForCausalLM"
-  | "Qwen3Model"
-  | "Qwen3ForSequenceClassification"
+  | "ExaoneForCausalLM"
   | "Exaone4ForCausalLM"
   | "Gemma3ForCausalLM";
 
-/** The encoders that can be run. */
-export type EncoderArchitecture = "BertModel" | "BertForMaskedLM" | "BertForSequenceClassification";
+/** The encoders that can be run, each by its class without a head. */
+export type EncoderArchitecture = "BertModel" | "RobertaModel" | "XLMRobertaModel";
 
 /** The architectures that can be run. */
 export type Architecture = DecoderArchitecture | EncoderArchitecture;
@@ -27,11 +26,20 @@ export type Architecture = DecoderArchitecture | EncoderArchitecture;
 export type HeadConfig =
   | { readonly kind: "language" }
   | { readonly kind: "none" }
-  | { readonly kind: "classifier"; readonly labelCount: number };
+  | {
+    readonly kind: "classifier";
+    readonly labelCount: number;
+    /** The name of the layer, with a bias and tanh, before the classifier; undefined: there is none. */
+    readonly dense: string | undefined;
+    /** The name of the classifier. */
+    readonly output: string;
+  };
 
 /** What every model has. */
 interface AnyModelConfig {
   readonly modelType: string;
+  /** The class that the checkpoint names: the architecture's, or one with another head. */
+  readonly className: string;
   readonly head: HeadConfig;
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -97,6 +105,8 @@ export interface EncoderConfig extends AnyModelConfig {
   readonly layerNormEpsilon: number;
   /** How many token types (segments) have an embedding. */
   readonly tokenTypeCount: number;
+  /** The row of the position embeddings that the first token of a sequence gets. */
+  readonly firstPosition: number;
 }
 
 /** Any model. */

@@ -41,6 +41,8 @@ function readClassifier(fields: Fields): ClassifierConfig | undefined {
   const architectures = fields.value("architectures");
   const name = Array.isArray(architectures) ? architectures[0] : undefined;
   if (typeof name !== "string" || !name.endsWith("ForSequenceClassification")) return undefined;
+  // Such a file belongs to a language model, whose answers make the score.
+  if (fields.boolean("is_original_qwen3_reranker", false)) return undefined;
   const labels = readLabels(fields);
   return { labels, activation: readActivation(fields, labels.length) };
 }

@@ -25,6 +25,19 @@ export type RopeScaling =
     readonly truncate: boolean;
     readonly originalMaxPositions: number;
   }
+  /** θ grown as for a context `factor` times the trained one, whatever a sequence's length is. */
+  | { readonly kind: "dynamic"; readonly factor: number }
+  /**
+   * Frequency i divided by the i-th of two lists: the long one where contexts can outgrow the
+   * original one. Cosines and sines grow by `attentionFactor`.
+   */
+  | {
+    readonly kind: "longrope";
+    readonly shortDivisors: readonly number[];
+    readonly longDivisors: readonly number[];
+    readonly attentionFactor: number;
+    readonly originalMaxPositions: number;
+  }
   /** Frequency i divided by `divisors[i]`: what GGUF stores in `rope_freqs.weight`. */
   | { readonly kind: "divisors"; readonly divisors: readonly number[] };
 
@@ -45,8 +58,11 @@ export interface RopeConfig {
  * radians, so leaving it out would not be more right, only different.
  */
 export function ropeTable(rope: RopeConfig, positionCount: number): Float32Array {
-  const frequencies = ropeFrequencies(rope);
-  const magnitude = rope.scaling.kind === "yarn" ? rope.scaling.attentionFactor : 1;
+  const frequencies = ropeFrequencies(rope, positionCount);
+  const { scaling } = rope;
+  const magnitude = scaling.kind === "yarn" || scaling.kind === "longrope"
+    ? scaling.attentionFactor
+    : 1;
   const table = new Float32Array(positionCount * rope.rotaryDim);
   const half = frequencies.length;
   for (let position = 0; position < positionCount; position++) {
@@ -60,10 +76,22 @@ export function ropeTable(rope: RopeConfig, positionCount: number): Float32Array
   return table;
 }
 
-/** Radians a position, one for each pair of floats that rotate together. */
-export function ropeFrequencies({ theta, rotaryDim, scaling }: RopeConfig): Float32Array {
+/**
+ * Radians a position, one for each pair of floats that rotate together, of a model whose contexts
+ * have at most `positionCount` tokens.
+ */
+export function ropeFrequencies(
+  { theta, rotaryDim, scaling }: RopeConfig,
+  positionCount: number,
+): Float32Array {
   const half = rotaryDim / 2;
-  const plain = Float32Array.from({ length: half }, (_, i) => theta ** (-2 * i / rotaryDim));
+  const frequenciesOf = (base: number) =>
+    Float32Array.from({ length: half }, (_, i) => base ** (-2 * i / rotaryDim));
+  const plain = frequenciesOf(theta);
+  const divide = (divisors: readonly number[]) => {
+    invariant(divisors.length === half, "A rope divisor is missing");
+    return plain.map((frequency, i) => frequency / (divisors[i] as number));
+  };
   switch (scaling.kind) {
     case "none":
       return plain;
@@ -75,12 +103,36 @@ export function ropeFrequencies({ theta, rotaryDim, scaling }: RopeConfig): Floa
       const ramp = yarnRamp(theta, rotaryDim, scaling);
       return plain.map((frequency, i) => blend(frequency, frequency / scaling.factor, ramp(i)));
     }
+    case "dynamic": {
+      const { factor } = scaling;
+      const growth = factor * factor - (factor - 1);
+      return frequenciesOf(theta * growth ** (rotaryDim / (rotaryDim - 2)));
+    }
+    case "longrope":
+      return divide(
+        outgrows(scaling, positionCount) ? scaling.longDivisors : scaling.shortDivisors,
+      );
     case "divisors":
-      invariant(scaling.divisors.length === half, "A rope divisor is missing");
-      return plain.map((frequency, i) => frequency / (scaling.divisors[i] as number));
+      return divide(scaling.divisors);
     default:
       return scaling satisfies never;
   }
+}
+
+/**
+ * What the tables depend on besides the settings, as text: of longrope the list that is used. A
+ * model's answers are those of its tables, so this belongs to what identifies it.
+ */
+export function ropeChoice({ scaling }: RopeConfig, positionCount: number): string | undefined {
+  if (scaling.kind !== "longrope") return undefined;
+  return `longrope ${outgrows(scaling, positionCount) ? "long" : "short"}`;
+}
+
+function outgrows(
+  { originalMaxPositions }: RopeScaling & { kind: "longrope" },
+  positionCount: number,
+): boolean {
+  return positionCount > originalMaxPositions;
 }
 
 /** Waves that the original context saw many times stay; those it never saw whole are stretched. */

@@ -67,10 +67,13 @@ function readRope(
 ): RopeConfig {
   const holding = (field: string) => parameters?.value(field) === undefined ? config : parameters;
   const theta = holding("rope_theta").number("rope_theta", THETA_RULE, thetaDefault);
+  const rotaryDim = readRotaryDim(holding("partial_rotary_factor"), facts.headDim);
   return {
     theta,
-    rotaryDim: readRotaryDim(holding("partial_rotary_factor"), facts.headDim),
-    scaling: parameters === undefined ? { kind: "none" } : readScaling(config, parameters, facts),
+    rotaryDim,
+    scaling: parameters === undefined
+      ? { kind: "none" }
+      : readScaling(config, parameters, { ...facts, rotaryDim }),
   };
 }
 
@@ -87,7 +90,11 @@ function readRotaryDim(fields: Fields, headDim: number): number {
   return rotaryDim;
 }
 
-function readScaling(config: Fields, parameters: Fields, facts: RopeFacts): RopeScaling {
+function readScaling(
+  config: Fields,
+  parameters: Fields,
+  facts: RopeFacts & { readonly rotaryDim: number },
+): RopeScaling {
   const key = parameters.value("rope_type") !== undefined ? "rope_type" : "type";
   const kind = parameters.optionalString(key) ?? "default";
   switch (kind) {
@@ -95,12 +102,23 @@ function readScaling(config: Fields, parameters: Fields, facts: RopeFacts): Rope
       return { kind: "none" };
     case "linear":
       return { kind: "linear", factor: readFactor(parameters) };
+    case "dynamic":
+      // Another formula of the same name, of Hunyuan's models.
+      if (parameters.value("alpha") !== undefined) {
+        parameters.fail("alpha", "dynamic scaling by alpha is not supported, only by factor");
+      }
+      return { kind: "dynamic", factor: readFactor(parameters) };
     case "llama3":
       return readLlama3(parameters, readOriginalMaxPositions(config, parameters, facts));
     case "yarn":
       return readYarn(parameters, readOriginalMaxPositions(config, parameters, facts), facts);
+    case "longrope":
+      return readLongrope(parameters, readOriginalMaxPositions(config, parameters, facts), facts);
     default:
-      parameters.fail(key, 'it must be "default", "linear", "llama3" or "yarn"');
+      parameters.fail(
+        key,
+        'it must be "default", "linear", "dynamic", "llama3", "yarn" or "longrope"',
+      );
   }
 }
 
@@ -111,7 +129,7 @@ function readFactor(parameters: Fields): number {
 function readOriginalMaxPositions(config: Fields, parameters: Fields, facts: RopeFacts): number {
   const key = "original_max_position_embeddings";
   const holder = config.value(key) !== undefined ? config : parameters;
-  return holder.integer(key, { min: 1, max: 2 ** 24 }, facts.maxPositionEmbeddings);
+  return holder.integer(key, { min: 2, max: 2 ** 24 }, facts.maxPositionEmbeddings);
 }
 
 function readLlama3(parameters: Fields, originalMaxPositions: number): RopeScaling {
@@ -146,6 +164,44 @@ function readYarn(
     truncate: parameters.boolean("truncate", true),
     originalMaxPositions,
   };
+}
+
+function readLongrope(
+  parameters: Fields,
+  originalMaxPositions: number,
+  { rotaryDim, maxPositionEmbeddings }: RopeFacts & { readonly rotaryDim: number },
+): RopeScaling {
+  for (const key of ["short_mscale", "long_mscale"]) {
+    if (parameters.value(key) !== undefined) {
+      parameters.fail(key, "a magnitude of each list is not supported, only attention_factor");
+    }
+  }
+  const factor = parameters.value("factor") === undefined
+    ? Math.max(1, maxPositionEmbeddings / originalMaxPositions)
+    : readFactor(parameters);
+  return {
+    kind: "longrope",
+    shortDivisors: readDivisors(parameters, "short_factor", rotaryDim / 2),
+    longDivisors: readDivisors(parameters, "long_factor", rotaryDim / 2),
+    attentionFactor: parameters.optionalNumber("attention_factor", { min: 0, aboveMin: true }) ??
+      longropeMagnitude(factor, originalMaxPositions),
+    originalMaxPositions,
+  };
+}
+
+function readDivisors(parameters: Fields, key: string, count: number): readonly number[] {
+  const values = parameters.value(key);
+  const isRight = Array.isArray(values) && values.length === count &&
+    values.every((value) => typeof value === "number" && Number.isFinite(value) && value > 0);
+  if (!isRight) {
+    parameters.fail(key, `it must be a list of ${count} numbers above 0, half of what rotates`);
+  }
+  return values;
+}
+
+/** How much longrope enlarges cosines and sines when it stretches by `factor`. */
+function longropeMagnitude(factor: number, originalMaxPositions: number): number {
+  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalMaxPositions));
 }
 
 function readAttentionFactor(parameters: Fields, factor: number): number {

@@ -169,11 +169,22 @@ function readFloats(weights: SafetensorsFolder, name: string, shape: number[]): 
   return plainFloats(dtype, bytes);
 }
 
+/** The first one counts. All but that one are from versions that had a class for each family. */
+const TEXT_RULE_FILES = [
+  "sentence_bert_config.json",
+  "sentence_roberta_config.json",
+  "sentence_distilbert_config.json",
+  "sentence_camembert_config.json",
+  "sentence_albert_config.json",
+  "sentence_xlm-roberta_config.json",
+  "sentence_xlnet_config.json",
+];
+
 function readTextRules(
   folder: ModelFolder,
 ): Pick<SentenceTransformers, "maxSequenceLength" | "lowerCases"> {
-  const name = "sentence_bert_config.json";
-  if (!folder.has(name)) return { maxSequenceLength: undefined, lowerCases: false };
+  const name = TEXT_RULE_FILES.find((file) => folder.has(file));
+  if (name === undefined) return { maxSequenceLength: undefined, lowerCases: false };
   const fields = Fields.ofJson(folder.nameOf(name), folder.readJson(name));
   return {
     maxSequenceLength: fields.optionalInteger("max_seq_length", { min: 1 }),

@@ -18,23 +18,90 @@ export function storedNames(config: ModelConfig, has: (name: string) => boolean)
   return config.kind === "encoder" ? encoderNames(has) : decoderNames(config, has);
 }
 
-/** Checkpoints of a bare backbone leave out the "model." of every name. */
+/** What the checkpoints of one family call what the others call by the names of Llama. */
+interface Spelling {
+  /** Stands before every name of the backbone, but where the backbone is all there is. */
+  readonly backbone: string;
+  /** Stands before the number of a layer. */
+  readonly layers: string;
+  /** Its own names of parts: of a layer within that, of the others within the backbone. */
+  readonly names: ReadonlyMap<string, string>;
+}
+
+const LLAMA: Spelling = { backbone: "model", layers: "layers", names: new Map() };
+
+/** GPT's names for Llama's parts. */
+const EXAONE: Spelling = {
+  backbone: "transformer",
+  layers: "h",
+  names: new Map([
+    ["embed_tokens", "wte"],
+    ["norm", "ln_f"],
+    ["input_layernorm", "ln_1"],
+    ["self_attn.q_proj", "attn.attention.q_proj"],
+    ["self_attn.k_proj", "attn.attention.k_proj"],
+    ["self_attn.v_proj", "attn.attention.v_proj"],
+    ["self_attn.o_proj", "attn.attention.out_proj"],
+    ["post_attention_layernorm", "ln_2"],
+    ["mlp.gate_proj", "mlp.c_fc_0"],
+    ["mlp.up_proj", "mlp.c_fc_1"],
+    ["mlp.down_proj", "mlp.c_proj"],
+  ]),
+};
+
+function spellingOf({ architecture }: DecoderConfig): Spelling {
+  return architecture === "ExaoneForCausalLM" ? EXAONE : LLAMA;
+}
+
+/** Checkpoints of a bare backbone leave out the prefix of every name. */
+function isBare(spelling: Spelling, has: (name: string) => boolean): boolean {
+  const embedding = spelled("embed_tokens.weight", spelling);
+  return has(embedding) && !has(`${spelling.backbone}.${embedding}`);
+}
+
+/**
+ * The config with the head that a checkpoint has. Embedding models that were trained from a
+ * language model, as Qwen3-Embedding 8B, go on naming its class without having its head.
+ */
+export function withStoredHead(config: ModelConfig, has: (name: string) => boolean): ModelConfig {
+  if (config.kind !== "decoder" || config.head.kind !== "language") return config;
+  if (config.tieWordEmbeddings || has("lm_head.weight")) return config;
+  return isBare(spellingOf(config), has) ? { ...config, head: { kind: "none" } } : config;
+}
+
 function decoderNames(config: DecoderConfig, has: (name: string) => boolean): StoredNames {
-  const isBare = has("embed_tokens.weight") && !has("model.embed_tokens.weight");
+  const spelling = spellingOf(config);
+  const prefix = isBare(spelling, has) ? "" : `${spelling.backbone}.`;
+  const inLayer = new RegExp(`^(?:${spelling.backbone}\\.)?${spelling.layers}\\.(\\d+)\\.`);
   return {
-    stored: (name) => isBare ? name.replace(/^model\./, "") : name,
+    stored: (name) =>
+      name.startsWith("model.") ? prefix + spelled(name.slice("model.".length), spelling) : name,
     mayBeLeftOut(name) {
-      const layer = /^(?:model\.)?layers\.(\d+)\./.exec(name)?.[1];
+      // No head here has a bias.
+      if (name === "lm_head.bias") return config.head.kind !== "language";
+      if (name === "score.bias") return config.head.kind !== "classifier";
+      const layer = inLayer.exec(name)?.[1];
       const isOutside = layer === undefined || Number(layer) >= config.layerCount;
       // Old checkpoints carry the rotary frequencies along, which the config gives too.
-      return isOutside || name.endsWith(".rotary_emb.inv_freq");
+      return isOutside || /\.rotary(?:_emb)?\.inv_freq$/.test(name);
     },
   };
 }
 
-/** Checkpoints with a head put "bert." before the backbone's names; very old ones have gamma and beta. */
+/** A name inside the backbone as a family spells it. */
+function spelled(name: string, { layers, names }: Spelling): string {
+  const [, layer = "", part = name, kind = ""] = /^(layers\.\d+\.)?(.+)(\.\w+)$/.exec(name) ?? [];
+  return layer.replace(/^layers/, layers) + (names.get(part) ?? part) + kind;
+}
+
+/** What checkpoints with a head may put before the backbone's names. */
+const ENCODER_PREFIXES = ["bert.", "roberta.", "model."];
+
+/** Very old checkpoints have gamma and beta. */
 function encoderNames(has: (name: string) => boolean): StoredNames {
-  const prefix = has("bert.embeddings.word_embeddings.weight") ? "bert." : "";
+  const isPrefix = (prefix: string) => has(`${prefix}embeddings.word_embeddings.weight`);
+  const prefix = ENCODER_PREFIXES.find(isPrefix) ?? "";
+  const backbone = /^(?:bert\.|roberta\.|model\.)?(?:embeddings|encoder)\./;
   return {
     stored(name) {
       const full = name.startsWith("classifier.") ? name : prefix + name;
@@ -43,7 +110,6 @@ function encoderNames(has: (name: string) => boolean): StoredNames {
       return !has(full) && has(old) ? old : full;
     },
     // The pooler, other heads and the list 0, 1, 2 … of positions are no part of the backbone.
-    mayBeLeftOut: (name) =>
-      !/^(?:bert\.)?(?:embeddings|encoder)\./.test(name) || name.endsWith(".position_ids"),
+    mayBeLeftOut: (name) => !backbone.test(name) || name.endsWith(".position_ids"),
   };
 }

@@ -42,14 +42,23 @@ interface Placed {
   readonly shape: { readonly n: number; readonly k: number };
   readonly info: TensorInfo;
   readonly format: WeightFormat;
+  /** The row of the checkpoint's tensor that is the first one here. */
+  readonly firstRow: number;
 }
 
 function placeMatrices(checkpoint: Checkpoint, graph: Graph, dtype: WeightDtype): Placed[] {
   return [...graph.weights].flatMap(([name, shape]): Placed[] => {
     if (shape.kind !== "matrix") return [];
     const info = tensor(checkpoint, name);
-    return [{ name, shape, info, format: formatOf(info, dtype) }];
+    const firstRow = firstRowOf(checkpoint, name);
+    return [{ name, shape, info, format: formatOf(info, dtype), firstRow }];
   });
+}
+
+/** RoBERTa's position embeddings begin with rows that no token of a prompt gets. */
+function firstRowOf({ config }: Checkpoint, name: string): number {
+  const isPositions = name === "embeddings.position_embeddings.weight";
+  return isPositions && config.kind === "encoder" ? config.firstPosition : 0;
 }
 
 /** Four bits are too few for embeddings and head: q4 gives them eight, as GGUF files do. */
@@ -138,30 +147,31 @@ export async function uploadWeights(
     device.uploadFloats(name, withNormOffset(checkpoint, name, values));
   }
   const matrices = placeMatrices(checkpoint, graph, watch.dtype);
-  const total = matrices.reduce((sum, { info }) => sum + info.sizeBytes, 0);
   const runs = matrices.flatMap(runsOf);
+  const total = runs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const windowBytes = runs.reduce((most, run) => Math.max(most, run.sizeBytes), 0);
   if (windowBytes === 0) return;
   for (const { name, format, shape } of matrices) {
     device.allocateMatrix(name, format, shape.n, shape.k);
   }
-  using first = device.openRowWindow(windowBytes);
-  using second = device.openRowWindow(windowBytes);
-  let window = first;
+  using one = device.openRowWindow(windowBytes);
+  using other = device.openRowWindow(windowBytes);
+  let window = one;
   let done = 0;
   let turnMs = performance.now();
   // While the elements pack one window, the next one is read.
   let packing: Promise<void> | undefined;
   try {
     for (const run of runs) {
-      const { matrix: { name, info }, rowStart, rowCount, sizeBytes } = run;
-      checkpoint.readRows(name, rowStart, rowStart + rowCount, window.bytes.subarray(0, sizeBytes));
+      const { matrix: { name, info, firstRow }, rowStart, rowCount, sizeBytes } = run;
+      const first = firstRow + rowStart;
+      checkpoint.readRows(name, first, first + rowCount, window.bytes.subarray(0, sizeBytes));
       await packing;
       packing = window.pack(name, { from: info.format, rowStart, rowCount })
         .then((bad) => refuseBadValue(name, watch.dtype, bad));
       // Where the loop is left before it is awaited, the first error is the one that counts.
       packing.catch(() => {});
-      window = window === first ? second : first;
+      window = window === one ? other : one;
       done += sizeBytes;
       watch.onBytes?.(done, total);
       if (performance.now() - turnMs >= TURN_MS) {

@@ -41,6 +41,11 @@ function decoded(text: string): string {
   }
 }
 
+/** Longest text in tokens, an answer with it: what clients cut and count by. */
+export function maxModelLength({ task, maxPromptLength, maxContextLength }: ModelInfo): number {
+  return task === "generate" ? maxContextLength : maxPromptLength;
+}
+
 async function card(id: string, context: RouteContext): Promise<ModelCard> {
   const { info } = context.llm;
   const { startedAt } = context.settings;
@@ -51,7 +56,7 @@ async function card(id: string, context: RouteContext): Promise<ModelCard> {
     owned_by: "vllm", // tools that choose a dialect look for this word, and it is the one spoken
     root: info.id,
     parent: null,
-    max_model_len: info.maxContextLength,
+    max_model_len: maxModelLength(info),
     max_prompt_len: info.maxPromptLength,
     max_context_len: info.maxContextLength,
     artifact_id: await artifactId(info.fingerprint),

@@ -4,6 +4,7 @@ import { readFields, readTokenIds } from "./body.ts";
 import type { RouteContext } from "./context.ts";
 import { jsonResponse } from "./json.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
+import { maxModelLength } from "./models.ts";
 import { withDefaultKwargs } from "./template_defaults.ts";
 import type { DetokenizeAnswer, TokenizeAnswer } from "./types.ts";
 
@@ -31,7 +32,7 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
   }
   const answer: TokenizeAnswer = {
     count: tokens.length,
-    max_model_len: llm.info.maxContextLength,
+    max_model_len: maxModelLength(llm.info),
     tokens,
     token_strs: wantsStrings ? llm.tokenStrings(tokens) : null,
   };

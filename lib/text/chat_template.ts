@@ -76,6 +76,8 @@ export interface RenderOptions {
   readonly continueFinalMessage?: boolean;
   /** Further variables; they win over the others. */
   readonly kwargs?: Readonly<Record<string, unknown>>;
+  /** Ends the render; it is rejected with the signal's reason. */
+  readonly signal?: AbortSignal;
 }
 
 /** Longer texts are no chat templates. */
@@ -156,14 +158,16 @@ export class ChatTemplate implements Disposable {
       add_generation_prompt: options.addGenerationPrompt ?? false,
       ...kwargs,
     };
-    if (!(goesOn ?? options.continueFinalMessage ?? false)) return await this.#run(variables);
+    if (!(goesOn ?? options.continueFinalMessage ?? false)) {
+      return await this.#run(variables, options.signal);
+    }
     if (variables["add_generation_prompt"] === true) {
       throw new ChatTemplateError(
         "Cannot add a generation prompt and continue the final message: choose one",
       );
     }
     const { marker, text } = markFinalMessage(plain);
-    return cutAtMarker(await this.#run(variables), marker, text);
+    return cutAtMarker(await this.#run(variables, options.signal), marker, text);
   }
 
   /** Ends the thread, unless it is shared. Renders under way are rejected with a `ClosedError`. */
@@ -176,14 +180,18 @@ export class ChatTemplate implements Disposable {
     this.close();
   }
 
-  #run(variables: Readonly<Record<string, unknown>>): Promise<string> {
-    return this.#worker.render({
+  #run(
+    variables: Readonly<Record<string, unknown>>,
+    signal: AbortSignal | undefined,
+  ): Promise<string> {
+    const request: RenderRequest = {
       source: this.#source,
       variables,
       nowMs: (this.#options.now?.() ?? new Date()).getTime(),
       timeoutMs: this.#options.timeoutMs ?? 5000,
       outputLengthMax: this.#options.outputLengthMax ?? 4 * 1024 * 1024,
-    });
+    };
+    return this.#worker.render(request, signal);
   }
 
   #readKwargs(kwargs: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {

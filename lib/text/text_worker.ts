@@ -3,7 +3,7 @@
  *
  * ```text
  * render ─▶ queue ─▶ worker ─▶ reply
- *                      │ no reply in time
+ *                      │ no reply in time, or nobody wants it any more
  *                      └▶ terminated; the next request starts another
  * ```
  *
@@ -37,7 +37,7 @@ export type RenderReply =
 interface Job {
   readonly request: RenderRequest;
   resolve(text: string): void;
-  reject(error: Error): void;
+  reject(reason: unknown): void;
 }
 
 /** The worker looks at the clock itself; this much later it is stuck inside a single operation. */
@@ -59,18 +59,24 @@ export class TextWorker implements Disposable {
   }
 
   /**
-   * Renders a template.
+   * Renders a template. Aborting `signal` ends the render, or takes it out of the queue.
    *
    * @throws {ChatTemplateError} if the template refuses, fails or goes over a bound.
    */
-  render(request: RenderRequest): Promise<string> {
-    if (this.#closed) {
-      return Promise.reject(new ClosedError("Cannot render a chat template: it was closed"));
+  async render(request: RenderRequest, signal?: AbortSignal): Promise<string> {
+    if (this.#closed) throw new ClosedError("Cannot render a chat template: it was closed");
+    signal?.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const job: Job = { request, resolve, reject };
+    const abort = () => this.#drop(job, signal?.reason);
+    signal?.addEventListener("abort", abort);
+    this.#waiting.push(job);
+    this.#next();
+    try {
+      return await promise;
+    } finally {
+      signal?.removeEventListener("abort", abort);
     }
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ request, resolve, reject });
-      this.#next();
-    });
   }
 
   /** Ends the thread; what waits is rejected with a `ClosedError`. */
@@ -104,6 +110,18 @@ export class TextWorker implements Disposable {
     this.#worker ??= this.#start();
     this.#worker.postMessage(this.#current.request);
     if (this.#ready) this.#watch(); // else the time begins when the thread does
+  }
+
+  /** Nobody waits for a job any more: others shall not wait behind it. */
+  #drop(job: Job, reason: unknown): void {
+    job.reject(reason);
+    if (job !== this.#current) {
+      this.#waiting = this.#waiting.filter((waiting) => waiting !== job);
+      return;
+    }
+    this.#stop();
+    this.#current = undefined;
+    this.#next();
   }
 
   #watch(): void {

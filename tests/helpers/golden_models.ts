@@ -24,7 +24,7 @@ export interface GoldenModel {
   };
 }
 
-/** tests/golden/models/bert.json: an encoder's hidden states. */
+/** bert.json and roberta.json of tests/golden/models: an encoder's hidden states. */
 export interface GoldenEncoder extends Pick<GoldenModel, "name" | "architectures" | "model_type"> {
   readonly config: GoldenModel["config"] & { readonly hidden_size: number };
   readonly expect: {
@@ -64,9 +64,9 @@ export function goldenModel(name: GoldenModelName): GoldenModel {
   return readCase(name) as GoldenModel;
 }
 
-/** Reads the encoder's case. */
-export function goldenEncoder(): GoldenEncoder {
-  return readCase("bert") as GoldenEncoder;
+/** Reads an encoder's case. */
+export function goldenEncoder(name: "bert" | "roberta" = "bert"): GoldenEncoder {
+  return readCase(name) as GoldenEncoder;
 }
 
 function readCase(name: string): unknown {

@@ -115,8 +115,8 @@ for (const name of ["llama", "qwen3"] as const) {
         { ...config, bosTokenId: 1, endTokenIds: [2] },
         { ...expected, bosTokenId: 1, endTokenIds: [2] },
       );
-      const frequencies = ropeFrequencies(rope);
-      ropeFrequencies(expectedRope).forEach((frequency, i) =>
+      const frequencies = ropeFrequencies(rope, 1);
+      ropeFrequencies(expectedRope, 1).forEach((frequency, i) =>
         assertAlmostEquals(frequencies[i] as number, frequency, frequency * 2e-7)
       );
       assertEquals(file.generation, { endTokenIds: [2, 0] });

@@ -60,6 +60,7 @@ Deno.test("A Llama config gives every field its place", () => {
     kind: "decoder",
     head: { kind: "language" },
     architecture: "LlamaForCausalLM",
+    className: "LlamaForCausalLM",
     modelType: "llama",
     vocabSize: 1000,
     hiddenSize: 64,
@@ -127,6 +128,58 @@ Deno.test("Qwen3 assumes heads of 128 and norms queries and keys", () => {
 Deno.test("A config without architectures goes by its model type", () => {
   const { architectures: _, ...rest } = QWEN3;
   assertEquals(read(rest).architecture, "Qwen3ForCausalLM");
+});
+
+Deno.test("Every family can be a bare backbone or a classifier, and keeps the name of its class", () => {
+  const stems = {
+    LlamaForCausalLM: "Llama",
+    MistralForCausalLM: "Mistral",
+    Qwen2ForCausalLM: "Qwen2",
+    Qwen3ForCausalLM: "Qwen3",
+    ExaoneForCausalLM: "Exaone",
+    Exaone4ForCausalLM: "Exaone4",
+    Gemma3ForCausalLM: "Gemma3Text",
+  };
+  for (const [architecture, stem] of Object.entries(stems)) {
+    const bare = read({ architectures: [`${stem}Model`] });
+    assertEquals([bare.architecture as string, bare.className, bare.head.kind], [
+      architecture,
+      `${stem}Model`,
+      "none",
+    ]);
+    const className = `${stem}ForSequenceClassification`;
+    const classifier = read({ architectures: [className], num_labels: 3 });
+    assertEquals([classifier.architecture as string, classifier.className, classifier.head], [
+      architecture,
+      className,
+      { kind: "classifier", labelCount: 3, dense: undefined, output: "score" },
+    ]);
+  }
+});
+
+Deno.test("EXAONE 3 has fields of its own, and what its class assumes", () => {
+  const exaone = { architectures: ["ExaoneForCausalLM"], model_type: "exaone" };
+  const assumed = read(exaone);
+  assertEquals(
+    [assumed.hiddenSize, assumed.intermediateSize, assumed.layerCount, assumed.kvHeadCount],
+    [2048, 8192, 32, 32],
+  );
+  assertEquals([assumed.tieWordEmbeddings, assumed.vocabSize], [true, 102_400]);
+  const stated = read({
+    ...exaone,
+    num_layers: 3,
+    layer_norm_epsilon: 1e-5,
+    rms_norm_eps: 1e-3,
+    activation_function: "silu",
+    intermediate_size: 512,
+    head_dim: 80,
+    bias: true,
+  });
+  assertEquals([stated.layerCount, stated.rmsNormEpsilon], [3, Math.fround(1e-5)]);
+  assertEquals([stated.intermediateSize, stated.headDim], [512, 80]);
+  assertEquals([stated.attentionBias, stated.attentionOutputBias], [true, true]);
+  assertEquals(read({ ...exaone, num_layers: 3, num_hidden_layers: 3 }).layerCount, 3);
+  assertEquals(read({ ...exaone, num_hidden_layers: 5 }).layerCount, 5);
 });
 
 Deno.test("Sliding windows follow the explicit list, else the first sliding layer", () => {
@@ -200,10 +253,38 @@ Deno.test("A YaRN config reaches as far as it stretches", () => {
   assertEquals([config.maxPositionEmbeddings, config.contextLength], [40_960, 131_072]);
 });
 
+Deno.test("A dynamic config reaches as far as it stretches, a longrope config as far as it says", () => {
+  const sizes = { max_position_embeddings: 1024 };
+  const dynamic = { type: "dynamic", factor: 2 };
+  assertEquals(read({ ...LLAMA, ...sizes, rope_scaling: dynamic }).contextLength, 2048);
+  const factors = new Array<number>(8).fill(1);
+  const longrope = { type: "longrope", short_factor: factors, long_factor: factors };
+  const original_max_position_embeddings = 256;
+  const json = { ...LLAMA, ...sizes, original_max_position_embeddings, rope_scaling: longrope };
+  assertEquals(read(json).contextLength, 1024);
+});
+
 const REFUSED: readonly [field: string, json: unknown, says: string][] = [
-  ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "LlamaForCausalLM, Mistral"],
+  ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "BertModel"],
   ["architectures", { model_type: "t5" }, "Qwen3ForCausalLM"],
   ["architectures", { ...LLAMA, architectures: "LlamaForCausalLM" }, '"LlamaForCausalLM"'],
+  ["architectures", { ...LLAMA, architectures: [] }, "LlamaForCausalLM, Llama"],
+  [
+    "model_type",
+    { ...LLAMA, model_type: "qwen2" },
+    'names LlamaForCausalLM, whose model_type is "llama"',
+  ],
+  ["model_type", { ...LLAMA, architectures: ["BertModel"] }, '"bert"'],
+  [
+    "num_hidden_layers",
+    { architectures: ["ExaoneForCausalLM"], num_layers: 3, num_hidden_layers: 4 },
+    "num_layers is 3",
+  ],
+  [
+    "activation_function",
+    { architectures: ["ExaoneForCausalLM"], activation_function: "gelu_new" },
+    '"silu"',
+  ],
   ["num_key_value_heads", { ...LLAMA, num_key_value_heads: 3 }, "divide num_attention_heads 4"],
   ["num_key_value_heads", { ...QWEN2, num_key_value_heads: undefined }, "the default is 32"],
   ["hidden_size", { ...LLAMA, hidden_size: 60 }, "multiple of 8"],

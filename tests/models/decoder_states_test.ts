@@ -1,8 +1,10 @@
 /** Hidden states of the golden decoder Qwen 3: as generator, as bare backbone and as classifier. */
 
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { CheckpointError } from "../../lib/base/errors.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import type { PoolingRows } from "../../lib/engine/pooling_request.ts";
+import { openCheckpoint } from "../../lib/models/checkpoint.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";
 import { resolveSamplingParams } from "../../lib/sampling/resolved_params.ts";
 import type { LLMOptions } from "../../mod.ts";
@@ -87,6 +89,48 @@ Deno.test("A bare Qwen 3 backbone, without a prefix or a head, gives the same hi
   assertEquals(await inFolder(bare, { rename }, ask), expected);
   const untied = { ...bare, config: { ...golden.config, tie_word_embeddings: false } };
   assertEquals(await inFolder(untied, {}, ask), expected, "an untied head is not asked for");
+  // As Qwen3-Embedding 8B: the language model's class, untied, without its head.
+  const asLanguageModel = (dir: string) => {
+    const path = `${dir}/config.json`;
+    const config = {
+      ...JSON.parse(Deno.readTextFileSync(path)),
+      architectures: ["Qwen3ForCausalLM"],
+    };
+    Deno.writeTextFileSync(path, JSON.stringify(config));
+  };
+  const states = await inFolder(untied, { rename }, async (dir) => {
+    asLanguageModel(dir);
+    return await withModel(dir, FLOATS, async ({ engine, model }) => {
+      assert(!model.isGenerative);
+      return await rowsOf(engine, "all");
+    });
+  });
+  assertEquals(states, expected);
+  await inFolder(untied, {}, async (dir) => {
+    asLanguageModel(dir);
+    await assertRejects(() => openCheckpoint(dir), CheckpointError, '"lm_head.weight"');
+  });
+});
+
+Deno.test("The bias of a head is refused where that head is used", async () => {
+  const bias = (name: string): TinyTensor => ({ name, shape: [1], values: Float32Array.of(1) });
+  const refused = [
+    [golden, "lm_head.bias"],
+    [{ ...golden, architectures: ["Qwen3ForSequenceClassification"] }, "score.bias"],
+  ] as const;
+  for (const [model, name] of refused) {
+    await inFolder(model, { extra: [bias(name)] }, async (dir) => {
+      await assertRejects(
+        () => openCheckpoint(dir),
+        CheckpointError,
+        `Cannot use tensor "${name}"`,
+      );
+    });
+  }
+  const bare = { ...golden, architectures: ["Qwen3Model"] };
+  await inFolder(bare, { extra: [bias("lm_head.bias")] }, async (dir) => {
+    (await openCheckpoint(dir))[Symbol.dispose]();
+  });
 });
 
 Deno.test("A classifying Qwen 3 brings its score.weight to the host; the score is the two answers' softmax", async () => {

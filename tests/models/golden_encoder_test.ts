@@ -1,6 +1,6 @@
-/** The tiny golden encoder through loading, device and engine: hidden states of the reference. */
+/** The tiny golden encoders through loading, device and engine: hidden states of the reference. */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { CheckpointError, ContextLengthError } from "../../lib/base/errors.ts";
 import type { Engine } from "../../lib/engine/engine.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
@@ -18,12 +18,6 @@ import {
 } from "../helpers/tiny_model.ts";
 
 const golden = goldenEncoder();
-const { config, expect } = golden;
-const length = expect.mask.filter((mask) => mask === 1).length;
-const prompt = {
-  promptTokenIds: expect.ids.slice(0, length),
-  tokenTypeIds: expect.types.slice(0, length),
-};
 
 async function inFolder(
   options: TinyModelOptions,
@@ -40,7 +34,7 @@ async function inFolder(
 }
 
 function assertStarts(row: Float32Array | undefined, expected: readonly number[]): void {
-  assertEquals(row?.length, config.hidden_size);
+  assertEquals(row?.length, 32);
   for (const [i, number] of expected.entries()) {
     const tolerance = Math.max(2e-5, 1e-5 * Math.abs(number));
     const actual = row?.[i] ?? NaN;
@@ -48,7 +42,13 @@ function assertStarts(row: Float32Array | undefined, expected: readonly number[]
   }
 }
 
-async function checkStates(engine: Engine): Promise<void> {
+async function checkStates(engine: Engine, { expect, config } = golden): Promise<void> {
+  const length = expect.mask.filter((mask) => mask === 1).length;
+  const prompt = {
+    promptTokenIds: expect.ids.slice(0, length),
+    // Of a single type there is nothing to say.
+    ...(config["type_vocab_size"] !== 1 && { tokenTypeIds: expect.types.slice(0, length) }),
+  };
   const ask = (rows: "first" | "last" | "mean" | "all") =>
     engine.submitPooling({ id: rows, ...prompt, rows });
   const [first, last, mean, all] = await Promise.all([
@@ -64,51 +64,104 @@ async function checkStates(engine: Engine): Promise<void> {
   assertEquals([all.rows[0], all.rows[length - 1]], [first.rows[0], last.rows[0]]);
 }
 
-async function check(dir: string, options: LLMOptions = {}): Promise<void> {
-  await withModel(dir, options, async ({ engine, model }) => {
-    assert(model.isEncoder && !model.isGenerative);
-    await checkStates(engine);
-    const kernels = (await model.device.trace()).map((entry) => entry.kernel);
+async function check(dir: string, options: LLMOptions = {}, model = golden): Promise<void> {
+  await withModel(dir, options, async ({ engine, model: { isEncoder, isGenerative, device } }) => {
+    assert(isEncoder && !isGenerative);
+    await checkStates(engine, model);
+    const kernels = (await device.trace()).map((entry) => entry.kernel);
     assert(kernels.every((name) => name.startsWith("simd.")), kernels.join(" "));
   });
 }
 
-Deno.test("The config of bert calls for as many tensors and parameters as were counted", () => {
-  const tensors = expectedTensors(readModelConfig("config.json", tinyConfig(golden)));
-  const sizes = tensors.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
-  assertEquals(tensors.length, expect.tensors);
-  assertEquals(sizes.reduce((sum, size) => sum + size, 0), expect.params);
-});
+for (const name of ["bert", "roberta"] as const) {
+  const model = goldenEncoder(name);
 
-for (const dtype of ["F32", "F16", "BF16"] as const) {
-  Deno.test(`Golden model bert as ${dtype} gives the reference's hidden states`, async () => {
-    await inFolder({ dtype }, (dir) => check(dir));
+  Deno.test(`The config of ${name} calls for as many tensors and parameters as were counted`, () => {
+    const tensors = expectedTensors(readModelConfig("config.json", tinyConfig(model)));
+    const sizes = tensors.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
+    assertEquals(tensors.length, model.expect.tensors);
+    assertEquals(sizes.reduce((sum, size) => sum + size, 0), model.expect.params);
+  });
+
+  for (const dtype of ["F32", "F16", "BF16"] as const) {
+    Deno.test(`Golden model ${name} as ${dtype} gives the reference's hidden states`, async () => {
+      await inFolder({ dtype }, (dir) => check(dir, {}, model), model);
+    });
+  }
+
+  Deno.test(`Repacked as float32, bfloat16 or float16 ${name} keeps its hidden states`, async () => {
+    await inFolder({ dtype: "BF16", shards: 2 }, async (dir) => {
+      for (const dtype of ["float32", "bfloat16", "float16"] as const) {
+        await check(dir, { dtype }, model);
+      }
+    }, model);
+  });
+
+  Deno.test(`On the plain kernels ${name} gives the reference's hidden states`, async () => {
+    const options = { kernels: "reference", threads: 0 } as const;
+    await inFolder(
+      {},
+      (dir) => withModel(dir, options, ({ engine }) => checkStates(engine, model)),
+      model,
+    );
+  });
+
+  Deno.test(`The names of ${name} may have a prefix and old spellings, and other heads beside it`, async () => {
+    const extra: TinyTensor[] = ["pooler.dense.bias", "embeddings.position_ids", "cls.bias"].map(
+      (name) => ({ name, shape: [1], values: Float32Array.of(0) }),
+    );
+    for (const prefix of ["bert", "roberta", "model"]) {
+      const rename = (name: string) =>
+        `${prefix}.${name}`
+          .replace(/LayerNorm\.weight$/, "LayerNorm.gamma")
+          .replace(/LayerNorm\.bias$/, "LayerNorm.beta");
+      await inFolder({ rename, extra }, (dir) => check(dir, {}, model), model);
+    }
   });
 }
 
-Deno.test("Repacked as float32, bfloat16 or float16 the golden encoder keeps its hidden states", async () => {
-  await inFolder({ dtype: "BF16", shards: 2 }, async (dir) => {
-    for (const dtype of ["float32", "bfloat16", "float16"] as const) await check(dir, { dtype });
-  });
+Deno.test("XLM-RoBERTa is RoBERTa under another name", async () => {
+  const roberta = goldenEncoder("roberta");
+  const model = { ...roberta, architectures: ["XLMRobertaModel"], model_type: "xlm-roberta" };
+  await inFolder({}, (dir) => check(dir, {}, model), model);
 });
 
-Deno.test("On the plain kernels the golden encoder gives the reference's hidden states", async () => {
-  await inFolder(
-    {},
-    (dir) =>
-      withModel(dir, { kernels: "reference", threads: 0 }, ({ engine }) => checkStates(engine)),
+Deno.test("RoBERTa's positions begin behind the pad token, which shortens its prompts", async () => {
+  const roberta = goldenEncoder("roberta");
+  const limits: readonly (readonly [Record<string, unknown>, number])[] = [
+    [{}, 38],
+    [{ pad_token_id: 4 }, 35],
+    [{ pad_token_id: undefined }, 38],
+  ];
+  for (const [change, limit] of limits) {
+    const json = { ...tinyConfig(roberta), ...change };
+    assertEquals(readModelConfig("config.json", json).contextLength, limit);
+  }
+  assertEquals(readModelConfig("config.json", tinyConfig(golden)).contextLength, 40);
+  const none = { ...tinyConfig(roberta), pad_token_id: 39 };
+  assertThrows(
+    () => readModelConfig("config.json", none),
+    CheckpointError,
+    "pad_token_id + 1 = 40",
   );
-});
-
-Deno.test("An encoder's names may have a prefix and old spellings, and other heads beside it", async () => {
-  const extra: TinyTensor[] = ["pooler.dense.bias", "embeddings.position_ids", "cls.bias"].map(
-    (name) => ({ name, shape: [1], values: Float32Array.of(0) }),
-  );
-  const rename = (name: string) =>
-    `bert.${name}`
-      .replace(/LayerNorm\.weight$/, "LayerNorm.gamma")
-      .replace(/LayerNorm\.bias$/, "LayerNorm.beta");
-  await inFolder({ rename, extra }, (dir) => check(dir));
+  await inFolder({}, async (dir) => {
+    await withModel(dir, {}, async ({ engine, model }) => {
+      assertEquals(model.maxPromptLength, 38);
+      const promptTokenIds = Array.from({ length: 38 }, (_, i) => i);
+      const { rows } = await engine.submitPooling({ id: "a", promptTokenIds, rows: "last" });
+      assert(rows[0]?.every(Number.isFinite));
+      await assertRejects(
+        async () =>
+          await engine.submitPooling({
+            id: "b",
+            promptTokenIds: [...promptTokenIds, 5],
+            rows: "last",
+          }),
+        ContextLengthError,
+        "at most 38",
+      );
+    });
+  }, roberta);
 });
 
 Deno.test("A tensor inside an encoder that its config has no use for is refused", async () => {
@@ -167,21 +220,30 @@ Deno.test("A step of an encoder takes its longest prompt, and a longer one is re
 });
 
 Deno.test("A classifying encoder brings its head to the host as float32", async () => {
-  const model = {
-    ...golden,
-    architectures: ["BertForSequenceClassification"],
-    config: { ...config, id2label: { "0": "bad", "1": "fair", "2": "good" } },
+  const heads = {
+    BertForSequenceClassification: ["pooler.dense", "classifier"],
+    RobertaForSequenceClassification: ["classifier.dense", "classifier.out_proj"],
+    XLMRobertaForSequenceClassification: ["classifier.dense", "classifier.out_proj"],
   };
-  const heads = tinyTensors(model).slice(-4);
-  const names = ["pooler.dense.weight", "pooler.dense.bias", "classifier.weight"];
-  assertEquals(heads.map(({ name }) => name), [...names, "classifier.bias"]);
-  const rename = (name: string) => name.startsWith("classifier.") ? name : `bert.${name}`;
-  await inFolder({ dtype: "BF16", rename }, async (dir) => {
-    await withModel(dir, {}, async ({ engine, model }) => {
-      for (const { name, values } of heads) assertEquals(model.tensorF32(name), values);
-      await checkStates(engine);
-    });
-  }, model);
+  for (const [architecture, layers] of Object.entries(heads)) {
+    const prefix = architecture.startsWith("Bert") ? "bert" : "roberta";
+    const encoder = goldenEncoder(prefix);
+    const model = {
+      ...encoder,
+      architectures: [architecture],
+      config: { ...encoder.config, id2label: { "0": "bad", "1": "fair", "2": "good" } },
+    };
+    const tensors = tinyTensors(model).slice(-4);
+    const names = layers.flatMap((layer) => [`${layer}.weight`, `${layer}.bias`]);
+    assertEquals(tensors.map(({ name }) => name), names);
+    const rename = (name: string) => name.startsWith("classifier.") ? name : `${prefix}.${name}`;
+    await inFolder({ dtype: "BF16", rename }, async (dir) => {
+      await withModel(dir, {}, async ({ engine, model }) => {
+        for (const { name, values } of tensors) assertEquals(model.tensorF32(name), values);
+        await checkStates(engine, encoder);
+      });
+    }, model);
+  }
 });
 
 function catchError(run: () => unknown): Error | undefined {

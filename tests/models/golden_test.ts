@@ -145,3 +145,59 @@ for (
     }
   });
 }
+
+/** What the checkpoints of EXAONE 3 call the parts of Llama, in the order of replacement. */
+const EXAONE_NAMES = [
+  ["model.embed_tokens", "transformer.wte"],
+  ["model.norm", "transformer.ln_f"],
+  ["model.layers", "transformer.h"],
+  ["input_layernorm", "ln_1"],
+  ["post_attention_layernorm", "ln_2"],
+  ["self_attn.o_proj", "attn.attention.out_proj"],
+  ["self_attn", "attn.attention"],
+  ["mlp.gate_proj", "mlp.c_fc_0"],
+  ["mlp.up_proj", "mlp.c_fc_1"],
+  ["mlp.down_proj", "mlp.c_proj"],
+] as const;
+
+/** The golden Llama as a model of EXAONE 3, which has the same parts. */
+function goldenExaone(): GoldenModel {
+  const golden = goldenModel("llama");
+  const config = {
+    tie_word_embeddings: false,
+    ...golden.config,
+    num_layers: golden.config["num_hidden_layers"],
+    layer_norm_epsilon: golden.config["rms_norm_eps"],
+    activation_function: "silu",
+  };
+  return { ...golden, architectures: ["ExaoneForCausalLM"], model_type: "exaone", config };
+}
+
+Deno.test("The golden Llama under the names of EXAONE 3 gives the reference's logits and greedy tokens", async () => {
+  const golden = goldenExaone();
+  const { num_hidden_layers: _, rms_norm_eps: __, ...config } = golden.config;
+  const exaone = { ...golden, config };
+  const rename = (name: string) =>
+    EXAONE_NAMES.reduce((before, [from, to]) => before.replace(from, to), name);
+  const extra = ["transformer.rotary.inv_freq", "transformer.h.0.attn.attention.rotary.inv_freq"]
+    .map((name) => ({ name, shape: [8], values: new Float32Array(8) }));
+  for (const options of [{ ropeSpelling: "v4" }, { ropeSpelling: "v5", shards: 2 }] as const) {
+    const dir = await Deno.makeTempDir();
+    try {
+      writeTinyModel(dir, exaone, { dtype: "BF16", rename, extra, ...options });
+      await check(dir, golden);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  }
+});
+
+Deno.test("The golden Llama as a GGUF of EXAONE 3 gives the reference's logits and greedy tokens", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".gguf" });
+  try {
+    writeTinyGguf(path, goldenExaone());
+    await check(path, goldenExaone());
+  } finally {
+    await Deno.remove(path);
+  }
+});

@@ -3,7 +3,7 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
 import { Fields } from "../../lib/models/fields.ts";
-import { type RopeConfig, ropeFrequencies, ropeTable } from "../../lib/models/rope.ts";
+import { ropeChoice, type RopeConfig, ropeFrequencies, ropeTable } from "../../lib/models/rope.ts";
 import { readRopeConfigs } from "../../lib/models/rope_config.ts";
 
 interface RealCase {
@@ -104,6 +104,21 @@ const REAL_CASES: readonly RealCase[] = [
     },
   },
   {
+    name: "dynamic scaling",
+    headDim: 128,
+    maxPositionEmbeddings: 2048,
+    config: { rope_scaling: { type: "dynamic", factor: 2 } },
+    attentionFactor: 1,
+    frequencies: {
+      0: 1,
+      16: 0.07565303,
+      32: 0.005723382,
+      40: 0.001574222,
+      48: 0.0004329912,
+      63: 3.849273e-5,
+    },
+  },
+  {
     name: "Gemma 3 global layers",
     headDim: 256,
     maxPositionEmbeddings: 131_072,
@@ -145,7 +160,7 @@ function read(
 for (const { name, headDim, maxPositionEmbeddings, config, ...expected } of REAL_CASES) {
   Deno.test(`Rope frequencies of ${name} are those of the reference`, () => {
     const rope = read(config, headDim, maxPositionEmbeddings);
-    const frequencies = ropeFrequencies(rope);
+    const frequencies = ropeFrequencies(rope, 1);
     assertEquals(frequencies.length, headDim / 2);
     for (const [index, frequency] of Object.entries(expected.frequencies)) {
       assertAlmostEquals(frequencies[Number(index)] as number, frequency, frequency * 1e-6, index);
@@ -160,7 +175,7 @@ for (const { name, headDim, maxPositionEmbeddings, config, ...expected } of REAL
 Deno.test("A rope table holds cosines, then sines, of the product rounded to float32", () => {
   const rope: RopeConfig = { theta: 10_000, rotaryDim: 16, scaling: { kind: "none" } };
   const table = ropeTable(rope, 1001);
-  const frequencies = ropeFrequencies(rope);
+  const frequencies = ropeFrequencies(rope, 1);
   for (const position of [0, 1, 7, 1000]) {
     for (let i = 0; i < 8; i++) {
       const angle = Math.fround(position * (frequencies[i] as number));
@@ -171,10 +186,10 @@ Deno.test("A rope table holds cosines, then sines, of the product rounded to flo
 });
 
 Deno.test("Rope divisors divide the plain frequencies", () => {
-  const plain = ropeFrequencies({ theta: 10_000, rotaryDim: 8, scaling: { kind: "none" } });
+  const plain = ropeFrequencies({ theta: 10_000, rotaryDim: 8, scaling: { kind: "none" } }, 1);
   const divisors = [1, 2, 4, 8];
   const scaling = { kind: "divisors", divisors } as const;
-  const divided = ropeFrequencies({ theta: 10_000, rotaryDim: 8, scaling });
+  const divided = ropeFrequencies({ theta: 10_000, rotaryDim: 8, scaling }, 1);
   assertEquals([...divided], divisors.map((divisor, i) => (plain[i] as number) / divisor));
 });
 
@@ -226,7 +241,7 @@ Deno.test("YaRN's ramp begins and ends within the frequencies, however long the 
       originalMaxPositions: 1e6,
     },
   };
-  ropeFrequencies(rope).forEach((frequency, i) => {
+  ropeFrequencies(rope, 1).forEach((frequency, i) => {
     const plain = 10 ** (-2 * i / 16);
     const ramp = i / 15; // from max(…, 0) to min(…, rotaryDim − 1)
     const expected = plain * (1 - ramp) + plain / 4 * ramp;
@@ -234,9 +249,64 @@ Deno.test("YaRN's ramp begins and ends within the frequencies, however long the 
   });
 });
 
+function longrope(): Record<string, unknown> {
+  return {
+    type: "longrope",
+    short_factor: Array.from({ length: 32 }, (_, i) => 1 + i / 64),
+    long_factor: Array.from({ length: 32 }, (_, i) => 1 + i),
+    original_max_position_embeddings: 512,
+  };
+}
+
+Deno.test("Longrope has a table for contexts within the original one, and one for all others", () => {
+  const rope = read({ rope_scaling: longrope() }, 64, 4096);
+  for (
+    const [length, divisor] of [[512, (i: number) => 1 + i / 64], [
+      513,
+      (i: number) => 1 + i,
+    ]] as const
+  ) {
+    const table = ropeTable(rope, length);
+    const magnitude = Math.sqrt(1 + Math.log(8) / Math.log(512)); // factor 4096 / 512
+    for (let i = 0; i < 32; i++) {
+      const frequency = 1 / (divisor(i) * 10_000 ** (2 * i / 64));
+      for (const position of [0, 1, 511]) {
+        const row = position * 64;
+        const angle = position * frequency;
+        assertAlmostEquals(table[row + i] as number, Math.cos(angle) * magnitude, 1e-4);
+        assertAlmostEquals(table[row + 32 + i] as number, Math.sin(angle) * magnitude, 1e-4);
+      }
+    }
+  }
+  assertEquals(ropeChoice(rope, 512), "longrope short");
+  assertEquals(ropeChoice(rope, 513), "longrope long");
+  const stated = read({ rope_scaling: { ...longrope(), attention_factor: 1.5 } }, 64, 4096);
+  assertEquals(ropeTable(stated, 1)[0], 1.5);
+  const within = read({ rope_scaling: longrope() }, 64, 512);
+  assertEquals(ropeTable(within, 1)[0], 1);
+});
+
 const REFUSED: readonly [what: string, config: Record<string, unknown>, says: string][] = [
-  ["dynamic scaling", { rope_scaling: { type: "dynamic", factor: 2 } }, "rope_scaling.type"],
-  ["longrope", { rope_scaling: { rope_type: "longrope" } }, '"longrope"'],
+  ["the old name of longrope", { rope_scaling: { type: "su" } }, 'rope_scaling.type "su"'],
+  ["sections", { rope_scaling: { type: "mrope", mrope_section: [16, 24, 24] } }, '"mrope"'],
+  ["dynamic scaling by alpha", { rope_scaling: { type: "dynamic", alpha: 1000 } }, "alpha 1000"],
+  ["dynamic scaling without factor", { rope_scaling: { type: "dynamic" } }, "rope_scaling.factor"],
+  ["longrope without lists", { rope_scaling: { type: "longrope" } }, "rope_scaling.short_factor"],
+  [
+    "a list of longrope of the wrong length",
+    { rope_scaling: { ...longrope(), long_factor: [1, 2, 3] } },
+    "rope_scaling.long_factor [1,2,3]",
+  ],
+  [
+    "a divisor of longrope that is 0",
+    { rope_scaling: { ...longrope(), short_factor: new Array(32).fill(0) } },
+    "32 numbers above 0",
+  ],
+  [
+    "a magnitude of each list",
+    { rope_scaling: { ...longrope(), long_mscale: 1.2 } },
+    "long_mscale 1.2",
+  ],
   ["an unknown type", { rope_parameters: { rope_type: "spiral" } }, "rope_parameters.rope_type"],
   ["a scaling without factor", { rope_scaling: { type: "linear" } }, "rope_scaling.factor"],
   ["a factor below 1", { rope_scaling: { type: "linear", factor: 0.5 } }, "0.5"],

@@ -90,6 +90,18 @@ Deno.test("The modules, their settings and the prompts are read", async () => {
   });
 });
 
+Deno.test("The rules for texts may stand in a file named after the family", async () => {
+  const layout = {
+    "modules.json": modules("Transformer", "Pooling"),
+    "1_Pooling/config.json": MEAN,
+  };
+  for (const family of ["roberta", "xlm-roberta", "distilbert"]) {
+    const rules = { max_seq_length: 128, do_lower_case: true };
+    const found = await read({ ...layout, [`sentence_${family}_config.json`]: rules });
+    assertEquals([found?.maxSequenceLength, found?.lowerCases], [128, true]);
+  }
+});
+
 Deno.test("Every way to pool is known in the old spelling and in the new one", async () => {
   const spellings: [Record<string, unknown>, string[]][] = [
     [{ pooling_mode_cls_token: true }, ["cls"]],

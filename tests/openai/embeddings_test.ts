@@ -9,7 +9,7 @@ import {
   pairTokenizer,
 } from "../helpers/fake_pooling.ts";
 import { FakeLLM } from "./fake_llm.ts";
-import { ask, type Json, post, refusal, send, until } from "./requests.ts";
+import { ask, get, type Json, post, refusal, send, until } from "./requests.ts";
 
 const EMBEDDINGS = "/v1/embeddings";
 
@@ -28,6 +28,13 @@ async function vectors(body: object, llm = embedder()): Promise<Json[]> {
   assertEquals(answer.status, 200, JSON.stringify(answer.body));
   return answer.body.data.map(({ embedding }: Json) => embedding);
 }
+
+Deno.test("The length of an embedding model is that of the longest text it takes", async () => {
+  const llm = embedder();
+  const { data: [card] } = await (await send(get("/v1/models"), llm)).json();
+  const { body } = await ask("/tokenize", { prompt: "one" }, llm);
+  assertEquals([card.max_model_len, body.max_model_len], [40, 40]);
+});
 
 Deno.test("An embeddings answer has the keys of OpenAI, vLLM and Furiosa-LLM", async () => {
   const { status, body } = await ask(EMBEDDINGS, { input: ["one", "two"] }, embedder());

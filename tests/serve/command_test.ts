@@ -74,6 +74,7 @@ Deno.test("A stream that is cut in its middle ends with an error event", async (
   assertStringIncludes(text, 'data: {"error":{"message":"The server is shutting down"');
   assert(text.endsWith("data: [DONE]\n\n"));
   assertEquals(await running.code(), 0);
+  assertStringIncludes(running.text, "Stopping: open requests are ended");
 });
 
 Deno.test("While open answers are finished, connections that wait for a request are closed", async () => {

@@ -234,7 +234,7 @@ Deno.test("A wrong flag is named together with the right one", () => {
       [["m", "--threads", "-1"], 'Cannot use --threads "-1": it must be an integer of at least 0'],
       [
         ["m", "--kv-cache-dtype", "fp8"],
-        'Cannot use --kv-cache-dtype "fp8": it must be bfloat16 or float32 or auto',
+        'Cannot use --kv-cache-dtype "fp8": it must be bfloat16, float32 or auto',
       ],
       [
         ["m", "--kv-cache-bytes", "lots"],
@@ -290,7 +290,7 @@ Deno.test("A wrong flag is named together with the right one", () => {
       ],
       [
         ["m", "--log-level", "loud"],
-        'Cannot use --log-level "loud": it must be trace or debug or info or warning or error or critical',
+        'Cannot use --log-level "loud": it must be trace, debug, info, warning, error or critical',
       ],
       [
         ["m", "--spare-blocks-ratio", "2"],
@@ -375,7 +375,7 @@ Deno.test("The task is an option of the model, and a wrong one is told with the 
   assertEquals((await toSettings(values("m", "--task", "embed"))).llm.task, "embed");
   assertEquals(
     mistake("m", "--task", "pool"),
-    'Cannot use --task "pool": it must be auto or generate or embed or score or classify',
+    'Cannot use --task "pool": it must be auto, generate, embed, score or classify',
   );
 });
 

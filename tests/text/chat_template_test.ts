@@ -424,6 +424,29 @@ Deno.test("ChatTemplate replaces a thread that is stuck in one operation, and ot
   assert(ticks >= 10, `only ${ticks} ticks`);
 });
 
+Deno.test("ChatTemplate ends a render that nobody wants any more, and others go on", async () => {
+  const endless =
+    "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+  using worker = new TextWorker();
+  using template = new ChatTemplate(endless, { tokens: {}, file: "t", worker, timeoutMs: 60_000 });
+  const running = new AbortController();
+  const queued = new AbortController();
+  const left = [running, queued].map(({ signal }) => template.render([], { signal }));
+  const settled = Promise.allSettled(left);
+  const other = render("other", [], {}, { worker });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  queued.abort("the queued one left");
+  running.abort("the running one left");
+  assertEquals(await other, "other");
+  assertEquals(await settled, [
+    { status: "rejected", reason: "the running one left" },
+    { status: "rejected", reason: "the queued one left" },
+  ]);
+  const gone = AbortSignal.abort("left before");
+  const [late] = await Promise.allSettled([template.render([], { signal: gone })]);
+  assertEquals(late, { status: "rejected", reason: "left before" });
+});
+
 Deno.test("ChatTemplate renders many conversations at once, each its own", async () => {
   using template = new ChatTemplate(CONTENTS, { tokens: {}, file: "t" });
   const prompts = await Promise.all(

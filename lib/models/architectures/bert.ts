@@ -1,5 +1,5 @@
 /**
- * The post-norm encoder of the BERT family as a graph: token ids, types and positions → hidden
+ * The post-norm encoder of BERT, RoBERTa and XLM-RoBERTa as a graph: token ids, types and positions → hidden
  * states. Every token sees all tokens of its sequence, and nothing outlives the step: so all layers
  * share the keys and values of one.
  */
@@ -32,13 +32,14 @@ class Encoder {
 
   /** In the order in which the family's classes add them up. */
   #embeddings(): Value {
-    const { vocabSize, tokenTypeCount, maxPositionEmbeddings, hiddenSize } = this.#config;
+    const { vocabSize, tokenTypeCount, contextLength, hiddenSize } = this.#config;
     const builder = this.#builder;
     const table = (which: string, rows: number) =>
       builder.matrix(`embeddings.${which}_embeddings.weight`, rows, hiddenSize);
     const hidden = builder.embed(table("word", vocabSize));
     const types = builder.embed(table("token_type", tokenTypeCount), "tokenTypes");
-    const positions = builder.embed(table("position", maxPositionEmbeddings), "positions");
+    // The checkpoint may have more rows, before these: the first one here is of the first position.
+    const positions = builder.embed(table("position", contextLength), "positions");
     builder.add(hidden, types);
     builder.add(hidden, positions);
     this.#norm(hidden, "embeddings.LayerNorm");
