@@ -21,8 +21,9 @@ import { TextWorker } from "./text/text_worker.ts";
  * what they hold, the buckets, and whether the device has room for it all.
  *
  * No weights are read but a few kilobytes of each tensor, and no thread starts. Files are checked as
- * loading checks them. A model of the hub that is not in the cache is downloaded first, as for
- * loading. Values of tensors are not looked at: a damaged weight is only found when it is loaded.
+ * loading checks them. Of a model of the hub that is not in the cache the small files are downloaded,
+ * and of its safetensors files the headers; a GGUF file is downloaded whole, as for loading. Values
+ * of tensors are not looked at: a damaged weight is only found when it is loaded.
  *
  * @param model a GGUF file, a folder in Hugging Face layout, or the id of a hub model
  * @param options those that the model would be loaded with
@@ -46,9 +47,11 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
   const given = readGivenDefaults(options, resolved.generationConfig);
   const { signal, revision, onProgress } = options;
   signal?.throwIfAborted();
+  using headers = new TemporaryFolder();
   const path = await resolveModel(model, {
     ...(revision !== undefined && { revision }),
     ...(signal && { signal }),
+    headersInto: () => headers.make(),
     onProgress: (done, total) => onProgress?.({ stage: "download", done, total }),
   });
   using checkpoint = await openCheckpoint(path);
@@ -69,7 +72,7 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
   const problem = memoryProblem(planned);
   return {
     id: model,
-    path,
+    path: path === headers.path ? null : path,
     architecture: config.className,
     task: pooling.task,
     poolingTasks: pooling.tasks,
@@ -100,6 +103,23 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
     fits: problem === null,
     problem,
   };
+}
+
+/** A folder that is made when it is needed, and removed in the end. */
+class TemporaryFolder implements Disposable {
+  #path: string | undefined;
+
+  get path(): string | undefined {
+    return this.#path;
+  }
+
+  make(): string {
+    return this.#path ??= Deno.makeTempDirSync({ prefix: "rngd-llm-" });
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#path !== undefined) Deno.removeSync(this.#path, { recursive: true });
+  }
 }
 
 /** Why loading would refuse; null: it would not. */

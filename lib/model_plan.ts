@@ -40,8 +40,8 @@ export interface SequencePlan {
 export interface ModelPlan {
   /** As it was named. */
   readonly id: string;
-  /** The folder or file that the name stands for. */
-  readonly path: string;
+  /** The folder or file that the name stands for; null: only headers of it were downloaded. */
+  readonly path: string | null;
   /** As config.json says: `LlamaForCausalLM`. */
   readonly architecture: string;
   /** What the model is used for: as it was asked for, or as its files say. */
