@@ -2,7 +2,7 @@
 
 import { DeviceMemoryError } from "./base/errors.ts";
 import { HBM_BYTES_MAX } from "./device/memory.ts";
-import { endTokens, loadChatTemplate, loadTokenizer, readGivenDefaults } from "./loading.ts";
+import { endTokens, loadChatTemplates, loadTokenizer, readGivenDefaults } from "./loading.ts";
 import type { ModelPlan, RopePlan, SequencePlan } from "./model_plan.ts";
 import { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";
 import { resolveModel } from "./models/hub.ts";
@@ -14,6 +14,7 @@ import type { RopeConfig } from "./models/rope.ts";
 import { weightParts } from "./models/weight_parts.ts";
 import { type LLMOptions, resolveOptions } from "./options.ts";
 import { poolingModel } from "./pooling_model.ts";
+import { loadSlowEngine } from "./text/slow_engine.ts";
 import { TextWorker } from "./text/text_worker.ts";
 
 /**
@@ -57,9 +58,10 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
   using checkpoint = await openCheckpoint(path);
   const { config } = checkpoint;
   const planned = planModel(checkpoint, resolved);
-  const tokenizer = loadTokenizer(checkpoint);
+  const createEngine = resolved.tokenizerMode === "slow" ? await loadSlowEngine() : undefined;
+  const tokenizer = loadTokenizer(checkpoint, createEngine);
   using worker = new TextWorker(); // its thread would start with a render, and none comes
-  const chatTemplate = loadChatTemplate(checkpoint, tokenizer, {
+  const templates = loadChatTemplates(checkpoint, tokenizer, {
     given: options.chatTemplate,
     contentFormat: resolved.chatTemplateContentFormat,
     worker,
@@ -87,7 +89,7 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
     tokenizer: { kind: tokenizer.kind, vocabSize: tokenizer.vocabSize },
     endTokens: endTokens(checkpoint, given.folder ?? checkpoint.generation, tokenizer)
       .map((id) => ({ id, text: tokenizer.tokenString(id) })),
-    hasChatTemplate: chatTemplate !== undefined,
+    hasChatTemplate: templates.main !== undefined,
     hasTiedHead: planned.isGenerative && config.tieWordEmbeddings,
     parts: weightParts(checkpoint, planned),
     kvCacheDtype: planned.kvDtype === "f32" ? "float32" : "bfloat16",

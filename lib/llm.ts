@@ -634,8 +634,10 @@ export class LLM implements AsyncDisposable {
     params: SamplingParams,
     options: ChatOptions,
   ): Promise<EncodedPrompt> {
+    const { chatTemplate, toolTemplate } = this.#loaded;
+    const own = (options.tools?.length ?? 0) > 0 ? toolTemplate ?? chatTemplate : chatTemplate;
     const template = options.chatTemplate === undefined
-      ? this.#loaded.chatTemplate
+      ? own
       : this.#template(options.chatTemplate);
     if (template === undefined) {
       throw new ChatTemplateError(

@@ -22,8 +22,11 @@ import { type PoolingModel, poolingModel } from "./pooling_model.ts";
 import type { SamplingDefaults } from "./sampling/resolved_params.ts";
 import { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
+import { loadSlowEngine } from "./text/slow_engine.ts";
 import { TextWorker } from "./text/text_worker.ts";
 import { Tokenizer } from "./text/tokenizer.ts";
+import type { EngineFactory } from "./text/tokenizer_engine.ts";
+import { jsonOfVocabularyFiles } from "./text/vocabulary_files.ts";
 import type { Tracer } from "./tracing.ts";
 
 /** The parts of a loaded model. */
@@ -38,6 +41,8 @@ export interface LoadedModel {
   readonly tracer: Tracer | undefined;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  /** In place of that one where there are tools. */
+  readonly toolTemplate: ChatTemplate | undefined;
   readonly contentFormat: ContentFormat;
   /** Renders the model's own template. */
   readonly textWorker: TextWorker;
@@ -58,15 +63,26 @@ export interface LoadedModel {
 /** Several steps' worth of prompts: more of them would only fill the queue for everybody else. */
 const POOLING_IN_FLIGHT_MAX = 256;
 
-/** The tokenizer that the checkpoint holds. */
-export function loadTokenizer({ text }: Checkpoint): Tokenizer {
-  return text.kind === "gguf"
-    ? Tokenizer.fromGguf(text.metadata, text.file)
-    : Tokenizer.fromHuggingFace(text.tokenizer, text.tokenizerConfig, text.files.tokenizer);
+/** The tokenizer that the checkpoint holds; `create` makes the engine that is not the usual one. */
+export function loadTokenizer({ text }: Checkpoint, create: EngineFactory | undefined): Tokenizer {
+  if (text.kind === "gguf") return Tokenizer.fromGguf(text.metadata, text.file, create);
+  const { vocabulary, tokenizerConfig } = text;
+  const json = vocabulary === undefined
+    ? text.tokenizer
+    : jsonOfVocabularyFiles(vocabulary, tokenizerConfig);
+  return Tokenizer.fromHuggingFace(json, tokenizerConfig, text.files.tokenizer, create);
+}
+
+/** The templates of a model. */
+export interface LoadedTemplates {
+  /** For conversations, unless there is a better one. */
+  readonly main: ChatTemplate | undefined;
+  /** For conversations with tools, where the checkpoint has one of its own for them. */
+  readonly withTools: ChatTemplate | undefined;
 }
 
 /** A template given by the caller, else the checkpoint's own, else none. */
-export function loadChatTemplate(
+export function loadChatTemplates(
   { text }: Checkpoint,
   tokenizer: Tokenizer,
   { given, contentFormat, worker }: {
@@ -74,14 +90,23 @@ export function loadChatTemplate(
     readonly contentFormat: ContentFormat;
     readonly worker: TextWorker;
   },
-): ChatTemplate | undefined {
-  const [source, file] = given !== undefined
-    ? [given, "chatTemplate"]
-    : text.kind === "gguf"
-    ? [text.metadata.get("tokenizer.chat_template"), text.file]
-    : [text.chatTemplate, text.files.chatTemplate ?? text.files.tokenizerConfig];
-  if (typeof source !== "string") return undefined;
-  return new ChatTemplate(source, { tokens: tokenizer.specialTokens, file, worker, contentFormat });
+): LoadedTemplates {
+  const options = { tokens: tokenizer.specialTokens, worker, contentFormat };
+  const read = (source: unknown, file: string) =>
+    typeof source === "string" ? new ChatTemplate(source, { ...options, file }) : undefined;
+  if (given !== undefined) return { main: read(given, "chatTemplate"), withTools: undefined };
+  if (text.kind === "gguf") {
+    const key = "tokenizer.chat_template";
+    return {
+      main: read(text.metadata.get(key), text.file),
+      withTools: read(text.metadata.get(`${key}.tool_use`), text.file),
+    };
+  }
+  const file = text.files.chatTemplate ?? text.files.tokenizerConfig;
+  return {
+    main: read(text.chatTemplate, file),
+    withTools: read(text.namedTemplates?.get("tool_use"), file),
+  };
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
@@ -153,6 +178,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   // The threads load their code while this one reads the checkpoint's header and builds the
   // tokenizer.
   using startedThreads = new StartedThreads(resolved.threads);
+  const createEngine = resolved.tokenizerMode === "slow" ? await loadSlowEngine() : undefined;
   using checkpoint = await openCheckpoint(path);
   const modelOptions: ModelOptions = {
     ...resolved,
@@ -162,17 +188,18 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   };
   const opening = Model.open(checkpoint, modelOptions);
   const textWorker = new TextWorker(); // its thread starts with the first render
-  const { tokenizer, chatTemplate } = await orClose(opening, () => {
-    const tokenizer = loadTokenizer(checkpoint);
+  const { tokenizer, templates } = await orClose(opening, () => {
+    const tokenizer = loadTokenizer(checkpoint, createEngine);
     return {
       tokenizer,
-      chatTemplate: loadChatTemplate(checkpoint, tokenizer, {
+      templates: loadChatTemplates(checkpoint, tokenizer, {
         given: options.chatTemplate,
         contentFormat: resolved.chatTemplateContentFormat,
         worker: textWorker,
       }),
     };
   });
+  const { main: chatTemplate, withTools: toolTemplate } = templates;
   const model = await opening;
   try {
     await model.upload(checkpoint, modelOptions);
@@ -195,9 +222,10 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       tracer: resolved.tracer,
       tokenizer,
       chatTemplate,
+      toolTemplate,
       textWorker,
       requestTextWorker: new TextWorker(),
-      background: new BackgroundTokenizer(tokenizer),
+      background: new BackgroundTokenizer(tokenizer, { mode: resolved.tokenizerMode }),
       contentFormat: resolved.chatTemplateContentFormat,
       tokenizerInfo: tokenizerInfo(checkpoint.text, {
         specialTokens: tokenizer.specialTokens,

@@ -2,6 +2,7 @@
 
 import { InvalidParameterError } from "./base/errors.ts";
 import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
+import type { TokenizerMode } from "./text/tokenizer_engine.ts";
 import type { Tracer } from "./tracing.ts";
 
 /** What a model is used for. */
@@ -92,6 +93,11 @@ export interface LLMOptions {
    * of one that answers "yes" and "no".
    */
   readonly task?: ModelTask | "auto";
+  /**
+   * Which package cuts texts. "auto" (default): `@huggingface/tokenizers`. "slow": the tokenizers of
+   * `@huggingface/transformers`, which npm fetches then (about 500 MB) and which needs `--allow-ffi`.
+   */
+  readonly tokenizerMode?: "auto" | "slow";
   /** A chat template that replaces the checkpoint's own. */
   readonly chatTemplate?: string;
   /**
@@ -145,6 +151,7 @@ export interface ResolvedOptions {
   readonly maxTokensPerStep: number;
   readonly maxWaitingRequests: number;
   readonly enablePrefixCaching: boolean;
+  readonly tokenizerMode: TokenizerMode;
   readonly chatTemplateContentFormat: ContentFormat;
   /** "auto", "none", or a folder. */
   readonly generationConfig: string;
@@ -232,6 +239,7 @@ export function resolveOptions(options: LLMOptions): ResolvedOptions {
     maxTokensPerStep: integer(options, "maxTokensPerStep", positive) ?? 512,
     maxWaitingRequests: integer(options, "maxWaitingRequests", positive) ?? 1024,
     enablePrefixCaching: options.enablePrefixCaching ?? true,
+    tokenizerMode: oneOf(options, "tokenizerMode", ["auto", "slow"]),
     chatTemplateContentFormat: oneOf(options, "chatTemplateContentFormat", [
       "auto",
       "string",

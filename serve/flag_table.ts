@@ -44,6 +44,16 @@ const MODEL: readonly Flag[] = [
     option: "maxModelLength",
   },
   {
+    name: "tokenizer-mode",
+    group: "Model",
+    value: "auto|slow",
+    standard: "auto",
+    help: "which package cuts texts: auto is the small one; slow is that of " +
+      "@huggingface/transformers, which npm fetches then and which needs --allow-ffi",
+    read: choice("auto", "slow"),
+    option: "tokenizerMode",
+  },
+  {
     name: "chat-template",
     group: "Model",
     value: "FILE|TEXT",

@@ -1,6 +1,5 @@
 /** A Hugging Face folder as a checkpoint: config, weights, tokenizer and chat template. */
 
-import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
 import { readModelConfig } from "./config.ts";
 import {
@@ -10,14 +9,13 @@ import {
   storedTensor,
   unusedTensor,
 } from "./expected_tensors.ts";
-import { isObject } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
 import type { ModelConfig } from "./model_config.ts";
 import { ModelFolder } from "./model_folder.ts";
 import { readPoolingFiles } from "./pooling_files.ts";
+import { readTextFiles } from "./hf_text_files.ts";
 import { storedNames, withStoredHead } from "./stored_names.ts";
-import type { TextFiles } from "./text_files.ts";
 
 /** Opens and checks the folder at `path`. The caller closes the parts' sources. */
 export function openHuggingFaceFolder(path: string): CheckpointParts {
@@ -25,7 +23,7 @@ export function openHuggingFaceFolder(path: string): CheckpointParts {
   const json = folder.readJson("config.json");
   const stated = readModelConfig(folder.nameOf("config.json"), json);
   const generation = readGeneration(folder, stated);
-  const text = readTextFiles(folder);
+  const text = readTextFiles(folder, json);
   const pooling = readPoolingFiles(folder, json);
   const weights = openSafetensorsFolder(folder);
   try {
@@ -43,73 +41,6 @@ function readGeneration(folder: ModelFolder, config: ModelConfig): GenerationDef
   const name = "generation_config.json";
   if (!folder.has(name)) return { endTokenIds: config.endTokenIds };
   return readGenerationConfig(folder.nameOf(name), folder.readJson(name));
-}
-
-function readTextFiles(folder: ModelFolder): TextFiles {
-  const configName = "tokenizer_config.json";
-  const tokenizerConfig = folder.has(configName) ? folder.readJson(configName) : {};
-  if (!isObject(tokenizerConfig)) {
-    const file = folder.nameOf(configName);
-    throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
-  }
-  const { chatTemplate, file } = readChatTemplate(folder, tokenizerConfig);
-  return {
-    kind: "huggingface",
-    tokenizer: folder.readJson("tokenizer.json"),
-    tokenizerConfig,
-    chatTemplate,
-    files: {
-      tokenizer: folder.nameOf("tokenizer.json"),
-      tokenizerConfig: folder.nameOf(configName),
-      chatTemplate: file,
-    },
-  };
-}
-
-/** A file of its own wins over the legacy JSON file, and that over the tokenizer's config. */
-function readChatTemplate(
-  folder: ModelFolder,
-  tokenizerConfig: Readonly<Record<string, unknown>>,
-): { chatTemplate: string | undefined; file: string | undefined } {
-  if (folder.has("chat_template.jinja")) {
-    const file = folder.nameOf("chat_template.jinja");
-    return { chatTemplate: folder.readText("chat_template.jinja"), file };
-  }
-  const holders: [string, () => unknown][] = [
-    ["chat_template.json", () => folder.readJson("chat_template.json")],
-    ["tokenizer_config.json", () => tokenizerConfig],
-  ];
-  for (const [name, read] of holders) {
-    if (!folder.has(name)) continue;
-    const file = folder.nameOf(name);
-    const content = read();
-    const chatTemplate = chooseTemplate(file, isObject(content) ? content["chat_template"] : null);
-    if (chatTemplate !== undefined) return { chatTemplate, file };
-  }
-  return { chatTemplate: undefined, file: undefined };
-}
-
-/** One template, or the one called "default" of several. */
-function chooseTemplate(file: string, value: unknown): string | undefined {
-  if (value === undefined || value === null) return undefined;
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) {
-    throw new CheckpointError(
-      file,
-      `Cannot use chat_template of "${file}": it must be a string or a list of named templates`,
-    );
-  }
-  for (const entry of value) {
-    if (
-      !isObject(entry) || typeof entry["name"] !== "string" || typeof entry["template"] !== "string"
-    ) {
-      throw new CheckpointError(
-        file,
-        `Cannot use chat_template of "${file}": each entry must have a name and a template`,
-      );
-    }
-  }
-  return value.find((entry) => entry["name"] === "default")?.["template"];
 }
 
 function findTensors(

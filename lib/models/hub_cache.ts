@@ -10,7 +10,7 @@
  * ```
  */
 
-import { INDEX_FILE, matchGguf, NEEDED_FILES, SINGLE_FILE } from "./hub_choice.ts";
+import { INDEX_FILE, matchGguf, NEEDED_FILES, SINGLE_FILE, TOKENIZER_FILES } from "./hub_choice.ts";
 import { isObject } from "./fields.ts";
 import type { HubFile } from "./hub_listing.ts";
 import type { GgufWish } from "./hub_name.ts";
@@ -156,7 +156,9 @@ async function makeSymlink(target: string, path: string): Promise<void> {
 function holdsModel(folder: string): boolean {
   const has = (name: string) => isThere(`${folder}/${name}`);
   const shards = has(INDEX_FILE) ? shardsOf(`${folder}/${INDEX_FILE}`) : [SINGLE_FILE];
-  if (shards.every(has)) return NEEDED_FILES.every(has);
+  if (shards.every(has)) {
+    return NEEDED_FILES.every(has) && TOKENIZER_FILES.some((names) => names.every(has));
+  }
   const names = listFiles(folder);
   return !names.some((name) => name.endsWith(".safetensors")) &&
     matchGguf(names, undefined).some((name) => !name.includes("/") && has(name));

@@ -17,7 +17,13 @@ export const SINGLE_FILE = "model.safetensors";
 /** The name of the file that tells which others hold the weights. */
 export const INDEX_FILE = "model.safetensors.index.json";
 /** Without these no Hugging Face folder can be loaded. */
-export const NEEDED_FILES: readonly string[] = ["config.json", "tokenizer.json"];
+export const NEEDED_FILES: readonly string[] = ["config.json"];
+/** One of these sets must be there whole: the tokenizer, in the order in which it is looked for. */
+export const TOKENIZER_FILES: readonly (readonly string[])[] = [
+  ["tokenizer.json"],
+  ["vocab.txt"],
+  ["vocab.json", "merges.txt"],
+];
 
 /** Small files that are taken where they are there. */
 const OTHER_FILES: readonly string[] = [
@@ -35,6 +41,9 @@ const OTHER_FILES: readonly string[] = [
 /** `1_Pooling/config.json`, `2_Dense/model.safetensors`: the modules after the first. */
 const MODULE_FILE = /^\d+_\w+\/(config\.json|model\.safetensors)$/;
 
+/** A chat template with a name of its own. */
+const TEMPLATE_FILE = /^additional_chat_templates\/[\w.-]+\.jinja$/;
+
 /** Most names that a message lists. */
 const LISTED_MAX = 12;
 
@@ -45,9 +54,17 @@ export function chooseSmallFiles(listing: HubListing): HubFile[] {
       throw new CheckpointError(name, `Cannot load ${describe(listing)}: it has no "${name}"`);
     }
   }
-  const names = new Set([...NEEDED_FILES, ...OTHER_FILES]);
+  const tokenizer = TOKENIZER_FILES.find((names) => names.every((name) => listing.files.has(name)));
+  if (tokenizer === undefined) {
+    throw new CheckpointError(
+      "tokenizer.json",
+      `Cannot load ${describe(listing)}: it has no "tokenizer.json", nor a vocab.txt or a ` +
+        "vocab.json with its merges.txt that one could be made from",
+    );
+  }
+  const names = new Set([...NEEDED_FILES, ...tokenizer, ...OTHER_FILES]);
   return [...listing.files.values()].filter(({ name }) =>
-    names.has(name) || MODULE_FILE.test(name)
+    names.has(name) || MODULE_FILE.test(name) || TEMPLATE_FILE.test(name)
   );
 }
 

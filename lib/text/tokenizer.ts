@@ -1,10 +1,61 @@
 /** Text ↔ token ids: the gate to `@huggingface/tokenizers`. */
 
-import { Tokenizer as Engine } from "@huggingface/tokenizers";
+import { Tokenizer as PackageTokenizer } from "@huggingface/tokenizers";
 import { CheckpointError } from "../base/errors.ts";
 import { bytesOfPiece } from "./byte_alphabet.ts";
 import { tokenizerFromGguf, type TokenizerSource } from "./gguf_tokenizer.ts";
+import { configuredPostProcessor } from "./sentence_piece_frame.ts";
 import { joinPair, type PairEncoding, type PairTemplate, pairTemplateOf } from "./pair_template.ts";
+import type { EngineEncoding, EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
+
+/** The package that is always there. */
+class PackageEngine implements TokenizerEngine {
+  #tokenizer: PackageTokenizer;
+
+  constructor(json: object, config: Readonly<Record<string, unknown>>) {
+    this.#tokenizer = new PackageTokenizer(withSpacedIdeographs(json), config);
+  }
+
+  encode(text: string, pair: string | null, addSpecialTokens: boolean): EngineEncoding {
+    const { ids, token_type_ids: typeIds } = this.#tokenizer.encode(text, {
+      text_pair: pair,
+      add_special_tokens: addSpecialTokens,
+      return_token_type_ids: pair !== null,
+    });
+    return { ids, typeIds };
+  }
+
+  decode(ids: number[]): string {
+    return this.#tokenizer.decode(ids, {
+      skip_special_tokens: false,
+      clean_up_tokenization_spaces: false, // else the package's default, which is true
+    });
+  }
+
+  tokenOf(id: number): string | undefined {
+    return this.#tokenizer.id_to_token(id);
+  }
+
+  idOf(token: string): number | undefined {
+    return this.#tokenizer.token_to_id(token);
+  }
+}
+
+/** Chinese characters beyond U+FFFF: they are two code units, and the package looks at one. */
+const RARE_IDEOGRAPHS =
+  "[\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b81f}\\u{2b920}-\\u{2ceaf}\\u{2f800}-\\u{2fa1f}]";
+
+/** BERT puts spaces around every Chinese character; the package leaves out the rare ones. */
+function withSpacedIdeographs(json: object): object {
+  const { normalizer } = json as { readonly normalizer?: Readonly<Record<string, unknown>> | null };
+  if (normalizer?.["type"] !== "BertNormalizer" || normalizer["handle_chinese_chars"] !== true) {
+    return json;
+  }
+  const space = { type: "Replace", pattern: { Regex: RARE_IDEOGRAPHS }, content: " $& " };
+  return { ...json, normalizer: { type: "Sequence", normalizers: [space, normalizer] } };
+}
+
+const createPackageEngine: EngineFactory = (json, config) => new PackageEngine(json, config);
 
 /** Larger ids are a mistake of the file: tables of this length are built from them. */
 const ID_MAX = 16 * 1024 * 1024;
@@ -21,7 +72,7 @@ const SPECIAL_TOKEN_NAMES = [
 
 /** A model's vocabulary, and the rules that cut text into it. */
 export class Tokenizer {
-  #engine: Engine;
+  #engine: TokenizerEngine;
   /** What it was built from; the package keeps the same objects. */
   readonly source: TokenizerSource;
   /** The file it comes from, as errors name it. */
@@ -51,11 +102,11 @@ export class Tokenizer {
   /** Found when it is first asked for: generative models have no pairs. */
   #pairTemplate: PairTemplate | undefined;
 
-  private constructor(source: TokenizerSource, file: string) {
-    const json = checkJson(source.json, file);
+  private constructor(source: TokenizerSource, file: string, create: EngineFactory) {
+    const json = withConfiguredFrame(checkJson(source.json, file), source.config, file);
     this.source = { ...source, json };
     this.file = file;
-    this.#engine = createEngine(json, source.config, file);
+    this.#engine = createEngine(json, source.config, { file, create });
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token.content]));
     this.#special = new Set(
       json.added_tokens.filter((token) => token.special === true).map((token) => token.id),
@@ -77,14 +128,16 @@ export class Tokenizer {
    * From the contents of tokenizer.json and tokenizer_config.json.
    *
    * @param file The tokenizer.json, as errors name it.
+   * @param create What cuts texts. Default: the package that is always there.
    * @throws {CheckpointError} if the contents are malformed.
    */
   static fromHuggingFace(
     tokenizerJson: unknown,
     tokenizerConfig: Record<string, unknown>,
     file: string,
+    create: EngineFactory = createPackageEngine,
   ): Tokenizer {
-    return new Tokenizer({ json: tokenizerJson, config: tokenizerConfig }, file);
+    return new Tokenizer({ json: tokenizerJson, config: tokenizerConfig }, file, create);
   }
 
   /**
@@ -92,13 +145,21 @@ export class Tokenizer {
    *
    * @throws {CheckpointError} if it is malformed, or of a kind that cannot be rebuilt.
    */
-  static fromGguf(metadata: ReadonlyMap<string, unknown>, file: string): Tokenizer {
-    return new Tokenizer(tokenizerFromGguf(metadata, file), file);
+  static fromGguf(
+    metadata: ReadonlyMap<string, unknown>,
+    file: string,
+    create: EngineFactory = createPackageEngine,
+  ): Tokenizer {
+    return new Tokenizer(tokenizerFromGguf(metadata, file), file, create);
   }
 
   /** From the {@linkcode Tokenizer.source} of another one. */
-  static fromSource(source: TokenizerSource, file: string): Tokenizer {
-    return new Tokenizer(source, file);
+  static fromSource(
+    source: TokenizerSource,
+    file: string,
+    create: EngineFactory = createPackageEngine,
+  ): Tokenizer {
+    return new Tokenizer(source, file, create);
   }
 
   /** The algorithm: "BPE", "WordPiece", "Unigram" or "WordLevel". */
@@ -168,19 +229,16 @@ export class Tokenizer {
    */
   decode(ids: readonly number[], options: { readonly skipSpecialTokens: boolean }): string {
     const shown = ids.filter((id) =>
-      this.#engine.id_to_token(id) !== undefined &&
+      this.#engine.tokenOf(id) !== undefined &&
       !(options.skipSpecialTokens && this.#special.has(id))
     );
     if (shown.length === 0) return ""; // the package refuses an empty list
-    return this.#engine.decode(shown, {
-      skip_special_tokens: false,
-      clean_up_tokenization_spaces: false, // else the package's default, which is true
-    });
+    return this.#engine.decode(shown);
   }
 
   /** The vocabulary's own spelling of a token; "" for an id without one. */
   tokenString(id: number): string {
-    return this.#engine.id_to_token(id) ?? "";
+    return this.#engine.tokenOf(id) ?? "";
   }
 
   /** The token decoded alone, special or not; "" when its bytes are not whole characters. */
@@ -231,22 +289,18 @@ export class Tokenizer {
 
   /** The id of the token spelled `text` in the vocabulary. */
   tokenId(text: string): number | undefined {
-    return this.#engine.token_to_id(text);
+    return this.#engine.idOf(text);
   }
 
   #encode(text: string, addSpecialTokens: boolean): number[] {
-    const { ids } = this.#engine.encode(text, { add_special_tokens: addSpecialTokens });
-    // A vocabulary without an unknown token has nothing for some characters.
+    const { ids } = this.#engine.encode(text, null, addSpecialTokens);
     return ids.filter((id) => id !== undefined);
   }
 
   #encodeBoth(first: string, second: string | null): PairEncoding {
-    const { ids, token_type_ids: typeIds = ids.map(() => 0) } = this.#engine.encode(first, {
-      text_pair: second,
-      add_special_tokens: second !== null,
-      return_token_type_ids: true,
-    });
-    return { ids, typeIds };
+    const { ids: found, typeIds } = this.#engine.encode(first, second, second !== null);
+    const ids = found.filter((id) => id !== undefined);
+    return { ids, typeIds: [...typeIds ?? ids.map(() => 0)] };
   }
 
   #idOf(name: string): number | undefined {
@@ -377,11 +431,31 @@ function checkId(id: unknown, where: string, file: string): void {
   }
 }
 
-function createEngine(json: TokenizerJson, config: Record<string, unknown>, file: string): Engine {
+/** With the tokens around a text that its configuration asks for, if it has a say. */
+function withConfiguredFrame(
+  json: TokenizerJson,
+  config: Readonly<Record<string, unknown>>,
+  file: string,
+): TokenizerJson {
+  const idOf = (text: string): number | undefined => {
+    const added = json.added_tokens.find((token) => token.content === text);
+    const { vocab } = json.model;
+    return added?.id ??
+      (isRecord(vocab) && Object.hasOwn(vocab, text) ? vocab[text] as number : undefined);
+  };
+  const frame = configuredPostProcessor(config, idOf, file);
+  return frame === undefined ? json : { ...json, post_processor: frame };
+}
+
+function createEngine(
+  json: TokenizerJson,
+  config: Record<string, unknown>,
+  { file, create }: { readonly file: string; readonly create: EngineFactory },
+): TokenizerEngine {
   try {
-    const engine = new Engine(json, { ...config, clean_up_tokenization_spaces: false });
-    const { ids } = engine.encode("a b"); // a part that lacks something fails when it is first used
-    if (ids[0] !== undefined) engine.decode(ids.slice(0, 1));
+    const engine = create(json, { ...config, clean_up_tokenization_spaces: false });
+    const { ids } = engine.encode("a b", null, true); // a part that lacks something fails when it is first used
+    if (ids[0] !== undefined) engine.decode([ids[0]]);
     return engine;
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

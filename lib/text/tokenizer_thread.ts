@@ -16,6 +16,7 @@
 import { ClosedError, InvalidParameterError } from "../base/errors.ts";
 import { receiveError, type SentError } from "./sent_error.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import type { TokenizerMode } from "./tokenizer_engine.ts";
 import { partsOf, type TokenizerPart } from "./tokenizer_parts.ts";
 
 /** What the thread can be asked. */
@@ -28,7 +29,7 @@ export type TokenizerRequest =
 /** What the thread is sent: pieces of the tokenizer, their end, then requests. */
 export type ThreadMessage =
   | { readonly kind: "part"; readonly part: TokenizerPart }
-  | { readonly kind: "end" }
+  | { readonly kind: "end"; readonly mode: TokenizerMode }
   | TokenizerRequest;
 
 /** What the thread says. */
@@ -46,6 +47,8 @@ export type TokenizerResult =
 export interface TokenizerThreadOptions {
   /** Longest that one text may take. Default 10,000. */
   readonly timeoutMs?: number;
+  /** Which package cuts texts in the thread: that of the tokenizer. Default "auto". */
+  readonly mode?: TokenizerMode;
   /** How long the thread waits for more work. Default 60,000. */
   readonly idleMs?: number;
 }
@@ -72,6 +75,7 @@ export class TokenizerThread implements Disposable {
   readonly #tokenizer: Tokenizer;
   readonly #timeoutMs: number;
   readonly #idleMs: number;
+  readonly #mode: TokenizerMode;
   /** Of every owner, until its last job is settled; whose turn is next comes first. */
   readonly #lines = new Map<object, Line>();
   #current: Job | undefined;
@@ -84,6 +88,7 @@ export class TokenizerThread implements Disposable {
     this.#tokenizer = tokenizer;
     this.#timeoutMs = options.timeoutMs ?? 10_000;
     this.#idleMs = options.idleMs ?? 60_000;
+    this.#mode = options.mode ?? "auto";
   }
 
   /**
@@ -201,7 +206,10 @@ export class TokenizerThread implements Disposable {
     const step = () => {
       if (this.#worker !== worker) return;
       const { done, value: part } = parts.next();
-      worker.postMessage((done ? { kind: "end" } : { kind: "part", part }) satisfies ThreadMessage);
+      const message: ThreadMessage = done
+        ? { kind: "end", mode: this.#mode }
+        : { kind: "part", part };
+      worker.postMessage(message);
       if (!done) this.#timer = setTimeout(step);
     };
     step();

@@ -2,6 +2,7 @@
 
 import { forcedTokenIds } from "./forced_text.ts";
 import { sendError } from "./sent_error.ts";
+import { loadSlowEngine } from "./slow_engine.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import { TokenizerParts } from "./tokenizer_parts.ts";
 import type { ThreadMessage, TokenizerReply, TokenizerRequest } from "./tokenizer_thread.ts";
@@ -14,11 +15,12 @@ interface WorkerScope {
 
 function serve(scope: WorkerScope): void {
   const parts = new TokenizerParts();
-  scope.onmessage = ({ data }) => {
+  scope.onmessage = async ({ data }) => {
     if (data.kind === "part") return parts.add(data.part);
     if (data.kind !== "end") throw new TypeError("A request came before the tokenizer");
     const { source, file } = parts.finish();
-    const tokenizer = Tokenizer.fromSource(source, file);
+    const create = data.mode === "slow" ? await loadSlowEngine() : undefined;
+    const tokenizer = Tokenizer.fromSource(source, file, create);
     scope.onmessage = ({ data }) => {
       const reply = answer(tokenizer, data as TokenizerRequest);
       scope.postMessage(reply, reply.kind === "ids" ? [reply.ids.buffer] : []);

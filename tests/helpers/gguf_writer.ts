@@ -7,7 +7,7 @@ export type GgufEntry =
   | { readonly type: "u32" | "i32" | "f32" | "u64" | "bool"; readonly value: number | bigint }
   | { readonly type: "string"; readonly value: string }
   | { readonly type: "strings"; readonly value: readonly string[] }
-  | { readonly type: "i32s"; readonly value: readonly number[] };
+  | { readonly type: "i32s" | "f32s"; readonly value: readonly number[] };
 
 /** One tensor to write; `shape` is [outputs, inputs], which the file holds in reverse. */
 export interface GgufPart {
@@ -27,7 +27,17 @@ export interface GgufLies {
 }
 
 const ALIGNMENT = 32;
-const TYPE_IDS = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, strings: 9, i32s: 9, u64: 10 };
+const TYPE_IDS = {
+  u32: 4,
+  i32: 5,
+  f32: 6,
+  bool: 7,
+  string: 8,
+  strings: 9,
+  i32s: 9,
+  f32s: 9,
+  u64: 10,
+};
 
 /** A whole file of version 3. */
 export function ggufBytes(
@@ -83,6 +93,12 @@ function value(entry: GgufEntry): Uint8Array {
         u32(TYPE_IDS.i32),
         u64(BigInt(entry.value.length)),
         ...entry.value.map(u32),
+      ]);
+    case "f32s":
+      return concatBytes([
+        u32(TYPE_IDS.f32),
+        u64(BigInt(entry.value.length)),
+        new Uint8Array(Float32Array.from(entry.value).buffer),
       ]);
     default:
       return entry satisfies never;

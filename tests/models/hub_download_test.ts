@@ -275,6 +275,18 @@ Deno.test("A repository without a tokenizer, or of no known kind, costs no weigh
   assertEquals([first.weightRequests, second.weightRequests], [[], []]);
 });
 
+Deno.test("An older repository's vocabulary is downloaded, and templates that have names", async () => {
+  const { "tokenizer.json": _, ...older } = FILES;
+  const template = "additional_chat_templates/tool_use.jinja";
+  const wanted = { "vocab.json": "{}", "merges.txt": "a b", [template]: "tools" };
+  await using at = new Setting({ files: { ...older, ...wanted, "vocab.bin": "x" } });
+  const folder = await at.resolve();
+  for (const [name, text] of Object.entries(wanted)) {
+    assertEquals(Deno.readTextFileSync(`${folder}/${name}`), text);
+  }
+  await assertRejects(() => Deno.stat(`${folder}/vocab.bin`), Deno.errors.NotFound);
+});
+
 Deno.test("The token goes to the hub, and to no other host", async () => {
   await using at = new Setting({ token: "hf_secret" });
   at.variables["HF_TOKEN"] = "hf_secret";

@@ -26,6 +26,7 @@ const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>>
   "revision": ["v1", "v1"],
   "task": ["embed", "embed"],
   "max-model-len": ["2048", 2048],
+  "tokenizer-mode": ["slow", "slow"],
   "chat-template": ["t.jinja", "t.jinja"],
   "chat-template-content-format": ["openai", "openai"],
   "generation-config": ["vllm", "vllm"],

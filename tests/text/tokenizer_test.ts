@@ -209,7 +209,7 @@ Deno.test("Tokenizer prefers a whole tokenizer.json inside a GGUF file", () => {
 Deno.test("Tokenizer refuses GGUF metadata that it cannot rebuild, naming file and key", () => {
   const tokens = byteLevelMetadata().get("tokenizer.ggml.tokens") as string[];
   const cases: [changes: Record<string, unknown>, says: string][] = [
-    [{ "tokenizer.ggml.model": "llama" }, 'only "gpt2"'],
+    [{ "tokenizer.ggml.model": "rwkv" }, "known are gpt2"],
     [{ "tokenizer.ggml.model": undefined }, "tokenizer.ggml.model must be a string"],
     [{ "tokenizer.ggml.pre": "klingon" }, 'is "klingon": known are'],
     [{ "tokenizer.ggml.tokens": undefined }, "tokenizer.ggml.tokens must be a list"],
@@ -308,4 +308,34 @@ Deno.test("Tokenizer never cleans up spaces and decodes no ids as no text", () =
   assertEquals(words.decode(ids, shown), "playing ball , the balls");
   assertEquals(words.decode([], shown), "");
   assertEquals(words.decode([1, 2], { skipSpecialTokens: true }), "");
+});
+
+Deno.test("Settings of a SentencePiece class decide on the tokens around a text", () => {
+  const ids = (config: Record<string, unknown>) =>
+    Tokenizer.fromHuggingFace(
+      sentencePieceJson(),
+      { bos_token: { content: "<s>" }, eos_token: "</s>", ...config },
+      "tokenizer.json",
+    ).encode("ab", framed);
+  const [ab] = sentencePiece().encode("ab", bare) as [number];
+  const llama = { tokenizer_class: "LlamaTokenizerFast" };
+  assertEquals(ids(llama), [1, ab]); // without settings the file's own rule holds
+  assertEquals(ids({ ...llama, add_bos_token: false }), [ab]);
+  assertEquals(ids({ ...llama, add_eos_token: true }), [1, ab, 2]);
+  assertEquals(ids({ tokenizer_class: "GemmaTokenizer", add_bos_token: false }), [ab]);
+  // Other classes keep to the file, whatever their configuration says.
+  assertEquals(ids({ tokenizer_class: "Qwen2Tokenizer", add_bos_token: false }), [1, ab]);
+  assertEquals(ids({ add_bos_token: false }), [1, ab]);
+  for (const wrong of [{ add_bos_token: "yes" }, { add_bos_token: true, bos_token: "<begin>" }]) {
+    const error = assertThrows(() => ids({ ...llama, ...wrong }), CheckpointError);
+    assertStringIncludes(error.message, '"add_bos_token" is');
+  }
+});
+
+Deno.test("A WordPiece vocabulary takes rare Chinese characters one by one, as common ones", () => {
+  const json = wordPieceJson();
+  const normalizer = { ...json["normalizer"] as object, handle_chinese_chars: true };
+  const words = Tokenizer.fromHuggingFace({ ...json, normalizer }, {}, "tokenizer.json");
+  assertEquals(words.encode("東東ball", bare), [0, 0, 6]);
+  assertEquals(words.encode("\u{20000}\u{2a6aa}ball", bare), [0, 0, 6]);
 });
