@@ -7,7 +7,7 @@ import type { ModelPlan, RopePlan, SequencePlan } from "./model_plan.ts";
 import { type Checkpoint, openCheckpoint } from "./models/checkpoint.ts";
 import { resolveModel } from "./models/hub.ts";
 import { type KvPoolPlan, kvPools, sequencesHeld } from "./models/kv_pools.ts";
-import { checkMemory, planModel } from "./models/model.ts";
+import { checkMemory, type ModelOptions, planModel } from "./models/model.ts";
 import type { ModelConfig } from "./models/model_config.ts";
 import type { PlannedModel } from "./models/planned_model.ts";
 import type { RopeConfig } from "./models/rope.ts";
@@ -71,7 +71,7 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
     resolved.task,
   );
   const pools = kvPools(planned);
-  const problem = memoryProblem(planned);
+  const problem = memoryProblem(planned, resolved);
   return {
     id: model,
     path: path === headers.path ? null : path,
@@ -125,9 +125,9 @@ class TemporaryFolder implements Disposable {
 }
 
 /** Why loading would refuse; null: it would not. */
-function memoryProblem(planned: PlannedModel): string | null {
+function memoryProblem(planned: PlannedModel, options: ModelOptions): string | null {
   try {
-    checkMemory(planned);
+    checkMemory(planned, options);
     return null;
   } catch (error) {
     if (!(error instanceof DeviceMemoryError)) throw error;

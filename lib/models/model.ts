@@ -1,18 +1,21 @@
 /** A checkpoint on a device: the architecture table, and how much memory goes where. */
 
-import { DeviceMemoryError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import { type BucketTables, bucketTables } from "../device/bucket.ts";
 import type { ActivationType } from "../device/activations.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import {
+  bankCount,
   type Device,
   type DeviceOptions,
+  kvBlockBytes,
+  type KvPoolShape,
   numericsClass,
   openDevice,
   type SPOIL_KERNELS,
+  type STORE_BYTES,
 } from "../device/device.ts";
-import type { KernelLimits, KvDtype } from "../device/kernel_table.ts";
+import type { KernelLimits, KvDtype, KvPool } from "../device/kernel_table.ts";
 import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph } from "./architectures/decoder.ts";
 import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
@@ -23,7 +26,6 @@ import { planKv } from "./kv_plan.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
-import { HBM_BYTES_MAX } from "../device/memory.ts";
 import { PlannedModel } from "./planned_model.ts";
 import { ropeChoice, ropeTable } from "./rope.ts";
 import {
@@ -82,7 +84,10 @@ export interface ModelOptions extends LoadWatch {
   readonly maxTokensPerStep: number;
   readonly buckets: Partial<BucketTables>;
   /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
-  readonly device?: Pick<DeviceOptions, "startedThreads" | typeof SPOIL_KERNELS>;
+  readonly device?: Pick<
+    DeviceOptions,
+    "startedThreads" | typeof SPOIL_KERNELS | typeof STORE_BYTES
+  >;
 }
 
 /** Fewest rows of logits a step has room for: prompt log-probabilities come this many at a time. */
@@ -93,17 +98,54 @@ const OUTPUT_ROWS_MIN = 64;
  *
  * @throws {DeviceMemoryError} It cannot.
  */
-export function checkMemory({ weightBytes, floatBytes, kvCacheBytes }: PlannedModel): void {
-  if (weightBytes + floatBytes + kvCacheBytes <= HBM_BYTES_MAX) return;
-  throw new DeviceMemoryError(
-    `Cannot hold ${weightBytes + floatBytes} bytes of weights and ${kvCacheBytes} bytes of keys ` +
-      `and values (kvCacheBytes): the device has ${HBM_BYTES_MAX}`,
-  );
+export function checkMemory(planned: PlannedModel, options: ModelOptions): void {
+  bankCount(deviceOptions(planned, options));
+}
+
+/** The device that a model is opened on. */
+function deviceOptions(planned: PlannedModel, options: ModelOptions): DeviceOptions {
+  const { config, graph, matrices } = planned;
+  return {
+    ...options.device,
+    threads: options.threads,
+    kernels: options.kernels,
+    limits: kernelLimits(config),
+    maxOutputRows: planned.maxOutputRows,
+    // What cannot fit is refused when it is opened, before a byte of it is read.
+    memory: {
+      matrices: matrices.map(({ sizeBytes }) => sizeBytes),
+      kvLayers: kvLayerBytes(graph, kvShape(planned)),
+    },
+    activations: ACTIVATIONS[options.activationDtype],
+  };
 }
 
 /** The keys and values of an encoder are activations like others: they do not outlive their step. */
 function kvDtype({ kind }: ModelConfig, { kvCacheDtype }: ModelOptions): KvDtype {
   return kind === "encoder" || kvCacheDtype === "float32" ? "f32" : "bf16";
+}
+
+function kvShape({ config, kvDtype, kv: { blockCount, window } }: PlannedModel): KvPoolShape {
+  return {
+    dtype: kvDtype,
+    kvHeads: config.kvHeadCount,
+    headDim: config.headDim,
+    blockCount,
+    windowBlockCount: window?.blockCount ?? 0,
+  };
+}
+
+/** The pool of each layer. */
+function kvPools({ kvLayers }: Graph): KvPool[] {
+  return kvLayers.map(({ pool = "global" }) => pool);
+}
+
+/** Bytes of each layer's keys and values. */
+function kvLayerBytes(graph: Graph, shape: KvPoolShape): number[] {
+  const { blockCount, windowBlockCount = 0 } = shape;
+  return kvPools(graph).map((pool) =>
+    kvBlockBytes(shape) * (pool === "window" ? windowBlockCount : blockCount)
+  );
 }
 
 /** The tokens that a step takes, of an encoder with the longest prompt whole. */
@@ -221,15 +263,7 @@ export class Model extends PlannedModel implements AsyncDisposable {
   /** Opens a device that has room for the checkpoint. Its threads start before this first waits. */
   static async open(checkpoint: Checkpoint, options: ModelOptions): Promise<Model> {
     const planned = planModel(checkpoint, options);
-    checkMemory(planned);
-    const device = await openDevice({
-      ...options.device,
-      threads: options.threads,
-      kernels: options.kernels,
-      limits: kernelLimits(planned.config),
-      maxOutputRows: planned.maxOutputRows,
-      activations: ACTIVATIONS[options.activationDtype],
-    });
+    const device = await openDevice(deviceOptions(planned, options));
     return new Model(planned, device, [
       checkpoint.identity,
       options.dtype,
@@ -246,7 +280,7 @@ export class Model extends PlannedModel implements AsyncDisposable {
     const { config, device } = this;
     await uploadWeights(checkpoint, this.graph, device, options);
     this.#heads = readHeadTensors(checkpoint);
-    const { contextLength, blockCount, window } = this.kv;
+    const { contextLength } = this.kv;
     if (config.kind === "decoder") {
       for (
         const [name, rope] of [
@@ -258,13 +292,7 @@ export class Model extends PlannedModel implements AsyncDisposable {
         device.uploadFloats(name, ropeTable(rope, contextLength));
       }
     }
-    device.allocateKv(this.graph.kvLayers.map(({ pool = "global" }) => pool), {
-      dtype: this.kvDtype,
-      kvHeads: config.kvHeadCount,
-      headDim: config.headDim,
-      blockCount,
-      windowBlockCount: window?.blockCount ?? 0,
-    });
+    device.allocateKv(kvPools(this.graph), kvShape(this));
     await this.noticeFallbacks();
   }
 
