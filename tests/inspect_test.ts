@@ -206,14 +206,15 @@ const HUGE: TinyModel = {
 Deno.test("A model that is far too large has a plan, which says why it does not fit", () =>
   inTempFolder(async (dir) => {
     writeEmptyModel(dir, HUGE);
-    const [plan, bytesRead] = await watched(dir);
+    const options = { threads: 0 };
+    const [plan, bytesRead] = await watched(dir, options);
     assertEquals(plan.parameterCount, 405_853_388_800);
     assertEquals(sum(plan.parts, (each) => each.storedBytes), 811_706_777_600);
     assertEquals(part(plan, "head").parameterCount, 128256 * 16384);
     assertEquals(plan.kvPools[0]?.bytesPerToken, 126 * 2 * 8 * 128 * 2);
     assertEquals(plan.fits, false);
     assert(plan.neededBytes > plan.availableBytes);
-    const error = await assertRejects(() => LLM.load(dir, { threads: 0 }), DeviceMemoryError);
+    const error = await assertRejects(() => LLM.load(dir, options), DeviceMemoryError);
     assertEquals(plan.problem, error.message);
     // 1138 tensors: the header, and three kilobytes of each.
     assert(bytesRead < 5_000_000, `${bytesRead} bytes of ${plan.parts.length} parts`);
