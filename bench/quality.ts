@@ -1,11 +1,15 @@
 /**
- * `deno run -A bench/quality.ts MODEL`: what each `dtype` and `activationDtype` costs on the golden
+ * `deno run -A bench/quality.ts MODEL [FORMAT…]`: what each `dtype` and `activationDtype` costs on the golden
  * text, in perplexity and in KL divergence against the checkpoint's own precision. Float32 KV; one window, teacher-forced.
+ * With formats, "Q4_K" for example, MODEL is a GGUF file that is written again in each of them, and
+ * those files are what is measured.
  */
 
 import { DeviceRunner } from "../lib/engine/runner.ts";
 import { loadModel } from "../lib/loading.ts";
 import type { LLMOptions } from "../mod.ts";
+import { convertGguf, type TargetFormat } from "./models/gguf_formats.ts";
+import { GGUF_QUANTIZERS } from "./models/gguf_quantizers.ts";
 
 type Precision = Required<Pick<LLMOptions, "dtype" | "activationDtype">>;
 
@@ -79,9 +83,15 @@ function divergence(p: Float32Array, q: Float32Array): number {
   return sum;
 }
 
-const [path] = Deno.args;
+const [path, ...formats] = Deno.args;
 if (path === undefined) {
   console.error("Name a model: a GGUF file or a model's folder");
+  Deno.exit(2);
+}
+const targets = ["f32", "bf16", "q8_0", "q4_0", ...Object.keys(GGUF_QUANTIZERS)];
+for (const format of formats) {
+  if (targets.includes(format)) continue;
+  console.error(`Cannot write the format ${format}: it must be one of ${targets.join(", ")}`);
   Deno.exit(2);
 }
 let base: Float32Array[] | undefined;
@@ -89,7 +99,7 @@ console.log(
   "| dtype | activationDtype | weights, MB | perplexity | mean KL | largest KL | same first choice |",
 );
 console.log("| --- | --- | --- | --- | --- | --- | --- |");
-for (const precision of PRECISIONS) {
+async function measure(name: string, path: string, precision: Precision): Promise<void> {
   const { rows, next, weightBytes } = await logprobs(path, precision);
   base ??= rows;
   const nll = rows.reduce((sum, row, i) => sum - (row[next[i] as number] as number), 0) /
@@ -101,10 +111,28 @@ for (const precision of PRECISIONS) {
   );
   const mean = kl.reduce((a, b) => a + b, 0) / kl.length;
   console.log(
-    `| ${precision.dtype} | ${precision.activationDtype} | ${(weightBytes / 1e6).toFixed(1)} | ${
+    `| ${name} | ${precision.activationDtype} | ${(weightBytes / 1e6).toFixed(1)} | ${
       Math.exp(nll).toFixed(3)
     } | ${mean.toExponential(1)} | ${Math.max(...kl).toExponential(1)} | ${
       ((100 * same.length) / rows.length).toFixed(1)
     } % |`,
   );
+}
+
+const asFile: Precision = { dtype: "auto", activationDtype: "float32" };
+if (formats.length === 0) {
+  for (const precision of PRECISIONS) await measure(precision.dtype, path, precision);
+} else {
+  await measure("as it is", path, asFile);
+  const folder = await Deno.makeTempDir({ prefix: "rngd-quality-" });
+  try {
+    for (const format of formats) {
+      const file = `${folder}/${format}.gguf`;
+      convertGguf(path, format as TargetFormat, file);
+      await measure(format, file, asFile);
+      await Deno.remove(file);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 }

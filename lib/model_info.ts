@@ -36,6 +36,8 @@ export interface ModelInfo {
   readonly threads: number;
   /** Numbers in the weights. */
   readonly parameterCount: number;
+  /** Those of them that take part in one token: fewer in a model with experts. */
+  readonly activeParameterCount: number;
   /** How matrices are stored on the device: "auto" is as the checkpoint stores each. */
   readonly dtype: NonNullable<LLMOptions["dtype"]>;
   /** How activations meet quantised weights. */
@@ -88,6 +90,7 @@ export function modelInfo(
       return model.device.kernelFallbacks;
     },
     parameterCount: model.parameterCount,
+    activeParameterCount: model.activeParameterCount,
     weightBytes: model.weightBytes,
     kvCacheBytes: model.kvCacheBytes,
     buckets: model.buckets,

@@ -6,15 +6,33 @@
  */
 
 import { sourceRowBytes, type WeightFormat } from "../../lib/device/block_formats.ts";
-import { RowConverter } from "../../lib/device/requantize.ts";
+import { expandRows, RowConverter } from "../../lib/device/requantize.ts";
 import { FileSource } from "../../lib/models/formats/byte_source.ts";
 import { type GgufTensor, readGgufHeader } from "../../lib/models/formats/gguf.ts";
+import { GGUF_QUANTIZERS } from "./gguf_quantizers.ts";
 
 /** Formats that can be written, with the number that the file gives them. */
 const TYPE_IDS = { f32: 0, bf16: 30, q8_0: 8, q4_0: 2 } as const;
 
 /** A format that can be written. */
-export type TargetFormat = keyof typeof TYPE_IDS;
+export type TargetFormat = keyof typeof TYPE_IDS | keyof typeof GGUF_QUANTIZERS;
+
+/** What rows take a type whose blocks they do not fill, as llama.cpp's quantiser chooses. */
+const NARROW_ROWS = { Q4_K: "Q5_0", Q5_K: "Q5_1", Q6_K: "q8_0" } as const;
+
+function isQuantizer(format: TargetFormat): format is keyof typeof GGUF_QUANTIZERS {
+  return Object.hasOwn(GGUF_QUANTIZERS, format);
+}
+
+function typeId(format: TargetFormat): number {
+  return isQuantizer(format) ? GGUF_QUANTIZERS[format].typeId : TYPE_IDS[format];
+}
+
+function rowBytesOf(format: TargetFormat, k: number): number {
+  if (!isQuantizer(format)) return sourceRowBytes(format, k);
+  const { blockElements, blockBytes } = GGUF_QUANTIZERS[format];
+  return k / blockElements * blockBytes;
+}
 
 const FORMATS: Readonly<Record<string, WeightFormat>> = {
   F32: "f32",
@@ -40,7 +58,11 @@ const ROWS_AT_ONCE = 64;
 function targetOf(tensor: GgufTensor, target: TargetFormat): TargetFormat | undefined {
   if (tensor.shape.length < 2) return undefined;
   // A 4-bit file keeps its embedding in 8 bits, as the shipped one and llama.cpp's quantiser do.
-  return target === "q4_0" && tensor.name === "token_embd.weight" ? "q8_0" : target;
+  const keepsEmbedding = target === "q4_0" || isQuantizer(target);
+  if (keepsEmbedding && tensor.name === "token_embd.weight") return "q8_0";
+  const isNarrow = (tensor.shape.at(-1) as number) % 256 !== 0;
+  const narrow = (NARROW_ROWS as Partial<Record<TargetFormat, TargetFormat>>)[target];
+  return isNarrow && narrow !== undefined ? narrow : target;
 }
 
 /** Writes `source` again with its matrices as `target`. The file appears when it is complete. */
@@ -112,7 +134,7 @@ function describe(list: readonly GgufTensor[], target: TargetFormat): Uint8Array
       at += 8;
     }
     const format = targetOf(tensor, target);
-    view.setUint32(at, format === undefined ? fileType(tensor) : TYPE_IDS[format], true);
+    view.setUint32(at, format === undefined ? fileType(tensor) : typeId(format), true);
     view.setBigUint64(at + 4, BigInt(offset), true);
     at += 12;
     const size = format === undefined ? tensor.sizeBytes : convertedBytes(tensor, format);
@@ -132,7 +154,7 @@ function fileType(tensor: GgufTensor): number {
 function convertedBytes({ shape }: GgufTensor, format: TargetFormat): number {
   const k = shape.at(-1) as number;
   const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  return rows * sourceRowBytes(format, k);
+  return rows * rowBytesOf(format, k);
 }
 
 function convertTensor(
@@ -152,6 +174,7 @@ function convertTensor(
   }
   const k = tensor.shape.at(-1) as number;
   const rowCount = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  if (isQuantizer(target)) return quantize(bytes, format, target, rowCount * k);
   const rowBytes = sourceRowBytes(format, k);
   const outBytes = sourceRowBytes(target, k);
   const out = new Uint8Array(rowCount * outBytes);
@@ -163,6 +186,25 @@ function convertTensor(
   }
   if (converter.badValue !== undefined) {
     throw new RangeError(`Cannot store ${converter.badValue} of "${tensor.name}" as ${target}`);
+  }
+  return out;
+}
+
+function quantize(
+  bytes: Uint8Array,
+  format: WeightFormat,
+  target: keyof typeof GGUF_QUANTIZERS,
+  count: number,
+): Uint8Array {
+  const { blockElements, blockBytes, store } = GGUF_QUANTIZERS[target];
+  const values = new Float32Array(count);
+  expandRows(format, bytes, values);
+  const out = new Uint8Array(count / blockElements * blockBytes);
+  for (let b = 0; b * blockElements < count; b++) {
+    store(
+      values.subarray(b * blockElements, (b + 1) * blockElements),
+      out.subarray(b * blockBytes, (b + 1) * blockBytes),
+    );
   }
   return out;
 }

@@ -1,6 +1,14 @@
 /** How weights lie in HBM: panels of eight output columns, and the block formats inside them. */
 
 import { bf16ToF32, f16ToF32 } from "./dtype.ts";
+import {
+  groupedBlockBytes,
+  type GroupedFormat,
+  groupedPanelValue,
+  groupedRowValue,
+  isGrouped,
+  packGrouped,
+} from "./grouped_blocks.ts";
 
 /**
  * The formats a weight panel can have.
@@ -22,10 +30,18 @@ import { bf16ToF32, f16ToF32 } from "./dtype.ts";
  * ```
  *
  * Values: q8_0 is d·q, q4_0 is d·(q − 8), q4_1 is d·q + m rounded once to float32.
+ *
+ * These are the four layouts there are: of 32, 16, 8 and 4 bits a code. The other formats
+ * (`grouped_blocks.ts`) have the codes of the last two under a header of float32.
  */
-export type WeightFormat = "f32" | "bf16" | "f16" | "q8_0" | "q4_0" | "q4_1";
+export type WeightFormat =
+  | "f32"
+  | "bf16"
+  | "f16"
+  | QuantizedFormat
+  | GroupedFormat;
 
-/** The formats of blocks of codes under a scale. */
+/** The formats that integer activations are for: blocks of integer codes under float16 scales. */
 export type QuantizedFormat = "q8_0" | "q4_0" | "q4_1";
 
 /** Columns (checkpoint rows) of one panel. */
@@ -44,6 +60,10 @@ interface FormatShape {
   readonly panelBytes: number;
 }
 
+function groupedShape(format: GroupedFormat): FormatShape {
+  return { elements: QUANT_BLOCK, ...groupedBlockBytes(format) };
+}
+
 const SHAPES: Readonly<Record<WeightFormat, FormatShape>> = {
   f32: { elements: 1, sourceBytes: 4, panelBytes: 32 },
   bf16: { elements: 1, sourceBytes: 2, panelBytes: 16 },
@@ -51,16 +71,33 @@ const SHAPES: Readonly<Record<WeightFormat, FormatShape>> = {
   q8_0: { elements: QUANT_BLOCK, sourceBytes: 34, panelBytes: 272 },
   q4_0: { elements: QUANT_BLOCK, sourceBytes: 18, panelBytes: 144 },
   q4_1: { elements: QUANT_BLOCK, sourceBytes: 20, panelBytes: 160 },
+  i8: groupedShape("i8"),
+  i8_16: groupedShape("i8_16"),
+  i8_1: groupedShape("i8_1"),
+  e4m3: groupedShape("e4m3"),
+  e5m2: groupedShape("e5m2"),
+  i4: groupedShape("i4"),
+  u4_1: groupedShape("u4_1"),
+  e2m1: groupedShape("e2m1"),
+  e2m1_16: groupedShape("e2m1_16"),
 };
 
-/** Elements along k that are stored together: 32 for quantised formats, else 1. */
+/** All formats. */
+export const WEIGHT_FORMATS: readonly WeightFormat[] = Object.keys(SHAPES) as WeightFormat[];
+
+/** Elements along k that are stored together: 32 for formats in blocks, else 1. */
 export function blockElements(format: WeightFormat): number {
   return SHAPES[format].elements;
 }
 
-/** Whether a format stores codes under a scale. */
-export function isQuantized(format: WeightFormat): format is QuantizedFormat {
+/** Whether a format is in blocks: codes under scales. */
+export function isBlocked(format: WeightFormat): format is QuantizedFormat | GroupedFormat {
   return SHAPES[format].elements === QUANT_BLOCK;
+}
+
+/** Whether integer activations can be multiplied with a format. */
+export function isQuantized(format: WeightFormat): format is QuantizedFormat {
+  return isBlocked(format) && !isGrouped(format);
 }
 
 /** Bytes of one checkpoint row of k elements. */
@@ -117,7 +154,8 @@ export function packPanel(
     case "q4_1":
       return packQ4(format, k, words16(source, rowBytes * rowCount), rowCount, words);
     default:
-      format satisfies never;
+      format satisfies GroupedFormat;
+      return packGrouped(format, k, words32(source, rowBytes * rowCount), rowCount, words);
   }
 }
 
@@ -180,7 +218,7 @@ function unpackValue(
       return Math.fround(d * panelNibble(view, block + 32, i, column) + m);
     }
     default:
-      return format satisfies never;
+      return groupedPanelValue(format, view, block, i, column);
   }
 }
 
@@ -268,7 +306,7 @@ function decodeValue(format: WeightFormat, view: DataView, block: number, i: num
       return Math.fround(d * sourceNibble(view, block + 4, i) + m);
     }
     default:
-      return format satisfies never;
+      return groupedRowValue(format, view, block, i);
   }
 }
 

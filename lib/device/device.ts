@@ -77,16 +77,21 @@ export {
   GraphBuilder,
   type KvShape,
   type MatmulOptions,
+  type RouteOptions,
+  type Routing,
   type Value,
   type ValueShape,
   type WeightShape,
 } from "./compiler/graph.ts";
 export type {
   AddBiasOp,
+  AddExpertBiasOp,
   AddOp,
   AttentionOp,
+  ClampedSwigluOp,
   EmbedIds,
   EmbedOp,
+  ExpertMatmulOp,
   GeluOp,
   GeluTanhMultiplyOp,
   LayerNormOp,
@@ -94,17 +99,21 @@ export type {
   Op,
   RmsNormOp,
   RopeOp,
+  RouteOp,
   RowDomain,
   ScaleOp,
   SiluMultiplyOp,
   SoftcapOp,
+  SumExpertsOp,
   SummarizeRowsOp,
+  TakeChoicesOp,
   TakeRowsOp,
   ValueId,
   WriteKvOp,
 } from "./compiler/ops.ts";
 export {
   type Command,
+  type OnChoices,
   type OnRows,
   type Operand,
   type Wire,
@@ -118,7 +127,9 @@ export type { KernelLimits, KvCacheLayer, KvDtype, KvPool, PanelWeight } from ".
 export type { TraceEntry } from "./trace.ts";
 export type { RowSummary, RowSums } from "../base/row_summary.ts";
 export type { ActivationType } from "./activations.ts";
+export type { Router, RoutingShape } from "./routing.ts";
 export type { QuantizedFormat, WeightFormat } from "./block_formats.ts";
+export type { GroupedFormat } from "./grouped_blocks.ts";
 export type { KernelFamily };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
 

@@ -30,6 +30,21 @@ export function f16ToF32(bits: number): number {
   return sign * (0x400 | mantissa) * F16_SCALES[exponent]!;
 }
 
+/** The float32 of a byte of F8_E4M3: bias 7, no infinities, all ones is NaN. */
+export function e4m3ToF32(bits: number): number {
+  const sign = bits & 0x80 ? -1 : 1;
+  const exponent = (bits >> 3) & 15;
+  const mantissa = bits & 7;
+  if ((bits & 0x7f) === 0x7f) return NaN;
+  if (exponent === 0) return sign * mantissa * 2 ** -9;
+  return sign * (8 | mantissa) * 2 ** (exponent - 10);
+}
+
+/** The float32 of a byte of F8_E5M2: the upper half of a float16. */
+export function e5m2ToF32(bits: number): number {
+  return f16ToF32(bits << 8);
+}
+
 /** float32 bits → bfloat16 bits, rounded to nearest, ties to even. A NaN stays a (quiet) NaN. */
 export function f32BitsToBf16(bits: number): number {
   // A signalling NaN whose payload sits in the lower half would otherwise turn into infinity.

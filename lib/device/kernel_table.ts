@@ -30,6 +30,7 @@
 import { CHUNK_COLUMNS, SUMMARY_TOP_COUNT } from "../base/row_summary.ts";
 import type { ActivationType } from "./activations.ts";
 import type { WeightFormat } from "./block_formats.ts";
+import type { RouteArgs, RoutingShape } from "./routing.ts";
 
 /** Tokens a KV block holds, and keys an attention tile holds. */
 export const KV_BLOCK_SIZE = 16;
@@ -177,6 +178,27 @@ export interface SiluMultiplyArgs extends ColumnRange {
 
 /** gate[r, c] = geluTanh(gate[r, c]) · up[r, c], geluTanh(z) = z / (1 + e^(−2u)), u = √(2/π) · (z + 0.044715 · z³). */
 export type GeluTanhMultiplyArgs = SiluMultiplyArgs;
+
+/**
+ * gate[r, c] = (u + 1) · (g / (1 + e^(−1.702 · g))) with g = min(gate[r, c], limit) and u = up[r, c]
+ * within ±limit: the last product is rounded after its operands. limit is a float32.
+ */
+export interface ClampedSwigluArgs extends SiluMultiplyArgs {
+  readonly limit: number;
+}
+
+/**
+ * out[r, c] = Σ weight · y[row, c] over the choices of token r by rank: the first product, then each
+ * other one added, product and sum rounded one by one. `routing` is that of `rowCount` tokens.
+ */
+export interface SumExpertsArgs extends ColumnRange, RoutingShape {
+  readonly y: number;
+  readonly yStride: number;
+  readonly routing: number;
+  readonly rowCount: number;
+  readonly out: number;
+  readonly outStride: number;
+}
 
 /** x[r, c] = factor · x[r, c], factor a float32. */
 export interface ScaleArgs extends ColumnRange {
@@ -338,6 +360,9 @@ export interface KernelTable {
   writeKv(args: WriteKvArgs): void;
   attention(args: AttentionArgs): void;
   summarizeRows(args: SummarizeRowsArgs): void;
+  route(args: RouteArgs): void;
+  clampedSwiglu(args: ClampedSwigluArgs): void;
+  sumExperts(args: SumExpertsArgs): void;
 }
 
 /** The largest shapes a program uses: they size a processing element's scratch memory. */

@@ -8,6 +8,7 @@
 
 import { QUANT_BLOCK, sourceRowBytes, type WeightFormat } from "./block_formats.ts";
 import { f32BitsToBf16 } from "./dtype.ts";
+import { expandGrouped } from "./grouped_blocks.ts";
 
 /**
  * Turns rows of one matrix into rows of another format, a few at a time.
@@ -66,7 +67,7 @@ export function expandRows(format: WeightFormat, source: Uint8Array, values: Flo
     case "q4_1":
       return expandQ4(source, values, format === "q4_1");
     default:
-      format satisfies never;
+      return expandGrouped(format, source, values);
   }
 }
 
@@ -94,10 +95,8 @@ export function storeValues(
       return storeQ8(values, target);
     case "q4_0":
       return storeQ4(values, target);
-    case "q4_1":
-      throw new RangeError('Cannot store values as "q4_1": it is only read');
     default:
-      return format satisfies never;
+      throw new RangeError(`Cannot store values as "${format}": it is only read`);
   }
 }
 

@@ -102,7 +102,7 @@ class OpenCheckpoint implements Checkpoint {
       `Rows ${rowStart} to ${rowEnd} of ${rowCount} in "${name}" do not fit what they are read into`,
     );
     if (tensor.pairedHeadDim === 0) {
-      tensor.source.readAt(tensor.position + rowStart * rowBytes, target);
+      readStored(tensor, rowStart, rowEnd, target);
     } else if (isVector) {
       const elementCount = tensor.shape[0] as number;
       if (rowEnd > rowStart) this.#readPaired(tensor, 0, elementCount, target);
@@ -133,11 +133,26 @@ class OpenCheckpoint implements Checkpoint {
   #readHead(tensor: PartTensor, index: number, headBytes: number): Uint8Array {
     if (this.#head?.tensor !== tensor || this.#head.index !== index) {
       const bytes = new Uint8Array(headBytes);
-      tensor.source.readAt(tensor.position + index * headBytes, bytes);
+      const headDim = tensor.pairedHeadDim;
+      if (tensor.shape.length === 1) {
+        tensor.source.readAt(tensor.position + index * headBytes, bytes);
+      } else readStored(tensor, index * headDim, (index + 1) * headDim, bytes);
       this.#head = { tensor, index, bytes };
     }
     return this.#head.bytes;
   }
+}
+
+/** Rows in the order in which they are stored. */
+function readStored(
+  { shape, sizeBytes, source, position, made }: PartTensor,
+  rowStart: number,
+  rowEnd: number,
+  target: Uint8Array,
+): void {
+  if (made !== undefined) return made.read(rowStart, rowEnd, target);
+  const rowBytes = shape.length === 1 ? sizeBytes : sizeBytes / (shape[0] as number);
+  source.readAt(position + rowStart * rowBytes, target);
 }
 
 async function computeIdentity(parts: CheckpointParts): Promise<string> {
@@ -154,13 +169,14 @@ async function computeIdentity(parts: CheckpointParts): Promise<string> {
     ]),
   });
   const head = new TextEncoder().encode(facts);
-  const samples = new Uint8Array(tensors.length * 3 * SAMPLE_SIZE_BYTES);
-  tensors.forEach((tensor, index) => {
-    const size = Math.min(SAMPLE_SIZE_BYTES, tensor.sizeBytes);
-    const last = tensor.sizeBytes - size;
+  const stored = tensors.flatMap((tensor) => tensor.made?.parts ?? [tensor]);
+  const samples = new Uint8Array(stored.length * 3 * SAMPLE_SIZE_BYTES);
+  stored.forEach(({ source, position, sizeBytes }, index) => {
+    const size = Math.min(SAMPLE_SIZE_BYTES, sizeBytes);
+    const last = sizeBytes - size;
     [0, Math.floor(last / 2), last].forEach((offset, part) => {
       const start = (index * 3 + part) * SAMPLE_SIZE_BYTES;
-      tensor.source.readAt(tensor.position + offset, samples.subarray(start, start + size));
+      source.readAt(position + offset, samples.subarray(start, start + size));
     });
   });
   const all = new Uint8Array(head.byteLength + samples.byteLength);

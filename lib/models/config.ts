@@ -2,9 +2,11 @@
 
 import { readEncoderConfig } from "./encoder_config.ts";
 import { FAMILIES, type Family } from "./families.ts";
+import { readExperts } from "./read_experts.ts";
 import { Fields } from "./fields.ts";
 import { type DecoderConfig, type ModelConfig, SIZE_RULES } from "./model_config.ts";
 import { readLabelCount } from "./label_count.ts";
+import { readQuantization } from "./quantization_config.ts";
 import type { RopeConfig } from "./rope.ts";
 import { readRopeConfigs } from "./rope_config.ts";
 import { readWindows } from "./layer_windows.ts";
@@ -14,7 +16,7 @@ import { type DecoderClass, readModelClass } from "./model_classes.ts";
 export function readModelConfig(file: string, json: unknown): ModelConfig {
   const fields = Fields.ofJson(file, json);
   const { className, model } = readModelClass(fields);
-  refuseQuantized(fields);
+  readQuantization(fields);
   return model.kind === "encoder"
     ? readEncoderConfig(fields, className, model)
     : readDecoderConfig(fields, className, model);
@@ -45,10 +47,15 @@ function readDecoderConfig(
     maxPositionEmbeddings,
     theta: family.ropeTheta,
   });
+  if (family.statesRope && fields.object("rope_scaling") === undefined) {
+    if (fields.object("rope_parameters") === undefined) {
+      fields.fail("rope_parameters", "the file must say how positions are scaled");
+    }
+  }
   const asksForBias = family.attentionBiasKeys
-    .map((key) => fields.boolean(key, false)).includes(true);
+    .map((key) => fields.boolean(key, family.attentionBiasDefault)).includes(true);
   const windows = readWindows(fields, layerCount, family.windows);
-  const biasIsAsked = family.attentionBias === "attention_bias";
+  const biasIsAsked = family.attentionBias.startsWith("attention_bias");
   return {
     kind: "decoder",
     architecture,
@@ -76,7 +83,9 @@ function readDecoderConfig(
       : maxPositionEmbeddings,
     tieWordEmbeddings: fields.boolean("tie_word_embeddings", family.tieWordEmbeddings),
     attentionBias: biasIsAsked ? asksForBias : family.attentionBias !== "none",
-    attentionOutputBias: biasIsAsked ? asksForBias : false,
+    attentionOutputBias: family.attentionBias === "attention_bias" && asksForBias,
+    attentionSinks: family.attentionSinks,
+    experts: readExperts(fields, layerCount, family.experts),
     mlpBias: family.mlpBias && fields.boolean("mlp_bias", false),
     norms: family.norms,
     normOffset: family.normOffset,
@@ -139,18 +148,6 @@ function readLayerCount(fields: Fields, { layerCount, layerCountKeys: keys }: Fa
     }
   }
   return count;
-}
-
-function refuseQuantized(fields: Fields): void {
-  for (const key of ["quantization_config", "compression_config"]) {
-    if (fields.value(key) !== undefined) {
-      fields.fail(
-        key,
-        "quantized safetensors cannot be read; take the F32, F16 or BF16 checkpoint, " +
-          "or a GGUF file of Q8_0, Q4_0 or Q4_1",
-      );
-    }
-  }
 }
 
 function readHeads(

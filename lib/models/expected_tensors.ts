@@ -1,8 +1,11 @@
 /** The tensors that a model of a given config is made of, and the search for them in a checkpoint. */
 
 import { CheckpointError } from "../base/errors.ts";
-import type { WeightFormat } from "../device/block_formats.ts";
+import { sourceRowBytes, type WeightFormat } from "../device/block_formats.ts";
+import { expertTensors } from "./expert_names.ts";
 import type { ByteSource } from "./formats/byte_source.ts";
+import { GGUF_BLOCK_TYPES } from "./formats/gguf_blocks.ts";
+import { type MadeRows, RepackedRows } from "./made_rows.ts";
 import type { DecoderConfig, EncoderConfig, ModelConfig } from "./model_config.ts";
 
 /** One tensor of a checkpoint, by its Hugging Face name. */
@@ -11,6 +14,7 @@ export interface TensorInfo {
   readonly format: WeightFormat;
   /** Hugging Face order: [outputs, inputs], or [size]. */
   readonly shape: readonly number[];
+  /** Of all rows in that format. */
   readonly sizeBytes: number;
 }
 
@@ -36,6 +40,8 @@ export interface FoundTensor {
 export interface StoredTensor extends TensorInfo {
   readonly source: ByteSource;
   readonly position: number;
+  /** Of a tensor that the files do not have in its format: how its rows come about. */
+  readonly made?: MadeRows;
 }
 
 const FORMAT_BY_DTYPE: ReadonlyMap<string, WeightFormat> = new Map([
@@ -125,11 +131,16 @@ function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
       add(`${prefix}.self_attn.k_norm.weight`, headDim);
     }
     addLinear(`${prefix}.self_attn.o_proj`, hiddenSize, queryWidth, config.attentionOutputBias);
+    if (config.attentionSinks) add(`${prefix}.self_attn.sinks`, config.headCount);
     add(`${prefix}.post_attention_layernorm.weight`, hiddenSize);
     if (config.norms === "around") add(`${prefix}.pre_feedforward_layernorm.weight`, hiddenSize);
-    addLinear(`${prefix}.mlp.gate_proj`, intermediateSize, hiddenSize, config.mlpBias);
-    addLinear(`${prefix}.mlp.up_proj`, intermediateSize, hiddenSize, config.mlpBias);
-    addLinear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, config.mlpBias);
+    if (config.experts?.layers[layer] === true) {
+      for (const tensor of expertTensors(layer, hiddenSize, config.experts)) tensors.push(tensor);
+    } else {
+      addLinear(`${prefix}.mlp.gate_proj`, intermediateSize, hiddenSize, config.mlpBias);
+      addLinear(`${prefix}.mlp.up_proj`, intermediateSize, hiddenSize, config.mlpBias);
+      addLinear(`${prefix}.mlp.down_proj`, hiddenSize, intermediateSize, config.mlpBias);
+    }
     if (config.norms !== "before") add(`${prefix}.post_feedforward_layernorm.weight`, hiddenSize);
   }
   add("model.norm.weight", hiddenSize);
@@ -150,9 +161,10 @@ export function storedTensor(expected: ExpectedTensor, found: FoundTensor): Stor
         `but the config calls for [${expected.shape.join(", ")}]`,
     );
   }
-  const format = FORMAT_BY_DTYPE.get(found.dtype);
+  const blocks = GGUF_BLOCK_TYPES.get(found.dtype);
+  const format = FORMAT_BY_DTYPE.get(found.dtype) ?? blocks?.format;
   if (format === undefined) {
-    const supported = [...FORMAT_BY_DTYPE.keys()].join(", ");
+    const supported = [...FORMAT_BY_DTYPE.keys(), ...GGUF_BLOCK_TYPES.keys()].join(", ");
     throw new CheckpointError(
       file,
       `Cannot use ${what}: it is of type ${found.dtype}; the supported types are ${supported}`,
@@ -164,8 +176,25 @@ export function storedTensor(expected: ExpectedTensor, found: FoundTensor): Stor
       `Cannot use ${what}: it is a vector of type ${found.dtype}, but must be F32, F16 or BF16`,
     );
   }
+  const { name, shape } = expected;
+  if (blocks !== undefined) {
+    const { blockElements, blockBytes, repack } = blocks;
+    const rowBytes = (shape.at(-1) as number) / blockElements * blockBytes;
+    return madeTensor(expected, found, new RepackedRows(format, found, rowBytes, repack));
+  }
   const { source, position, sizeBytes } = found;
-  return { name: expected.name, format, shape: expected.shape, sizeBytes, source, position };
+  return { name, format, shape, sizeBytes, source, position };
+}
+
+/** A matrix that is made of a tensor, and maybe of others. */
+export function madeTensor(
+  { name, shape }: ExpectedTensor,
+  { source, position }: Pick<FoundTensor, "source" | "position">,
+  made: MadeRows,
+): StoredTensor {
+  const rowCount = shape.slice(0, -1).reduce((product, size) => product * size, 1);
+  const sizeBytes = rowCount * sourceRowBytes(made.format, shape.at(-1) as number);
+  return { name, format: made.format, shape, sizeBytes, source, position, made };
 }
 
 /** Refuses a checkpoint that lacks a tensor. `storedName` is what the file would call it. */

@@ -1,5 +1,6 @@
 /** What the decoders' families differ in: one row an architecture. */
 
+import type { ExpertFamily } from "./read_experts.ts";
 import type { WindowRule } from "./layer_windows.ts";
 import type { DecoderArchitecture, DecoderConfig } from "./model_config.ts";
 
@@ -14,9 +15,19 @@ export interface Family {
   readonly kvHeadCount: "headCount" | number;
   readonly headDim: "hiddenSize / headCount" | number;
   /** Which projections `attention_bias` gives a bias; Qwen2 does not ask. */
-  readonly attentionBias: "attention_bias" | "always on q, k and v" | "none";
+  readonly attentionBias:
+    | "attention_bias"
+    | "attention_bias, on q, k and v"
+    | "always on q, k and v"
+    | "none";
   /** Fields of which any one asks for the biases of attention. */
   readonly attentionBiasKeys: readonly string[];
+  /** What they are where the file is silent. */
+  readonly attentionBiasDefault: boolean;
+  readonly attentionSinks: boolean;
+  readonly experts: ExpertFamily;
+  /** Whether the file must say how positions are scaled, as the class scales them by default. */
+  readonly statesRope: boolean;
   readonly mlpBias: boolean;
   readonly norms: DecoderConfig["norms"];
   readonly normOffset: DecoderConfig["normOffset"];
@@ -58,6 +69,10 @@ const COMMON = {
   headDim: "hiddenSize / headCount",
   attentionBias: "none",
   attentionBiasKeys: ["attention_bias"],
+  attentionBiasDefault: false,
+  attentionSinks: false,
+  experts: "none",
+  statesRope: false,
   mlpBias: false,
   norms: "before",
   normOffset: 0,
@@ -99,6 +114,22 @@ const QWEN3: Family = {
   qkNorm: true,
 };
 
+const EXAONE4: Family = {
+  ...COMMON,
+  modelType: "exaone4",
+  vocabSize: 102_400,
+  intermediateSize: 16_384,
+  maxPositionEmbeddings: 2048,
+  kvHeadCount: 32,
+  norms: "after",
+  qkNorm: true,
+  windows: { kind: "all but every n-th", window: 4096, period: 4 },
+  fullLayersRotate: false,
+  rmsNormEpsilon: 1e-5,
+  bosTokenId: 0,
+  endTokenIds: [2],
+};
+
 /** The decoders, one row each. */
 export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   LlamaForCausalLM: {
@@ -126,6 +157,16 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
   },
   Qwen2ForCausalLM: QWEN2,
   Qwen3ForCausalLM: QWEN3,
+  Qwen3MoeForCausalLM: {
+    ...QWEN3,
+    modelType: "qwen3_moe",
+    hiddenSize: 2048,
+    layerCount: 24,
+    intermediateSize: 6144,
+    kvHeadCount: 4,
+    headDim: "hiddenSize / headCount",
+    experts: "qwen3_moe",
+  },
   ExaoneForCausalLM: {
     ...COMMON,
     modelType: "exaone",
@@ -144,20 +185,54 @@ export const FAMILIES: Readonly<Record<DecoderArchitecture, Family>> = {
     bosTokenId: 0,
     endTokenIds: [2],
   },
-  Exaone4ForCausalLM: {
+  GptOssForCausalLM: {
     ...COMMON,
-    modelType: "exaone4",
-    vocabSize: 102_400,
-    intermediateSize: 16_384,
-    maxPositionEmbeddings: 2048,
-    kvHeadCount: 32,
-    norms: "after",
-    qkNorm: true,
-    windows: { kind: "all but every n-th", window: 4096, period: 4 },
-    fullLayersRotate: false,
+    modelType: "gpt_oss",
+    vocabSize: 201_088,
+    hiddenSize: 2880,
+    intermediateSize: 2880,
+    layerCount: 36,
+    headCount: 64,
+    kvHeadCount: 8,
+    headDim: 64,
+    maxPositionEmbeddings: 131_072,
+    attentionBias: "attention_bias",
+    attentionBiasDefault: true,
+    attentionSinks: true,
+    windows: { kind: "all but every n-th", window: 128, period: 2 },
+    ropeTheta: { full: 150_000 },
+    statesRope: true,
     rmsNormEpsilon: 1e-5,
-    bosTokenId: 0,
-    endTokenIds: [2],
+    experts: "gpt_oss",
+    bosTokenId: undefined,
+    endTokenIds: [],
+  },
+  Exaone4ForCausalLM: EXAONE4,
+  ExaoneMoeForCausalLM: {
+    ...EXAONE4,
+    modelType: "exaone_moe",
+    norms: "before",
+    experts: "exaone_moe",
+    bosTokenId: 1,
+    endTokenIds: [53],
+  },
+  SolarOpenForCausalLM: {
+    ...COMMON,
+    modelType: "solar_open",
+    vocabSize: 196_608,
+    // No layer has an MLP of this size.
+    intermediateSize: 10_240,
+    layerCount: 48,
+    headCount: 64,
+    kvHeadCount: 8,
+    headDim: 128,
+    maxPositionEmbeddings: 131_072,
+    attentionBias: "attention_bias, on q, k and v",
+    ropeTheta: { full: 1_000_000 },
+    rmsNormEpsilon: 1e-5,
+    experts: "solar_open",
+    bosTokenId: undefined,
+    endTokenIds: [],
   },
   Gemma3ForCausalLM: {
     ...COMMON,

@@ -1,18 +1,25 @@
-/** One GGUF file as a checkpoint: its names and row order turned into Hugging Face's. */
+/** A GGUF file, or its parts, as a checkpoint: its names and row order turned into Hugging Face's. */
 
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
 import {
+  type ExpectedTensor,
   expectedTensors,
   type FoundTensor,
   missingTensor,
+  type StoredTensor,
   storedTensor,
   unusedTensor,
 } from "./expected_tensors.ts";
-import { type ByteSource, FileSource } from "./formats/byte_source.ts";
-import { type GgufHeader, type GgufTensor, readGgufHeader } from "./formats/gguf.ts";
+import { parseExpertName } from "./expert_names.ts";
+import { stackedExpert } from "./expert_parts.ts";
+import type { ByteSource } from "./formats/byte_source.ts";
+import type { GgufHeader, GgufTensor } from "./formats/gguf.ts";
+import { ggufExpertName } from "./gguf_experts.ts";
 import type { DecoderConfig } from "./model_config.ts";
 import { readGgufConfig, readGgufGeneration } from "./gguf_config.ts";
+import { type GgufSplits, openGgufSplits } from "./gguf_splits.ts";
+import { stackedTensor } from "./stacked_tensor.ts";
 import { ggufPoolingFiles } from "./pooling_files.ts";
 
 /** llama3-style rope: what to divide the frequencies by, in place of the formula's parameters. */
@@ -47,46 +54,45 @@ const OUTER_MODULES: ReadonlyMap<string, string> = new Map([
   ["lm_head", "output"],
 ]);
 
-/** Opens and checks one file. The caller closes the parts' sources. */
+/** Opens and checks one file, or all parts of a split one. The caller closes the parts' sources. */
 export function openGgufFile(path: string): CheckpointParts {
-  const source = new FileSource(path);
+  const splits = openGgufSplits(path);
+  const { header, sources } = splits;
   try {
-    const header = readGgufHeader(source);
-    refuseSplit(path, header);
+    const source = splits.sourceOf(ROPE_DIVISORS);
     const config = readGgufConfig(path, header, readDivisors(source, header));
     return {
       config,
       generation: readGgufGeneration(path, header.metadata, config.endTokenIds),
-      tensors: findTensors(source, header, config),
+      tensors: findTensors(splits, config),
       text: { kind: "gguf", metadata: header.metadata, file: path },
       pooling: ggufPoolingFiles(header.metadata),
-      sources: [source],
+      sources,
     };
   } catch (error) {
-    source[Symbol.dispose]();
+    for (const source of sources) source[Symbol.dispose]();
     throw error;
   }
 }
 
-/** What GGUF calls a tensor that Hugging Face calls `name`, in a model with such norms. */
-export function ggufName(name: string, norms: DecoderConfig["norms"] = "before"): string {
+/** What GGUF calls a tensor that Hugging Face calls `name`, in such a model. */
+export function ggufName(
+  name: string,
+  { norms, architecture }: Pick<DecoderConfig, "norms" | "architecture">,
+): string {
+  const experts = ggufExpertName(name);
+  if (experts !== undefined) return experts;
+  const sinks = /^model\.layers\.(\d+)\.self_attn\.sinks$/.exec(name);
+  if (sinks !== null) return `blk.${sinks[1]}.attn_sinks.weight`;
   const dot = name.lastIndexOf(".");
   const [module, suffix] = [name.slice(0, dot), name.slice(dot)];
   const [, layer, inner] = /^model\.layers\.(\d+)\.(.+)$/.exec(module) ?? [];
   if (layer === undefined) return `${OUTER_MODULES.get(module) ?? module}${suffix}`;
-  const own = norms === "before" ? undefined : POST_NORM_MODULES.get(inner ?? "");
+  // GPT-OSS has its norms where Llama has them, and one by another name.
+  const isOther = norms !== "before" ||
+    (architecture === "GptOssForCausalLM" && inner === "post_attention_layernorm");
+  const own = isOther ? POST_NORM_MODULES.get(inner ?? "") : undefined;
   return `blk.${layer}.${own ?? LAYER_MODULES.get(inner ?? "") ?? inner}${suffix}`;
-}
-
-function refuseSplit(path: string, { metadata }: GgufHeader): void {
-  const count = metadata.get("split.count");
-  if (typeof count === "number" && count > 1) {
-    throw new CheckpointError(
-      path,
-      `Cannot open "${path}": it is one of ${count} parts of a split GGUF file; ` +
-        "merge the parts into one file first (llama-gguf-split --merge)",
-    );
-  }
 }
 
 function readDivisors(source: ByteSource, { tensors }: GgufHeader): number[] | undefined {
@@ -106,28 +112,47 @@ function readDivisors(source: ByteSource, { tensors }: GgufHeader): number[] | u
   return Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }
 
+/** One of its own, or that of one expert of a stack. */
+function ownTensor(
+  expected: ExpectedTensor,
+  found: FoundTensor,
+  { experts }: DecoderConfig,
+): StoredTensor {
+  return experts !== undefined && parseExpertName(expected.name) !== undefined
+    ? stackedExpert(expected, found, experts.count)
+    : storedTensor(expected, found);
+}
+
 function findTensors(
-  source: ByteSource,
-  { tensors }: GgufHeader,
+  { header: { tensors }, sources, sourceOf }: GgufSplits,
   config: DecoderConfig,
 ): ReadonlyMap<string, PartTensor> {
+  const [source] = sources;
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);
   for (const expected of expectedTensors(config)) {
-    const name = ggufName(expected.name, config.norms);
-    const tensor = tensors.get(name) ?? refuseMissing(source, tensors, name, expected.shape);
-    used.add(name);
+    const name = ggufName(expected.name, config);
+    const tensor = tensors.get(name);
+    const fusedName = name.replace(/attn_[qkv]\./, "attn_qkv.");
+    const fused = tensors.get(fusedName);
+    if (tensor === undefined && fused === undefined) {
+      missingTensor(source.name, name, expected.shape);
+    }
+    const stored = tensor !== undefined
+      ? ownTensor(expected, asFound(sourceOf(name), tensor), config)
+      : fusedTensor(expected, asFound(sourceOf(fusedName), fused as GgufTensor), config);
+    used.add(tensor === undefined ? fusedName : name);
     // Converters of arch llama store queries and keys as neighbouring pairs, not as two halves.
     const isPaired = config.modelType === "llama" && /\.[qk]_proj\./.test(expected.name);
     parts.set(expected.name, {
-      ...storedTensor(expected, asFound(source, tensor)),
+      ...stored,
       pairedHeadDim: isPaired ? config.headDim : 0,
     });
   }
   for (const name of tensors.keys()) {
     const layer = /^blk\.(\d+)\./.exec(name)?.[1];
     if (layer !== undefined && Number(layer) < config.layerCount && !used.has(name)) {
-      unusedTensor(source.name, name);
+      unusedTensor(sourceOf(name).name, name);
     }
   }
   return parts;
@@ -138,19 +163,30 @@ function asFound(source: ByteSource, tensor: GgufTensor): FoundTensor {
   return { name, dtype: type, shape, source, position, sizeBytes };
 }
 
-function refuseMissing(
-  source: ByteSource,
-  tensors: ReadonlyMap<string, GgufTensor>,
-  name: string,
-  shape: readonly number[],
-): never {
-  const fused = name.replace(/attn_[qkv]\./, "attn_qkv.");
-  if (fused !== name && tensors.has(fused)) {
-    throw new CheckpointError(
-      source.name,
-      `Cannot use tensor "${fused}" of "${source.name}": ` +
-        "queries, keys and values must be tensors of their own (attn_q, attn_k, attn_v)",
-    );
+/** Rows of queries, keys or values of a tensor that has all of them, in that order. */
+function fusedTensor(
+  expected: ExpectedTensor,
+  found: FoundTensor,
+  { headCount, kvHeadCount, headDim }: DecoderConfig,
+): StoredTensor {
+  const [queries, keys] = [headCount * headDim, kvHeadCount * headDim];
+  const rows = queries + 2 * keys;
+  const first = /\.q_proj\./.test(expected.name)
+    ? 0
+    : /\.k_proj\./.test(expected.name)
+    ? queries
+    : queries + keys;
+  if (expected.shape.length === 2) {
+    const stack = { ...found, shape: [1, ...found.shape] };
+    return stackedTensor(expected, stack, { index: 0, count: 1, rows, first });
   }
-  missingTensor(source.name, name, shape);
+  // Of the right size and of a type with an element each, or this refuses it.
+  storedTensor({ name: expected.name, shape: [rows] }, found);
+  const elementBytes = found.sizeBytes / rows;
+  return storedTensor(expected, {
+    ...found,
+    shape: expected.shape,
+    position: found.position + first * elementBytes,
+    sizeBytes: (expected.shape[0] as number) * elementBytes,
+  });
 }

@@ -3,6 +3,7 @@
 import { stretchedContext } from "./config.ts";
 import { Fields, type NumberRule } from "./fields.ts";
 import type { GgufHeader, GgufValue } from "./formats/gguf.ts";
+import { readGgufExperts } from "./gguf_experts.ts";
 import type { GenerationDefaults } from "./generation_config.ts";
 import { slidesInPeriod } from "./layer_windows.ts";
 import { type DecoderArchitecture, type DecoderConfig, SIZE_RULES } from "./model_config.ts";
@@ -14,8 +15,11 @@ const ARCHITECTURE_BY_NAME: Readonly<Record<string, DecoderArchitecture>> = {
   llama: "LlamaForCausalLM",
   qwen2: "Qwen2ForCausalLM",
   qwen3: "Qwen3ForCausalLM",
+  qwen3moe: "Qwen3MoeForCausalLM",
+  "gpt-oss": "GptOssForCausalLM",
   exaone: "ExaoneForCausalLM",
   exaone4: "Exaone4ForCausalLM",
+  "exaone-moe": "ExaoneMoeForCausalLM",
   gemma3: "Gemma3ForCausalLM",
 };
 
@@ -42,6 +46,15 @@ const END_TOKEN_TEXTS: ReadonlySet<string> = new Set([
   "</s>",
 ]);
 
+/** Architectures with norms on queries and keys. */
+const QK_NORM: ReadonlySet<string> = new Set([
+  "qwen3",
+  "qwen3moe",
+  "exaone4",
+  "exaone-moe",
+  "gemma3",
+]);
+
 const THETA_RULE = { min: 1, max: 1e12, aboveMin: true };
 
 /** The `tokenizer.ggml.token_type` of control tokens. */
@@ -63,12 +76,16 @@ export function readGgufConfig(
     fields.fail("general.architecture", `the supported architectures are ${supported}`);
   }
   const key = (name: string) => `${modelType}.${name}`;
-  if ((fields.optionalInteger(key("expert_count"), { min: 0 }) ?? 0) > 0) {
-    fields.fail(key("expert_count"), "models with experts cannot be run");
-  }
 
   const hiddenSize = fields.integer(key("embedding_length"), SIZE_RULES.hiddenSize);
-  const layerCount = fields.integer(key("block_count"), SIZE_RULES.layerCount);
+  const blockCount = fields.integer(key("block_count"), SIZE_RULES.layerCount);
+  // Layers at the end that guess tokens further ahead are no part of the model.
+  const aheadCount = fields.integer(
+    key("nextn_predict_layers"),
+    { min: 0, max: blockCount - 1 },
+    0,
+  );
+  const layerCount = blockCount - aheadCount;
   const perLayer = (name: string, rule: NumberRule, fallback?: number) =>
     readUniform(fields, key(name), layerCount, rule, fallback);
   const headCount = perLayer("attention.head_count", SIZE_RULES.headCount);
@@ -93,7 +110,12 @@ export function readGgufConfig(
     vocabSize: tensors.get("token_embd.weight")?.shape[0] ??
       fields.fail("token_embd.weight", "the token embedding must be among its tensors"),
     hiddenSize,
-    intermediateSize: perLayer("feed_forward_length", SIZE_RULES.intermediateSize),
+    // A model of experts alone need not say it.
+    intermediateSize: perLayer(
+      "feed_forward_length",
+      SIZE_RULES.intermediateSize,
+      fields.optionalInteger(key("expert_feed_forward_length"), SIZE_RULES.intermediateSize),
+    ),
     layerCount,
     headCount,
     kvHeadCount,
@@ -113,7 +135,7 @@ export function readGgufConfig(
     activation: isGemma ? "geluTanh" : "silu",
     attentionScale: fields.optionalNumber(key("attention.scale"), { min: 0, aboveMin: true }) ??
       scale,
-    qkNorm: modelType === "qwen3" || modelType === "exaone4" || isGemma,
+    qkNorm: QK_NORM.has(modelType),
     windows,
     rope,
     slidingRope: isGemma
@@ -123,10 +145,12 @@ export function readGgufConfig(
         scaling: { kind: "none" },
       }
       : undefined,
-    fullLayersRotate: modelType !== "exaone4" || windows.every((window) => window === 0),
+    fullLayersRotate: !modelType.startsWith("exaone") || windows.every((window) => window === 0),
     // llama.cpp, whose files these are, keeps it in float32.
     embeddingScale: isGemma ? Math.sqrt(hiddenSize) : 1,
     roundsEmbeddingScale: false,
+    attentionSinks: modelType === "gpt-oss",
+    experts: readGgufExperts(fields, tensors, { modelType, layerCount }),
     logitSoftcap: isGemma
       ? fields.optionalNumber(key("final_logit_softcapping"), { min: 0 }) ?? 0
       : 0,
@@ -149,7 +173,7 @@ function readGgufWindows(
   const window = fields.integer(
     windowKey,
     { min: 0, max: SIZE_RULES.positions.max },
-    isLarge ? 4096 : 0,
+    isLarge ? 4096 : modelType === "gpt-oss" || modelType === "exaone-moe" ? undefined : 0,
   );
   if (Array.isArray(pattern)) {
     if (pattern.length !== layerCount || pattern.some((slides) => typeof slides !== "boolean")) {
@@ -158,7 +182,17 @@ function readGgufWindows(
     return pattern.map((slides) => slides ? window : 0);
   }
   const period = fields.optionalInteger(patternKey, { min: 0 }) ??
-    (modelType === "gemma3" ? 6 : isLarge ? 4 : modelType === "exaone4" ? 1 : 0);
+    (modelType === "gpt-oss"
+      ? 2
+      : modelType === "exaone-moe"
+      ? 4
+      : modelType === "gemma3"
+      ? 6
+      : isLarge
+      ? 4
+      : modelType === "exaone4"
+      ? 1
+      : 0);
   // Without a period, as Mistral's files are, all layers slide.
   return Array.from(
     { length: layerCount },
@@ -286,7 +320,8 @@ function readScaling(
         attentionFactor: stated * yarnMagnitude(factor, 1),
         betaFast: fields.number(key("rope.scaling.yarn_beta_fast"), { min: betaSlow }, 32),
         betaSlow,
-        truncate: true,
+        // llama.cpp has no setting for it; GPT-OSS was made without.
+        truncate: !typeKey.startsWith("gpt-oss."),
         originalMaxPositions: fields.integer(
           key("rope.scaling.original_context_length"),
           SIZE_RULES.positions,

@@ -9,12 +9,16 @@ import {
   storedTensor,
   unusedTensor,
 } from "./expected_tensors.ts";
+import { Fields } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
+import { ExpertParts } from "./expert_parts.ts";
 import type { ModelConfig } from "./model_config.ts";
 import { ModelFolder } from "./model_folder.ts";
 import { readPoolingFiles } from "./pooling_files.ts";
 import { readTextFiles } from "./hf_text_files.ts";
+import { type Quantization, readQuantization } from "./quantization_config.ts";
+import { isActivationScale, quantizedTensor } from "./quantized_tensor.ts";
 import { storedNames, withStoredHead } from "./stored_names.ts";
 
 /** Opens and checks the folder at `path`. The caller closes the parts' sources. */
@@ -28,7 +32,8 @@ export function openHuggingFaceFolder(path: string): CheckpointParts {
   const weights = openSafetensorsFolder(folder);
   try {
     const config = withStoredHead(stated, (name) => weights.tensors.has(name));
-    const tensors = findTensors(path, weights, config);
+    const fields = Fields.ofJson(folder.nameOf("config.json"), json);
+    const tensors = findTensors(path, weights, config, readQuantization(fields));
     return { config, generation, tensors, text, pooling, sources: weights.sources };
   } catch (error) {
     for (const source of weights.sources) source[Symbol.dispose]();
@@ -47,20 +52,38 @@ function findTensors(
   path: string,
   weights: SafetensorsFolder,
   config: ModelConfig,
+  quantization: Quantization,
 ): ReadonlyMap<string, PartTensor> {
   const expected = expectedTensors(config);
   const names = storedNames(config, (name) => weights.tensors.has(name));
+  const find = (stored: string) => weights.tensors.get(stored);
+  const experts = config.kind === "decoder" && config.experts !== undefined
+    ? new ExpertParts(
+      config.experts,
+      find,
+      (layer) => names.stored(`model.layers.${layer}.mlp.experts`),
+    )
+    : undefined;
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>();
   for (const tensor of expected) {
     const name = names.stored(tensor.name);
+    const quantized = quantizedTensor(tensor, name, find, quantization) ??
+      (weights.tensors.has(name) ? undefined : experts?.get(tensor));
+    if (quantized !== undefined) {
+      for (const part of quantized.used) used.add(part);
+      parts.set(tensor.name, { ...quantized.tensor, pairedHeadDim: 0 });
+      continue;
+    }
     const found: FoundTensor = weights.tensors.get(name) ??
       missingTensor(weights.indexFile ?? weights.sources[0]?.name ?? path, name, tensor.shape);
     used.add(name);
     parts.set(tensor.name, { ...storedTensor(tensor, found), pairedHeadDim: 0 });
   }
   for (const [name, found] of weights.tensors) {
-    if (!used.has(name) && !names.mayBeLeftOut(name)) unusedTensor(found.source.name, name);
+    const mayBeLeftOut = names.mayBeLeftOut(name) ||
+      (quantization.method !== "none" && isActivationScale(name));
+    if (!used.has(name) && !mayBeLeftOut) unusedTensor(found.source.name, name);
   }
   return parts;
 }

@@ -17,9 +17,12 @@ import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph } from "./architectures/decoder.ts";
 import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
 import { exaone4Graph } from "./architectures/exaone4.ts";
+import { expertDecoderGraph } from "./architectures/expert_decoder.ts";
 import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { planKv } from "./kv_plan.ts";
+import { parseExpertName } from "./expert_names.ts";
+import type { TensorInfo } from "./expected_tensors.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
@@ -44,7 +47,11 @@ const DECODER_GRAPHS: Readonly<Record<DecoderArchitecture, DecoderGraph>> = {
   Qwen2ForCausalLM: decoderGraph,
   Qwen3ForCausalLM: decoderGraph,
   ExaoneForCausalLM: decoderGraph,
+  Qwen3MoeForCausalLM: expertDecoderGraph,
+  GptOssForCausalLM: expertDecoderGraph,
   Exaone4ForCausalLM: exaone4Graph,
+  ExaoneMoeForCausalLM: expertDecoderGraph,
+  SolarOpenForCausalLM: expertDecoderGraph,
   Gemma3ForCausalLM: gemma3Graph,
 };
 
@@ -113,11 +120,31 @@ function tokensPerStep({ kind }: ModelConfig, contextLength: number, given: numb
 
 function kernelLimits(config: ModelConfig): KernelLimits {
   const { hiddenSize, intermediateSize, headCount, headDim, kvHeadCount } = config;
+  const experts = config.kind === "decoder" ? config.experts : undefined;
   return {
-    kMax: Math.max(hiddenSize, intermediateSize, headCount * headDim),
+    kMax: Math.max(
+      hiddenSize,
+      intermediateSize,
+      headCount * headDim,
+      experts?.intermediateSize ?? 0,
+      experts?.sharedIntermediateSize ?? 0,
+    ),
     headDimMax: headDim,
     headGroupMax: headCount / kvHeadCount,
   };
+}
+
+function elementCount({ shape }: TensorInfo): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+function activeParameterCount(config: ModelConfig, infos: readonly TensorInfo[]): number {
+  const experts = config.kind === "decoder" ? config.experts : undefined;
+  const share = experts === undefined ? 1 : experts.choiceCount / experts.count;
+  const counted = infos.map((info) =>
+    elementCount(info) * (parseExpertName(info.name) === undefined ? 1 : share)
+  );
+  return Math.round(counted.reduce((sum, count) => sum + count, 0));
 }
 
 /** Which tables the length of contexts has chosen, where it does choose. */
@@ -161,7 +188,8 @@ export function planModel(checkpoint: Checkpoint, options: ModelOptions): Planne
     maxBatchSize,
     maxOutputRows: Math.max(OUTPUT_ROWS_MIN, maxBatchSize),
     matrices,
-    parameterCount: infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
+    parameterCount: infos.reduce((sum, info) => sum + elementCount(info), 0),
+    activeParameterCount: activeParameterCount(config, infos),
   });
 }
 

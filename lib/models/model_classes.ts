@@ -24,6 +24,12 @@ const CLASSES = new Map<string, DecoderClass | EncoderClass>([
       [className, { kind: "decoder", architecture, head }] as const
     );
   }),
+  // K-EXAONE's own spelling; transformers has another.
+  ["ExaoneMoEForCausalLM", {
+    kind: "decoder",
+    architecture: "ExaoneMoeForCausalLM",
+    head: "language",
+  }],
   ...ENCODER_CLASSES,
 ]);
 

@@ -1,5 +1,6 @@
 /** What a model is: its shape and settings, whichever file they came from. */
 
+import type { ExpertConfig } from "./expert_config.ts";
 import type { NumberRule } from "./fields.ts";
 import type { RopeConfig } from "./rope.ts";
 
@@ -9,8 +10,12 @@ export type DecoderArchitecture =
   | "MistralForCausalLM"
   | "Qwen2ForCausalLM"
   | "Qwen3ForCausalLM"
+  | "Qwen3MoeForCausalLM"
+  | "GptOssForCausalLM"
   | "ExaoneForCausalLM"
   | "Exaone4ForCausalLM"
+  | "ExaoneMoeForCausalLM"
+  | "SolarOpenForCausalLM"
   | "Gemma3ForCausalLM";
 
 /** The encoders that can be run, each by its class without a head. */
@@ -95,6 +100,10 @@ export interface DecoderConfig extends AnyModelConfig {
   readonly roundsEmbeddingScale: boolean;
   /** Logits go through c · tanh(logit / c), c this number; 0: they stay as they are. */
   readonly logitSoftcap: number;
+  /** Each head has a score of its own that takes part in the softmax and has no value. */
+  readonly attentionSinks: boolean;
+  /** What stands in place of the MLP in some layers or all of them; undefined: nothing does. */
+  readonly experts: ExpertConfig | undefined;
 }
 
 /** An encoder: each token sees all tokens of its sequence. Plain data. */

@@ -70,12 +70,19 @@ export function withStoredHead(config: ModelConfig, has: (name: string) => boole
 }
 
 function decoderNames(config: DecoderConfig, has: (name: string) => boolean): StoredNames {
+  const choiceBias = /\.mlp\.gate\.e_score_correction_bias$/;
   const spelling = spellingOf(config);
   const prefix = isBare(spelling, has) ? "" : `${spelling.backbone}.`;
   const inLayer = new RegExp(`^(?:${spelling.backbone}\\.)?${spelling.layers}\\.(\\d+)\\.`);
   return {
-    stored: (name) =>
-      name.startsWith("model.") ? prefix + spelled(name.slice("model.".length), spelling) : name,
+    stored(name) {
+      const full = name.startsWith("model.")
+        ? prefix + spelled(name.slice("model.".length), spelling)
+        : name;
+      // EXAONE's files leave the gate out of this name.
+      const other = full.replace(choiceBias, ".mlp.e_score_correction_bias");
+      return !has(full) && has(other) ? other : full;
+    },
     mayBeLeftOut(name) {
       // No head here has a bias.
       if (name === "lm_head.bias") return config.head.kind !== "language";

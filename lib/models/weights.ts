@@ -1,10 +1,9 @@
 /** Checkpoint → HBM: tensor by tensor through a small window, converted and packed on the way. */
 
-import { InvalidParameterError } from "../base/errors.ts";
+import { CheckpointError, InvalidParameterError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
 import {
   blockElements,
-  decodeRow,
   isQuantized,
   sourceRowBytes,
   weightBytes,
@@ -14,6 +13,8 @@ import type { Device } from "../device/device.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TensorInfo } from "./expected_tensors.ts";
+import { expertName } from "./expert_names.ts";
+import { isPlainDtype, plainFloats } from "./plain_floats.ts";
 
 /** How loading is watched and stopped. */
 export interface LoadWatch {
@@ -36,9 +37,13 @@ const FORMATS: Readonly<Record<Exclude<WeightDtype, "auto">, WeightFormat>> = {
   q4: "q4_0",
 };
 
-/** A matrix of the graph with the format it gets on the device. */
+/**
+ * A matrix of the checkpoint, where it goes on the device, and in which format: rows from `rowStart`
+ * of the graph's `name`, which is all of it but for experts.
+ */
 interface Placed {
   readonly name: string;
+  readonly rowStart: number;
   readonly shape: { readonly n: number; readonly k: number };
   readonly info: TensorInfo;
   readonly format: WeightFormat;
@@ -48,10 +53,11 @@ interface Placed {
 
 function placeMatrices(checkpoint: Checkpoint, graph: Graph, dtype: WeightDtype): Placed[] {
   return [...graph.weights].flatMap(([name, shape]): Placed[] => {
+    if (shape.kind === "experts") return placeExperts(checkpoint, name, shape, dtype);
     if (shape.kind !== "matrix") return [];
     const info = tensor(checkpoint, name);
     const firstRow = firstRowOf(checkpoint, name);
-    return [{ name, shape, info, format: formatOf(info, dtype), firstRow }];
+    return [{ name, rowStart: 0, shape, info, format: formatOf(info, dtype), firstRow }];
   });
 }
 
@@ -61,9 +67,37 @@ function firstRowOf({ config }: Checkpoint, name: string): number {
   return isPositions && config.kind === "encoder" ? config.firstPosition : 0;
 }
 
+/** Experts lie one after another, in one format. */
+function placeExperts(
+  checkpoint: Checkpoint,
+  name: string,
+  { count, n, k }: { readonly count: number; readonly n: number; readonly k: number },
+  dtype: WeightDtype,
+): Placed[] {
+  const experts = Array.from({ length: count }, (_, expert): Placed => {
+    const info = tensor(checkpoint, expertName(name, expert));
+    const format = formatOf(info, dtype);
+    return { name, rowStart: expert * n, shape: { n, k }, info, format, firstRow: 0 };
+  });
+  const { info: first, format } = experts[0] as Placed;
+  for (const { info, format: other } of experts) {
+    if (other === format) continue;
+    throw new CheckpointError(
+      checkpoint.path,
+      `Cannot use tensor "${info.name}" of "${checkpoint.path}": it is stored as ${other}, ` +
+        `but "${first.name}" as ${format}: the experts of a layer must be stored alike; ` +
+        "a dtype other than auto makes them so",
+    );
+  }
+  return experts;
+}
+
 /** Four bits are too few for embeddings and head: q4 gives them eight, as GGUF files do. */
 function formatOf({ name, format }: TensorInfo, dtype: WeightDtype): WeightFormat {
   if (dtype === "auto") return format;
+  // A router is small, and what it gets wrong is not a little wrong.
+  const isQuantizing = dtype === "q8" || dtype === "q4";
+  if (isQuantizing && /\.mlp\.(?:gate|router)\.weight$/.test(name)) return format;
   const isSensitive = /embed_tokens\.weight$|_embeddings\.weight$|^lm_head\.weight$/.test(name);
   return dtype === "q4" && isSensitive ? "q8_0" : FORMATS[dtype];
 }
@@ -111,7 +145,9 @@ export function checkActivations(
 ): void {
   const { dtype, activationDtype } = options;
   if (activationDtype === "float32") return;
-  const multiplied = new Set(graph.ops.flatMap((op) => op.op === "matmul" ? [op.weight] : []));
+  const multiplied = new Set(
+    graph.ops.flatMap((op) => op.op === "matmul" || op.op === "expertMatmul" ? [op.weight] : []),
+  );
   const matrices = placeMatrices(checkpoint, graph, dtype);
   if (matrices.some(({ name, format }) => multiplied.has(name) && isQuantized(format))) return;
   throw new InvalidParameterError(
@@ -142,8 +178,11 @@ export async function uploadWeights(
   watch: LoadWatch & { readonly dtype: WeightDtype },
 ): Promise<void> {
   for (const [name, shape] of graph.weights) {
-    if (shape.kind !== "vector") continue;
-    const values = readVector(checkpoint, tensor(checkpoint, name), shape.length);
+    // The other tables are not read but computed.
+    const isTable = shape.kind === "table" && checkpoint.tensors.has(name);
+    if (shape.kind !== "vector" && !isTable) continue;
+    const length = shape.kind === "vector" ? shape.length : shape.rows * shape.width;
+    const values = readVector(checkpoint, tensor(checkpoint, name), length);
     device.uploadFloats(name, withNormOffset(checkpoint, name, values));
   }
   const matrices = placeMatrices(checkpoint, graph, watch.dtype);
@@ -151,8 +190,11 @@ export async function uploadWeights(
   const total = runs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const windowBytes = runs.reduce((most, run) => Math.max(most, run.sizeBytes), 0);
   if (windowBytes === 0) return;
-  for (const { name, format, shape } of matrices) {
-    device.allocateMatrix(name, format, shape.n, shape.k);
+  for (const { name, rowStart, format, shape } of matrices) {
+    if (rowStart > 0) continue;
+    const whole = graph.weights.get(name);
+    const count = whole?.kind === "experts" ? whole.count : 1;
+    device.allocateMatrix(name, format, count * shape.n, shape.k);
   }
   using one = device.openRowWindow(windowBytes);
   using other = device.openRowWindow(windowBytes);
@@ -163,11 +205,17 @@ export async function uploadWeights(
   let packing: Promise<void> | undefined;
   try {
     for (const run of runs) {
-      const { matrix: { name, info, firstRow }, rowStart, rowCount, sizeBytes } = run;
+      const { matrix, rowStart, rowCount, sizeBytes } = run;
+      const { name, info, firstRow } = matrix;
       const first = firstRow + rowStart;
-      checkpoint.readRows(name, first, first + rowCount, window.bytes.subarray(0, sizeBytes));
+      const bytes = window.bytes.subarray(0, sizeBytes);
+      checkpoint.readRows(info.name, first, first + rowCount, bytes);
       await packing;
-      packing = window.pack(name, { from: info.format, rowStart, rowCount })
+      packing = window.pack(name, {
+        from: info.format,
+        rowStart: matrix.rowStart + rowStart,
+        rowCount,
+      })
         .then((bad) => refuseBadValue(name, watch.dtype, bad));
       // Where the loop is left before it is awaited, the first error is the one that counts.
       packing.catch(() => {});
@@ -209,7 +257,11 @@ function runsOf(matrix: Placed): Run[] {
 function readVector(checkpoint: Checkpoint, info: TensorInfo, length: number): Float32Array {
   const bytes = new Uint8Array(info.sizeBytes);
   checkpoint.readRows(info.name, 0, 1, bytes);
-  return decodeRow(info.format, length, bytes);
+  const dtype = info.format.toUpperCase();
+  invariant(isPlainDtype(dtype), `"${info.name}" is a vector of ${info.format}`);
+  const values = plainFloats(dtype, bytes);
+  invariant(values.length === length, `"${info.name}" has ${values.length} numbers, not ${length}`);
+  return values;
 }
 
 /** Some families store the weights of norms as their distance from 1. */

@@ -8,11 +8,12 @@ import {
   panelBytes,
   sourceRowBytes,
   unpackPanel,
+  WEIGHT_FORMATS,
   weightBytes,
   type WeightFormat,
 } from "../../lib/device/block_formats.ts";
 import { bf16ToF32, f16ToF32 } from "../../lib/device/dtype.ts";
-import { Random, randomRows, randomSeed, WEIGHT_FORMATS } from "./kernel_contract.ts";
+import { Random, randomRows, randomSeed } from "./kernel_contract.ts";
 import gguf from "../golden/gguf.json" with { type: "json" };
 
 Deno.test("A packed panel unpacks to what its rows decode to, at any row count and alignment", () => {
@@ -150,24 +151,30 @@ Deno.test("Bits of a bfloat16 weight are kept, negative zero and NaN included", 
 });
 
 Deno.test("Sizes are those of the layouts", () => {
-  assertEquals(WEIGHT_FORMATS.map((format) => sourceRowBytes(format, 64)), [
-    256,
-    128,
-    128,
-    68,
-    36,
-    40,
-  ]);
-  assertEquals(WEIGHT_FORMATS.map((format) => panelBytes(format, 64)), [
-    2048,
-    1024,
-    1024,
-    544,
-    288,
-    320,
-  ]);
+  /** Of 64 k: bytes of a row, of a panel, and k stored together. */
+  const sizes: Record<WeightFormat, readonly [number, number, number]> = {
+    f32: [256, 2048, 1],
+    bf16: [128, 1024, 1],
+    f16: [128, 1024, 1],
+    q8_0: [68, 544, 32],
+    q4_0: [36, 288, 32],
+    q4_1: [40, 320, 32],
+    i8: [72, 576, 32],
+    i8_16: [80, 640, 32],
+    i8_1: [80, 640, 32],
+    e4m3: [72, 576, 32],
+    e5m2: [72, 576, 32],
+    i4: [40, 320, 32],
+    u4_1: [48, 384, 32],
+    e2m1: [40, 320, 32],
+    e2m1_16: [48, 384, 32],
+  };
+  assertEquals(Object.keys(sizes), [...WEIGHT_FORMATS]);
+  for (const format of WEIGHT_FORMATS) {
+    const found = [sourceRowBytes(format, 64), panelBytes(format, 64), blockElements(format)];
+    assertEquals(found, [...sizes[format]], format);
+  }
   assertEquals(weightBytes("bf16", 9, 64), 2048);
-  assertEquals(WEIGHT_FORMATS.map(blockElements), [1, 1, 1, 32, 32, 32]);
 });
 
 Deno.test("Shapes and buffers that do not fit are refused, saying what would", () => {

@@ -1,9 +1,10 @@
 /** Fast kernels are checked before they are used, and the plain ones stand in for wrong ones. */
 
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
-import type { WeightFormat } from "../../lib/device/block_formats.ts";
+import { WEIGHT_FORMATS, type WeightFormat } from "../../lib/device/block_formats.ts";
 import type {
   AttentionArgs,
+  ClampedSwigluArgs,
   EmbedArgs,
   KernelTable,
   KvDtype,
@@ -27,7 +28,6 @@ import { resolveOptions } from "../../lib/options.ts";
 import { generativeModel } from "../helpers/fake_pooling.ts";
 import { goldenModel } from "../helpers/golden_models.ts";
 import { writeTinyModel } from "../helpers/tiny_model.ts";
-import { WEIGHT_FORMATS } from "./kernel_contract.ts";
 
 const LIMITS = { kMax: 96, headDimMax: 16, headGroupMax: 3 };
 const SCRATCH = 1024;
@@ -47,6 +47,11 @@ const CALLS: readonly (readonly [KernelFamily, SetProblem])[] = [
     (area) => problems.layerNormProblem(area, { width: 40, epsilon: 0 } as LayerNormArgs),
   ],
   ["geluTanhMultiply", problems.geluTanhMultiplyProblem],
+  [
+    "clampedSwiglu",
+    (area) => problems.clampedSwigluProblem(area, { limit: 0.5 } as ClampedSwigluArgs),
+  ],
+  ["sumExperts", problems.sumExpertsProblem],
   ["scale", problems.scaleProblem],
   ["softcap", problems.softcapProblem],
   ["gelu", problems.geluProblem],

@@ -7,9 +7,10 @@ import { place } from "../../lib/device/compiler/place.ts";
 import { wireText } from "../../lib/device/compiler/wire.ts";
 import { WireCache } from "../../lib/device/compiler/wire_cache.ts";
 import { bertGraph } from "../../lib/models/architectures/bert.ts";
+import { expertDecoderGraph } from "../../lib/models/architectures/expert_decoder.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
 import { assertGolden } from "../helpers/golden.ts";
-import { goldenEncoder } from "../helpers/golden_models.ts";
+import { goldenEncoder, goldenModel } from "../helpers/golden_models.ts";
 import { tinyGraph } from "../helpers/tiny_graph.ts";
 import { tinyConfig } from "../helpers/tiny_model.ts";
 
@@ -37,8 +38,9 @@ function target(
     address,
     matrix(name) {
       const shape = graph.weights.get(name);
-      assert(shape?.kind === "matrix");
-      return { address: address(name), format: "f32", n: shape.n, k: shape.k };
+      assert(shape?.kind === "matrix" || shape?.kind === "experts");
+      const count = shape.kind === "experts" ? shape.count : 1;
+      return { address: address(name), format: "f32", n: count * shape.n, k: shape.k };
     },
     kvLayer: (index) => ({
       keys: 0x100000 * (index + 1),
@@ -58,6 +60,14 @@ const bucket = { kind: "append", batchSize: 2, attentionSize: 32, tokenCount: 8 
 
 Deno.test("The wire of the tiny graph reads as its golden file says", async () => {
   await assertGolden("wires/tiny.wire", wireText(compile(tinyGraph(), bucket, target(2))));
+});
+
+Deno.test("The wire of a layer with experts reads as its golden file says", async () => {
+  const json = { ...tinyConfig(goldenModel("gpt_oss")), num_hidden_layers: 1, layer_types: null };
+  const config = readModelConfig("config.json", json);
+  assert(config.kind === "decoder");
+  const graph = expertDecoderGraph(config, 64);
+  await assertGolden("wires/experts.wire", wireText(compile(graph, bucket, target(2, graph))));
 });
 
 Deno.test("The wire of an encoder's layer reads as its golden file says", async () => {

@@ -44,7 +44,7 @@ async function openTiny(
       device.uploadRows(name, 0, shape.n, new Uint8Array(values.buffer));
     } else if (shape.kind === "vector") {
       device.uploadFloats(name, numbers(shape.length));
-    } else {
+    } else if (shape.kind === "table") {
       const half = shape.width / 2;
       const table = Float32Array.from({ length: shape.rows * shape.width }, (_, i) => {
         const angle = Math.floor(i / shape.width) / 10 ** ((i % half) / half);

@@ -1,11 +1,11 @@
 /** What a clock may choose: kernels with the same bits, and the faster of them. */
 
 import { assertEquals } from "@std/assert";
-import { packPanel, panelBytes } from "../../lib/device/block_formats.ts";
+import { packPanel, panelBytes, WEIGHT_FORMATS } from "../../lib/device/block_formats.ts";
 import type { MatmulArgs } from "../../lib/device/kernel_table.ts";
 import { chooseFastest } from "../../lib/device/simd/kernel_choice.ts";
 import { createSimdKernels, simdScratchBytes } from "../../lib/device/simd/simd.ts";
-import { Random, randomRows, randomSeed, WEIGHT_FORMATS } from "./kernel_contract.ts";
+import { Random, randomRows, randomSeed } from "./kernel_contract.ts";
 
 const SCRATCH_BYTES = simdScratchBytes({ kMax: 1024, headDimMax: 8, headGroupMax: 1 });
 const scratch = { address: 0, sizeBytes: SCRATCH_BYTES };

@@ -9,9 +9,11 @@ import {
   panelBytes,
   type QuantizedFormat,
   sourceRowBytes,
+  WEIGHT_FORMATS,
   weightBytes,
   type WeightFormat,
 } from "../../lib/device/block_formats.ts";
+import { GROUPED, headerWords, isGrouped } from "../../lib/device/grouped_blocks.ts";
 import { bf16ToF32, f32ToBf16, f32ToF16, fusedMultiplyAdd } from "../../lib/device/dtype.ts";
 import {
   type AttentionArgs,
@@ -31,16 +33,13 @@ import {
   SUMMARY_NEED,
   SUMMARY_TOP_COUNT,
 } from "../../lib/base/row_summary.ts";
+import {
+  type Router,
+  routingParts,
+  type RoutingShape,
+  routingWords,
+} from "../../lib/device/routing.ts";
 import { createReferenceKernels } from "../../lib/device/pe/reference.ts";
-
-export const WEIGHT_FORMATS: readonly WeightFormat[] = [
-  "f32",
-  "bf16",
-  "f16",
-  "q8_0",
-  "q4_0",
-  "q4_1",
-];
 
 export const QUANTIZED_FORMATS: readonly QuantizedFormat[] = ["q8_0", "q4_0", "q4_1"];
 const INTEGERS = ["i16", "i8"] as const;
@@ -102,6 +101,10 @@ export function kernelContract(
   test("siluMultiply is close to the exact value and calm at the extremes", siluOracle);
   test("siluMultiply gives an element the same bits in any split", siluInvariance);
   test("geluTanhMultiply is close to the exact value and calm at the extremes", geluTanhOracle);
+  test("route chooses the largest scores and weighs them, by definition", routes);
+  test("route gives a token the same choices and weights in any company", routeInvariance);
+  test("clampedSwiglu is close to the exact value and keeps NaN", clampedSwiglus);
+  test("sumExperts adds the choices of a token by rank, bit for bit", expertSums);
   test("scale rounds once, softcap is close to the exact value", scalarOperations);
   test("gelu is close to the exact value and has the bits of the reference", gelus);
   test("rope rotates the first dimensions of each head", ropeOracle);
@@ -779,6 +782,244 @@ function geluTanhOracle({ kernels, arena, random }: TestBed): void {
   }
 }
 
+/** What a routing in memory says, token by token: experts by rank with weights, and their rows. */
+interface ReadRouting {
+  readonly starts: readonly number[];
+  readonly tokens: readonly { experts: number[]; weights: number[]; rows: number[] }[];
+}
+
+function readRouting(
+  memory: WebAssembly.Memory,
+  address: number,
+  shape: RoutingShape,
+  rowCount: number,
+): ReadRouting {
+  const parts = routingParts(shape, rowCount);
+  const { expertCount, choiceCount } = shape;
+  const integers = (word: number, count: number) => [
+    ...new Int32Array(memory.buffer, address + 4 * word, count),
+  ];
+  const size = rowCount * choiceCount;
+  const starts = integers(parts.starts, expertCount + 1);
+  const rows = integers(parts.rows, size);
+  const tokenOfRow = integers(parts.tokens, size);
+  const weights = [...new Float32Array(memory.buffer, address + 4 * parts.weights, size)];
+  assertEquals([starts[0], starts[expertCount]], [0, size]);
+  assertEquals(rows.toSorted((a, b) => a - b), rows.map((_, i) => i), "each row once");
+  const tokens = Array.from({ length: rowCount }, (_, token) => {
+    const own = rows.slice(token * choiceCount, (token + 1) * choiceCount);
+    for (const row of own) assertEquals(tokenOfRow[row], token);
+    const experts = own.map((row) =>
+      starts.findIndex((start, e) => start <= row && row < starts[e + 1]!)
+    );
+    return {
+      experts,
+      weights: weights.slice(token * choiceCount).slice(0, choiceCount),
+      rows: own,
+    };
+  });
+  for (let expert = 0; expert < expertCount; expert++) {
+    const inside = tokenOfRow.slice(starts[expert], starts[expert + 1]);
+    assertEquals(inside, [...new Set(inside)].sort((a, b) => a - b), "tokens ascend, each once");
+  }
+  return { starts, tokens };
+}
+
+const ROUTERS: readonly Router[] = [
+  { kind: "softmax", normalizes: false },
+  { kind: "softmax", normalizes: true },
+  { kind: "sigmoid", normalizes: false, scale: 1 },
+  { kind: "sigmoid", normalizes: true, scale: 2.5 },
+];
+
+function routes({ kernels, arena, random }: TestBed): void {
+  for (let round = 0; round < 80; round++) {
+    arena.reset();
+    const expertCount = random.integer(1, 40);
+    const shape = { expertCount, choiceCount: random.integer(1, Math.min(9, expertCount + 1)) };
+    const rowCount = random.integer(1, 20);
+    const router = random.pick(ROUTERS);
+    const logits = arena.matrix(rowCount, expertCount).fillRandom(random.pick([0.1, 4, 60]));
+    // Ties and numbers that are none, now and then.
+    for (let row = 0; row < rowCount; row++) {
+      if (random.integer(0, 3) > 0) continue;
+      for (let e = 0; e < expertCount; e++) {
+        logits.set(row, e, random.pick(round % 7 === 0 ? [1, NaN, -1] : [1, 0, -1]));
+      }
+    }
+    const biases = round % 2 === 0
+      ? null
+      : Array.from({ length: expertCount }, () => Math.fround(random.float() - 0.5));
+    const words = rowCount * routingWords(shape);
+    const out = arena.matrix(1, words, words);
+    const what = `round ${round}: ${JSON.stringify({ ...shape, router, rowCount })}`;
+    const bias = biases === null ? null : arena.floats(biases);
+    arena.expectOnly(
+      () =>
+        kernels.route({
+          ...shape,
+          logits: logits.address,
+          logitsStride: logits.stride,
+          rowCount,
+          router,
+          bias,
+          out: out.address,
+        }),
+      [out.part(0, 1, 0, words)],
+      what,
+    );
+    const { tokens } = readRouting(arena.memory, out.address, shape, rowCount);
+    for (const [row, { experts, weights }] of tokens.entries()) {
+      const values = Array.from({ length: expertCount }, (_, e) => logits.get(row, e));
+      const s = values.map((v) =>
+        router.kind === "sigmoid" ? Math.fround(1 / (1 + Math.exp(-v))) : v
+      );
+      const scores = s.map((v, e) => {
+        const score = Math.fround(v + (biases?.[e] ?? 0));
+        return Number.isNaN(score) ? -Infinity : score;
+      });
+      const order = scores.map((_, e) => e).sort((a, b) => {
+        return scores[a] === scores[b] ? a - b : scores[b]! > scores[a]! ? 1 : -1;
+      });
+      assertEquals(experts, order.slice(0, shape.choiceCount), what);
+      const raw = router.kind === "sigmoid"
+        ? s
+        : values.map((v) => Math.exp(v - Math.max(...values)));
+      const whole = router.normalizes
+        ? experts.reduce((sum, e) => sum + raw[e]!, 0) + (router.kind === "sigmoid" ? 1e-20 : 0)
+        : router.kind === "softmax"
+        ? raw.reduce((a, b) => a + b)
+        : 1;
+      const scale = router.kind === "sigmoid" ? router.scale : 1;
+      for (const [rank, expert] of experts.entries()) {
+        const expected = scale * raw[expert]! / whole;
+        if (Number.isNaN(expected)) assert(Number.isNaN(weights[rank]!), what);
+        else expectClose(weights[rank]!, expected, 1e-6 * expected + 2e-45, what);
+      }
+    }
+  }
+}
+
+function routeInvariance({ kernels, arena }: TestBed): void {
+  for (const router of ROUTERS) {
+    arena.reset();
+    const shape = { expertCount: 13, choiceCount: 3 };
+    const logits = arena.matrix(24, 13).fillRandom(5);
+    const run = (rowStart: number, rowCount: number) => {
+      const out = arena.allocate(4 * rowCount * routingWords(shape));
+      kernels.route({
+        ...shape,
+        logits: logits.address + 4 * rowStart * logits.stride,
+        logitsStride: logits.stride,
+        rowCount,
+        router,
+        bias: null,
+        out,
+      });
+      return readRouting(arena.memory, out, shape, rowCount).tokens
+        .map(({ experts, weights }) => ({ experts, weights }));
+    };
+    const whole = run(0, 24);
+    for (const [start, count] of [[0, 1], [5, 7], [23, 1]] as const) {
+      assertEquals(run(start, count), whole.slice(start, start + count));
+    }
+  }
+}
+
+function clampedSwiglus({ kernels, arena, random }: TestBed): void {
+  const extremes = [0, -0, 7, -7, 7.5, -7.5, 100, -100, 3e38, -3e38, NaN, Infinity, -Infinity];
+  for (let round = 0; round < 30; round++) {
+    arena.reset();
+    const { rowCount, width, columnStart, columnEnd } = randomColumns(random);
+    const gate = arena.matrix(rowCount, width).fillRandom(random.pick([1, 8, 30]));
+    const up = arena.matrix(rowCount, width).fillRandom(random.pick([1, 8, 30]));
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = 0; c < width; c++) {
+        if (random.integer(0, 3) === 0) gate.set(row, c, random.pick(extremes));
+        if (random.integer(0, 3) === 0) up.set(row, c, random.pick(extremes));
+      }
+    }
+    const before = gate.copy();
+    const limit = random.pick([7, 0.5]);
+    const what = `round ${round}: columns ${columnStart}-${columnEnd} of ${width}`;
+    arena.expectOnly(
+      () =>
+        kernels.clampedSwiglu({
+          gate: gate.address,
+          gateStride: gate.stride,
+          up: up.address,
+          upStride: up.stride,
+          rowCount,
+          columnStart,
+          columnEnd,
+          limit,
+        }),
+      [gate.part(0, rowCount, columnStart, columnEnd)],
+      what,
+    );
+    for (let row = 0; row < rowCount; row++) {
+      for (let c = columnStart; c < columnEnd; c++) {
+        const g = Math.min(before[row]![c]!, limit);
+        const u = Math.max(-limit, Math.min(up.get(row, c), limit));
+        const expected = (u + 1) * (g === -Infinity ? NaN : g / (1 + Math.exp(-1.702 * g)));
+        // Of −∞ the sigmoid's quotient is not a number, as 0 · ∞ is none.
+        if (Number.isNaN(expected)) assert(Number.isNaN(gate.get(row, c)), what);
+        else {
+          // The exponential's argument is rounded, which counts the more the larger it is.
+          const tolerance = (1e-6 + 2.5e-7 * Math.abs(g)) * Math.abs(expected) + 1e-30;
+          expectClose(gate.get(row, c), expected, tolerance, `${what}: ${g}, ${u}`);
+        }
+      }
+    }
+  }
+}
+
+function expertSums({ kernels, arena, random }: TestBed): void {
+  for (let round = 0; round < 30; round++) {
+    arena.reset();
+    const { rowCount, width, columnStart, columnEnd } = randomColumns(random);
+    const expertCount = random.integer(1, 9);
+    const shape = { expertCount, choiceCount: random.integer(1, expertCount + 1) };
+    const logits = arena.matrix(rowCount, expertCount).fillRandom(3);
+    const routing = arena.allocate(4 * rowCount * routingWords(shape));
+    kernels.route({
+      ...shape,
+      logits: logits.address,
+      logitsStride: logits.stride,
+      rowCount,
+      router: { kind: "softmax", normalizes: false },
+      bias: null,
+      out: routing,
+    });
+    const y = arena.matrix(rowCount * shape.choiceCount, width).fillRandom();
+    const out = arena.matrix(rowCount, width);
+    const what = `round ${round}: columns ${columnStart}-${columnEnd} of ${width}`;
+    arena.expectOnly(
+      () =>
+        kernels.sumExperts({
+          ...shape,
+          y: y.address,
+          yStride: y.stride,
+          routing,
+          rowCount,
+          out: out.address,
+          outStride: out.stride,
+          columnStart,
+          columnEnd,
+        }),
+      [out.part(0, rowCount, columnStart, columnEnd)],
+      what,
+    );
+    const { tokens } = readRouting(arena.memory, routing, shape, rowCount);
+    for (const [row, { rows, weights }] of tokens.entries()) {
+      for (let c = columnStart; c < columnEnd; c++) {
+        const products = rows.map((from, rank) => Math.fround(weights[rank]! * y.get(from, c)));
+        expectSame(out.get(row, c), products.reduce((a, b) => Math.fround(a + b)), what);
+      }
+    }
+  }
+}
+
 function scalarOperations({ kernels, arena, random }: TestBed): void {
   const extremes = [0, -0, 1e-30, 0.624, 0.626, -0.625, 3e38, -3e38];
   for (let round = 0; round < 40; round++) {
@@ -1384,6 +1625,19 @@ function emptyRanges({ kernels, arena }: TestBed): void {
     () => kernels.scale({ ...sum, ...noColumns, factor: 2 }),
     () => kernels.softcap({ ...sum, ...noColumns, cap: 2 }),
     () => kernels.siluMultiply({ ...pair, ...noColumns }),
+    () => kernels.clampedSwiglu({ ...pair, ...noColumns, limit: 7 }),
+    () =>
+      kernels.sumExperts({
+        expertCount: 2,
+        choiceCount: 1,
+        y: x.address,
+        yStride: x.stride,
+        routing: zeros,
+        out: y.address,
+        outStride: y.stride,
+        ...noColumns,
+        rowCount: 1,
+      }),
     () => kernels.siluMultiply({ ...pair, rowCount: 0, columnStart: 0, columnEnd: 16 }),
     () =>
       kernels.rope({
@@ -1961,6 +2215,17 @@ export function randomRows(
       view.setUint16(at, f32ToBf16(draw()), true);
     } else if (format === "f16") {
       view.setUint16(at, f32ToF16(draw()), true);
+    } else if (isGrouped(format)) {
+      const { values, bits } = GROUPED[format];
+      const header = headerWords(GROUPED[format]);
+      for (let i = 4 * header; i < blockBytes; i++) {
+        const code = random.integer(0, 256);
+        bytes[at + i] = bits === 4 || Number.isFinite(values[code]) ? code : 0;
+      }
+      const largest = values.reduce((most, value) => value > most ? value : most, 0);
+      for (let i = 0; i < header; i++) {
+        view.setFloat32(at + 4 * i, draw() / largest * random.pick([1, 1, 1, 1e-35]), true);
+      }
     } else {
       for (let i = 2; i < blockBytes; i++) bytes[at + i] = random.integer(0, 256);
       const step = format === "q8_0" ? 1 / 127 : 1 / 8;

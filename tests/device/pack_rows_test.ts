@@ -17,7 +17,8 @@ import {
   ThreadedPes,
 } from "../../lib/device/pe/pe.ts";
 import { RowConverter, storeValues } from "../../lib/device/requantize.ts";
-import { Random, randomSeed } from "./kernel_contract.ts";
+import { isGrouped } from "../../lib/device/grouped_blocks.ts";
+import { Random, randomRows, randomSeed } from "./kernel_contract.ts";
 
 const CASES: readonly (readonly [from: WeightFormat, to: WeightFormat])[] = [
   ["f32", "f32"],
@@ -30,6 +31,9 @@ const CASES: readonly (readonly [from: WeightFormat, to: WeightFormat])[] = [
   ["f32", "bf16"],
   ["bf16", "q8_0"],
   ["q8_0", "q4_0"],
+  ["u4_1", "u4_1"],
+  ["i8_16", "bf16"],
+  ["e4m3", "q8_0"],
 ];
 
 /** Ends inside a panel, and gives three elements unequal shares. */
@@ -48,6 +52,7 @@ async function openElements(hbm: Hbm, threads: number): Promise<PeGroup> {
 }
 
 function someRows(format: WeightFormat, random: Random): Uint8Array {
+  if (isGrouped(format)) return randomRows(format, ROW_COUNT, K, random);
   const values = Float32Array.from({ length: ROW_COUNT * K }, () => random.float() - 0.5);
   const rows = new Uint8Array(ROW_COUNT * sourceRowBytes(format, K));
   storeValues(format, values, rows);

@@ -1,8 +1,15 @@
 /** Rows in another format: exact where the format holds them, within half a step where it does not. */
 
 import { assert, assertEquals } from "@std/assert";
-import { decodeRow, sourceRowBytes, type WeightFormat } from "../../lib/device/block_formats.ts";
+import {
+  decodeRow,
+  sourceRowBytes,
+  WEIGHT_FORMATS,
+  type WeightFormat,
+} from "../../lib/device/block_formats.ts";
 import { expandRows, RowConverter, storeValues } from "../../lib/device/requantize.ts";
+
+import { Random, randomRows, randomSeed } from "./kernel_contract.ts";
 
 const K = 96;
 const ROWS = 5;
@@ -24,15 +31,10 @@ function stored(format: WeightFormat, from: Float32Array): Uint8Array {
 const written = ["f32", "bf16", "f16", "q8_0", "q4_0"] as const;
 
 Deno.test("Expanding rows is decoding them, for every format and alignment", () => {
-  for (const format of [...written, "q4_1"] as const) {
+  const random = new Random(randomSeed());
+  for (const format of WEIGHT_FORMATS) {
     const rowBytes = sourceRowBytes(format, K);
-    // q4_1 is only read: any bytes will do whose scales are finite.
-    const bytes = format === "q4_1"
-      ? Uint8Array.from(
-        { length: ROWS * rowBytes },
-        (_, i) => i % 20 === 1 || i % 20 === 3 ? 0x30 : i * 7,
-      )
-      : stored(format, values(3));
+    const bytes = randomRows(format, ROWS, K, random);
     for (const shift of [0, 1]) {
       const moved = new Uint8Array(bytes.length + shift).subarray(shift);
       moved.set(bytes);
@@ -40,7 +42,11 @@ Deno.test("Expanding rows is decoding them, for every format and alignment", () 
       expandRows(format, moved, expanded);
       for (let row = 0; row < ROWS; row++) {
         const expected = decodeRow(format, K, bytes.subarray(row * rowBytes, (row + 1) * rowBytes));
-        assertEquals(expanded.slice(row * K, (row + 1) * K), expected, `${format}, shift ${shift}`);
+        assertEquals(
+          expanded.slice(row * K, (row + 1) * K),
+          expected,
+          `${random}: ${format}, shift ${shift}`,
+        );
       }
     }
   }

@@ -1,7 +1,7 @@
 /** The fast kernels: the contract of every backend, and what is theirs alone. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { weightBytes } from "../../lib/device/block_formats.ts";
+import { WEIGHT_FORMATS, weightBytes } from "../../lib/device/block_formats.ts";
 import type { KernelTable, KvDtype, PanelWeight } from "../../lib/device/kernel_table.ts";
 import { createReferenceKernels } from "../../lib/device/pe/reference.ts";
 import { ModuleBuilder, result, set } from "../../lib/device/simd/assembler.ts";
@@ -22,7 +22,6 @@ import {
   QUANTIZED_FORMATS,
   Random,
   randomSeed,
-  WEIGHT_FORMATS,
 } from "./kernel_contract.ts";
 
 const SCRATCH_BYTES = simdScratchBytes(CONTRACT_LIMITS);

@@ -43,6 +43,20 @@ export interface GoldenEncoder extends Pick<GoldenModel, "name" | "architectures
   };
 }
 
+/** tests/golden/models/*-fp8-*.json: weights of eight bits, and six greedy tokens. */
+export interface GoldenFp8 extends Omit<GoldenModel, "expect"> {
+  readonly expect: Pick<GoldenModel["expect"], "T" | "mean" | "last8" | "argmax" | "margin"> & {
+    readonly greedy6: readonly number[];
+    /** How many tensors are of eight bits. */
+    readonly fp8_tensors: number;
+  };
+}
+
+/** Reads one case of eight bits. */
+export function goldenFp8(name: "qwen3-fp8-block" | "llama-fp8-channel"): GoldenFp8 {
+  return readCase(name) as GoldenFp8;
+}
+
 /** The decoders' cases there are. */
 export const GOLDEN_MODEL_NAMES = [
   "llama",
@@ -54,6 +68,10 @@ export const GOLDEN_MODEL_NAMES = [
   "exaone4-hybrid",
   "gemma3",
   "gemma3-softcap",
+  "qwen3_moe",
+  "gpt_oss",
+  "exaone_moe",
+  "solar_open",
 ] as const;
 
 /** The name of a case. */
@@ -75,6 +93,6 @@ function readCase(name: string): unknown {
 }
 
 /** The token ids that a case's expected values are for. */
-export function goldenPrompt({ config, expect }: GoldenModel): number[] {
+export function goldenPrompt({ config, expect }: GoldenModel | GoldenFp8): number[] {
   return Array.from({ length: expect.T }, (_, i) => (7 * i * i + 3 * i + 5) % config.vocab_size);
 }

@@ -19,9 +19,17 @@ type Norms = "before" | "after" | "around";
 
 const NORMS: Readonly<Record<string, Norms>> = { exaone4: "after", gemma3_text: "around" };
 
-/** Logits [vocabulary] of each position of `ids`. */
-export function referenceLogits(model: ReferenceModel, ids: readonly number[]): Float64Array[] {
-  return new Forward(model).run(ids);
+/**
+ * Logits [vocabulary] of each position of `ids`. `onGap` is told how far the last expert that was
+ * chosen is from the first one that was not: where that is next to nothing, another way of rounding
+ * chooses another expert.
+ */
+export function referenceLogits(
+  model: ReferenceModel,
+  ids: readonly number[],
+  onGap: (gap: number) => void = () => {},
+): Float64Array[] {
+  return new Forward(model, onGap).run(ids);
 }
 
 class Forward {
@@ -32,8 +40,11 @@ class Forward {
   readonly #kvHeads: number;
   readonly #headDim: number;
 
-  constructor(model: ReferenceModel) {
+  readonly #onGap: (gap: number) => void;
+
+  constructor(model: ReferenceModel, onGap: (gap: number) => void) {
     this.#model = model;
+    this.#onGap = onGap;
     this.#type = model.config["model_type"] as string;
     this.#hidden = this.#number("hidden_size");
     this.#heads = this.#number("num_attention_heads");
@@ -76,7 +87,7 @@ class Forward {
 
     const before = norms === "around" ? "pre_feedforward_layernorm" : "post_attention_layernorm";
     const mixed = (norms === "after" ? stream : normed(stream, before))
-      .map((row) => this.#mlp(row, layer));
+      .map((row) => this.#mix(row, `${at}.mlp`));
     add(norms === "before" ? mixed : normed(mixed, "post_feedforward_layernorm"));
   }
 
@@ -112,7 +123,10 @@ class Forward {
         for (let key = first; key <= position; key++) {
           scores.push(dot(q[position]![head]!, k[key]![kvHead]!) / Math.sqrt(scalar));
         }
-        softmax(scores).forEach((share, i) =>
+        // A sink takes its share, and gives nothing.
+        const sinks = this.#model.tensors.get(`model.${at}.sinks`);
+        if (sinks !== undefined) scores.push(sinks[head]!);
+        softmax(scores).slice(0, position - first + 1).forEach((share, i) =>
           v[first + i]![kvHead]!.forEach((value, column) =>
             out[head * this.#headDim + column]! += share * value
           )
@@ -122,8 +136,53 @@ class Forward {
     });
   }
 
-  #mlp(row: Float64Array, layer: number): Float64Array {
-    const at = `layers.${layer}.mlp`;
+  /** The MLP of a layer, or its experts. */
+  #mix(row: Float64Array, at: string): Float64Array {
+    const router = [`${at}.gate`, `${at}.router`].find((name) => this.#has(name));
+    if (router === undefined) return this.#mlp(row, at);
+    const logits = [...this.#linear(row, router)];
+    const isSigmoid = this.#type === "exaone_moe" || this.#type === "solar_open";
+    const shares = isSigmoid ? logits.map((logit) => 1 / (1 + Math.exp(-logit))) : softmax(logits);
+    const bias = this.#model.tensors.get(`model.${at}.gate.e_score_correction_bias`);
+    const scores = (isSigmoid ? shares : logits).map((score, e) => score + (bias?.[e] ?? 0));
+    const order = scores.map((_, e) => e).sort((a, b) => scores[b]! - scores[a]!);
+    const count = this.#number("num_experts_per_tok");
+    if (count < order.length) {
+      this.#onGap(scores[order[count - 1]!]! - scores[order[count]!]!);
+    }
+    const chosen = order.slice(0, count);
+    const normalizes = this.#config("norm_topk_prob") ?? this.#type !== "qwen3_moe";
+    const whole = normalizes ? chosen.reduce((sum, e) => sum + shares[e]!, 0) : 1;
+    const scale = this.#number("routed_scaling_factor", this.#type === "exaone_moe" ? 2.5 : 1);
+    const out = this.#has(`${at}.shared_experts.gate_proj`)
+      ? this.#mlp(row, `${at}.shared_experts`)
+      : new Float64Array(row.length);
+    for (const expert of chosen) {
+      this.#expert(row, at, expert).forEach((value, i) =>
+        out[i]! += scale * shares[expert]! / whole * value
+      );
+    }
+    return out;
+  }
+
+  #expert(row: Float64Array, at: string, expert: number): Float64Array {
+    if (this.#type !== "gpt_oss") return this.#mlp(row, `${at}.experts.${expert}`);
+    const limit = this.#number("swiglu_limit", 7);
+    const project = (x: Float64Array, which: string) => {
+      const y = multiply(x, this.#tensor(`${at}.experts.${expert}.${which}`));
+      const bias = this.#tensor(`${at}.experts.${which}`, "bias");
+      return y.map((value, i) => value + bias[expert * y.length + i]!);
+    };
+    const up = project(row, "up_proj");
+    const middle = project(row, "gate_proj").map((value, i) => {
+      const gate = Math.min(value, limit);
+      const clamped = Math.min(Math.max(up[i]!, -limit), limit);
+      return (clamped + 1) * gate / (1 + Math.exp(-1.702 * gate));
+    });
+    return project(middle, "down_proj");
+  }
+
+  #mlp(row: Float64Array, at: string): Float64Array {
     const gate = this.#linear(row, `${at}.gate_proj`);
     const up = this.#linear(row, `${at}.up_proj`);
     const act = this.#type === "gemma3_text" ? geluTanh : silu;
@@ -148,11 +207,13 @@ class Forward {
           ? window
           : 0;
       case "exaone4":
+      case "exaone_moe":
+      case "gpt_oss":
       case "gemma3_text": {
         if (window === 0) return 0;
         if (listed !== undefined) return listed[layer] === "sliding_attention" ? window : 0;
         const pattern = this.#config("sliding_window_pattern") ??
-          (this.#type === "exaone4" ? 4 : 6);
+          (this.#type === "gpt_oss" ? 2 : this.#type === "gemma3_text" ? 6 : 4);
         const slides = typeof pattern === "string"
           ? pattern[layer % pattern.length] === "L"
           : (layer + 1) % (pattern as number) !== 0;
@@ -167,7 +228,8 @@ class Forward {
     const slides = this.#window(layer) > 0;
     // EXAONE 4 with windows: layers that see everything know of no positions.
     const hasWindows = this.#config("sliding_window") !== null;
-    if (this.#type === "exaone4" && hasWindows && !slides) return vector;
+    const isExaone = this.#type === "exaone4" || this.#type === "exaone_moe";
+    if (isExaone && hasWindows && !slides) return vector;
     const local = this.#type === "gemma3_text" && slides;
     const theta = local
       ? this.#number("rope_local_base_freq", 10_000)

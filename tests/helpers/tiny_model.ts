@@ -6,7 +6,9 @@ import { ggufName } from "../../lib/models/gguf_checkpoint.ts";
 import { ggufBytes, type GgufEntry, type GgufPart } from "./gguf_writer.ts";
 import type { DecoderConfig } from "../../lib/models/model_config.ts";
 import type { GoldenEncoder, GoldenModel } from "./golden_models.ts";
+import { type ExpertForm, gptOssValues, stackExperts, storeExperts } from "./tiny_experts.ts";
 import { safetensorsBytes, type SafetensorsPart } from "./safetensors_writer.ts";
+import { type TinyTensor, tinyValues } from "./tiny_values.ts";
 import {
   TINY_CHAT_TEMPLATE,
   TINY_MERGES,
@@ -15,6 +17,8 @@ import {
   tinyTokenizerJson,
   tinyTokens,
 } from "./tiny_tokenizer_files.ts";
+
+export { tinyBytes, type TinyTensor, tinyValues } from "./tiny_values.ts";
 
 /** What is written: of a golden case all but its expected values. */
 export type TinyModel = Omit<GoldenModel | GoldenEncoder, "expect">;
@@ -33,15 +37,12 @@ export interface TinyModelOptions {
   readonly rename?: (name: string) => string;
   /** Values of tensors by name. Default: those that follow from the name. */
   readonly values?: Readonly<Record<string, Float32Array>>;
+  /** How experts are stored. Default: each on its own, and those of GPT-OSS in MXFP4. */
+  readonly experts?: ExpertForm;
   /** Tensors that no config calls for. Default: none. */
   readonly extra?: readonly TinyTensor[];
-}
-
-/** One tensor of a tiny model. */
-export interface TinyTensor {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
+  /** What is written in place of a tensor; undefined: the tensor itself. Default: nothing is. */
+  readonly replace?: (tensor: TinyTensor) => readonly SafetensorsPart[] | undefined;
 }
 
 /**
@@ -58,16 +59,33 @@ export function writeTinyModel(
 ): void {
   const { dtype = "F32", shards = 1, ropeSpelling = "v4", tokenizer = true } = options;
   Deno.mkdirSync(dir, { recursive: true });
-  writeJson(`${dir}/config.json`, tinyConfig(golden, ropeSpelling));
+  const { experts: form = golden.model_type === "gpt_oss" ? "mxfp4" : "single" } = options;
+  writeJson(`${dir}/config.json`, {
+    ...tinyConfig(golden, ropeSpelling),
+    ...form === "mxfp4" && { quantization_config: { quant_method: "mxfp4" } },
+  });
   writeJson(`${dir}/generation_config.json`, { bos_token_id: 1, eos_token_id: [2, 0] });
   if (tokenizer) {
     writeJson(`${dir}/tokenizer.json`, tinyTokenizerJson());
     writeJson(`${dir}/tokenizer_config.json`, tinyTokenizerConfig());
   }
   const { rename = (name) => name, extra = [], values: given = {} } = options;
-  const tensors = [...tinyTensors(golden), ...extra];
-  const parts = tensors.map(({ name, shape, values }): SafetensorsPart => {
-    return { name: rename(name), dtype, shape, bytes: encode(given[name] ?? values, dtype) };
+  const config = readModelConfig("config.json", tinyConfig(golden));
+  const own = config.kind === "decoder"
+    ? storeExperts(tinyTensors(golden), config, form)
+    : tinyTensors(golden);
+  const tensors = [...own, ...extra];
+  const { replace = () => undefined } = options;
+  const parts = tensors.flatMap((tensor): readonly SafetensorsPart[] => {
+    if ("bytes" in tensor) return [tensor];
+    const { name, shape, values } = tensor;
+    return replace(tensor) ??
+      [{
+        name: rename(diskName(golden, name)),
+        dtype,
+        shape,
+        bytes: encode(given[name] ?? values, dtype),
+      }];
   });
   if (shards === 1) Deno.writeFileSync(`${dir}/model.safetensors`, safetensorsBytes(parts));
   else writeShards(dir, parts, shards);
@@ -87,12 +105,13 @@ export function tinyGgufBytes(
   change: (file: { metadata: Map<string, GgufEntry>; tensors: GgufPart[] }) => void = () => {},
 ): Uint8Array<ArrayBuffer> {
   const config = readModelConfig("config.json", tinyConfig(golden)) as DecoderConfig;
-  const { headCount, kvHeadCount, headDim, norms, normOffset } = config;
-  const tensors = tinyTensors(golden).map(({ name, shape, values }): GgufPart => {
+  const { headCount, kvHeadCount, headDim, normOffset } = config;
+  const stacks = stackExperts(tinyTensors(golden), config);
+  const tensors = stacks.map(({ name, shape, values }): GgufPart => {
     if (ggufArchitecture(golden) !== "llama") {
       const isNorm = name.endsWith("norm.weight");
       const stored = isNorm ? values.map((value) => value + normOffset) : values;
-      return { name: ggufName(name, norms), typeId: 0, shape, bytes: encode(stored, "F32") };
+      return { name: ggufName(name, config), typeId: 0, shape, bytes: encode(stored, "F32") };
     }
     const heads = name.includes(".q_proj.")
       ? headCount
@@ -100,7 +119,7 @@ export function tinyGgufBytes(
       ? kvHeadCount
       : 0;
     const rows = heads === 0 ? values : pairRows(values, heads, headDim, shape[1] ?? 1);
-    return { name: ggufName(name), typeId: 0, shape, bytes: encode(rows, "F32") };
+    return { name: ggufName(name, config), typeId: 0, shape, bytes: encode(rows, "F32") };
   });
   const divisors = llama3Divisors(golden, headDim);
   if (divisors !== undefined) {
@@ -140,29 +159,24 @@ export function tinyTensors(golden: TinyModel): TinyTensor[] {
   const config = readModelConfig("config.json", tinyConfig(golden));
   return expectedTensors(config).map(({ name, shape }) => {
     const count = shape.reduce((product, size) => product * size, 1);
-    const values = tinyValues(name, count);
+    const values = (golden.model_type === "gpt_oss" && config.kind === "decoder"
+      ? gptOssValues(name, config)
+      : undefined) ?? tinyValues(diskName(golden, name), count);
     const isOffset = config.kind === "decoder" && config.normOffset === 1 &&
       name.endsWith("norm.weight");
-    return { name, shape, values: isOffset ? values.map((value) => value - 1) : values };
+    return {
+      name,
+      shape,
+      values: isOffset
+        ? values.map((value) => value - 1)
+        : values,
+    };
   });
 }
 
-/**
- * The values of a tensor follow from its name: FNV-1a of it seeds a linear congruential generator,
- * whose top byte t in −128 … 127 is scaled by the kind of tensor.
- */
-export function tinyValues(name: string, count: number): Float32Array {
-  let state = 0x811c9dc5;
-  for (const byte of new TextEncoder().encode(name)) state = Math.imul(state ^ byte, 0x01000193);
-  const values = new Float32Array(count);
-  for (let i = 0; i < count; i++) {
-    state = Math.imul(state, 1664525) + 1013904223 | 0;
-    const t = (state >>> 24) - 128;
-    values[i] = /(?:norm|LayerNorm)\.weight$/.test(name)
-      ? 1 + (t >> 1) / 128
-      : t / (name.includes("embed") ? 128 : name.endsWith("bias") ? 1024 : 512);
-  }
-  return values;
+/** EXAONE's files leave the gate out of the name of the bias of choices. */
+function diskName({ model_type }: TinyModel, name: string): string {
+  return model_type === "exaone_moe" ? name.replace(".gate.e_score", ".e_score") : name;
 }
 
 function writeShards(dir: string, parts: readonly SafetensorsPart[], shardCount: number): void {
@@ -229,7 +243,13 @@ function llama3Divisors(golden: GoldenModel, headDim: number): Float32Array | un
 
 /** What converters call the family. */
 function ggufArchitecture({ model_type }: GoldenModel): string {
-  const names: Record<string, string> = { mistral: "llama", gemma3_text: "gemma3" };
+  const names: Record<string, string> = {
+    mistral: "llama",
+    gemma3_text: "gemma3",
+    qwen3_moe: "qwen3moe",
+    gpt_oss: "gpt-oss",
+    exaone_moe: "exaone-moe",
+  };
   return names[model_type] ?? model_type;
 }
 
@@ -264,7 +284,37 @@ function windowMetadata(golden: GoldenModel): [string, GgufEntry][] {
     const factor = scaling["factor"] as number;
     entries.push([`${name}.rope.scaling.factor`, { type: "f32", value: factor }]);
   }
+  if (scaling?.["rope_type"] === "yarn") {
+    entries.push([`${name}.rope.scaling.type`, { type: "string", value: "yarn" }]);
+    const factor = scaling["factor"] as number;
+    entries.push([`${name}.rope.scaling.factor`, { type: "f32", value: factor }]);
+    const value = scaling["original_max_position_embeddings"] as number;
+    entries.push([`${name}.rope.scaling.original_context_length`, { type: "u32", value }]);
+  }
   return entries;
+}
+
+/** What a file says of experts. */
+function expertMetadata(golden: GoldenModel): [string, GgufEntry][] {
+  const name = ggufArchitecture(golden);
+  const { experts } = readModelConfig("config.json", tinyConfig(golden)) as DecoderConfig;
+  if (experts === undefined) return [];
+  const { router } = experts;
+  const u32 = (key: string, value: number): [string, GgufEntry] => [
+    `${name}.${key}`,
+    { type: "u32", value },
+  ];
+  return [
+    u32("expert_count", experts.count),
+    u32("expert_used_count", experts.choiceCount),
+    u32("expert_feed_forward_length", experts.intermediateSize),
+    ...router.kind === "softmax" ? [] : [
+      u32("expert_gating_func", 2),
+      u32("expert_shared_count", experts.sharedIntermediateSize / experts.intermediateSize),
+      [`${name}.expert_weights_norm`, { type: "bool", value: router.normalizes ? 1 : 0 }],
+      [`${name}.expert_weights_scale`, { type: "f32", value: router.scale }],
+    ] as [string, GgufEntry][],
+  ];
 }
 
 function tinyMetadata(golden: GoldenModel): Map<string, GgufEntry> {
@@ -289,6 +339,7 @@ function tinyMetadata(golden: GoldenModel): Map<string, GgufEntry> {
     [`${model_type}.rope.freq_base`, f32("rope_theta")],
     ...headDims.map((key) => [`${model_type}.attention.${key}`, u32("head_dim")] as const),
     ...windowMetadata(golden),
+    ...expertMetadata(golden),
     ["tokenizer.ggml.model", text("gpt2")],
     ["tokenizer.ggml.pre", text("gpt-2")],
     ["tokenizer.ggml.tokens", { type: "strings", value: tokens }],

@@ -126,6 +126,27 @@ for (const name of GOLDEN_MODEL_NAMES) {
 }
 
 for (
+  const [name, form] of [
+    ["qwen3_moe", "fused"],
+    ["exaone_moe", "fused"],
+    ["solar_open", "fused"],
+    ["gpt_oss", "columns"],
+  ] as const
+) {
+  for (const dtype of ["F32", "F16", "BF16"] as const) {
+    Deno.test(`Golden model ${name} with experts in one tensor of ${dtype} gives the reference's logits and greedy tokens`, async () => {
+      const dir = await Deno.makeTempDir();
+      try {
+        writeTinyModel(dir, goldenModel(name), { dtype, experts: form });
+        await check(dir, goldenModel(name));
+      } finally {
+        await Deno.remove(dir, { recursive: true });
+      }
+    });
+  }
+}
+
+for (
   const name of [
     "llama",
     "mistral",
@@ -133,6 +154,9 @@ for (
     "exaone4-hybrid",
     "gemma3",
     "gemma3-softcap",
+    "qwen3_moe",
+    "gpt_oss",
+    "exaone_moe",
   ] as const
 ) {
   Deno.test(`Golden model ${name} as GGUF F32 gives the reference's logits and greedy tokens`, async () => {

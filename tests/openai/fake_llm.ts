@@ -52,6 +52,7 @@ const INFO: ModelInfo = {
   dtype: "auto",
   activationDtype: "float32",
   parameterCount: 1,
+  activeParameterCount: 1,
   weightBytes: 4,
   kvCacheBytes: 1024,
   hasChatTemplate: true,

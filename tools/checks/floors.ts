@@ -16,16 +16,16 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   ],
   // The door between the kernel backends and those who call them: plain descriptions.
   "lib/device/kernel_table.ts": [
-    "lib/device/{block_formats,activations}.ts",
+    "lib/device/{block_formats,activations,routing}.ts",
     "lib/base/row_summary.ts",
   ],
   "lib/device/compiler/": [
     "lib/base/",
-    "lib/device/{spec,bucket,dtype,kernel_table,activations}.ts",
+    "lib/device/{spec,bucket,dtype,kernel_table,activations,routing}.ts",
   ],
   "lib/device/simd/": [
     "lib/base/",
-    "lib/device/{dtype,block_formats,kernel_table,activations,gelu}.ts",
+    "lib/device/{dtype,block_formats,grouped_blocks,kernel_table,activations,gelu,routing}.ts",
     "lib/device/kernels/", // self_check.ts only, see RULES
   ],
   "lib/device/pe/": [
@@ -33,7 +33,7 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
     "lib/device/kernels/",
     "lib/device/simd/{simd,self_check}.ts",
     "lib/device/compiler/wire.ts",
-    "lib/device/{memory,trace,block_formats,kernel_table,activations,dtype,requantize}.ts",
+    "lib/device/{memory,trace,block_formats,grouped_blocks,kernel_table,activations,dtype,requantize,routing}.ts",
   ],
   "lib/device/": [
     "lib/base/",

@@ -10,7 +10,8 @@ import { activationsFor, type ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
 import { KV_BLOCK_SIZE, type KvCacheLayer, type PanelWeight } from "../kernel_table.ts";
 import type { Graph, ValueShape } from "./graph.ts";
-import type { Op } from "./ops.ts";
+import type { Op, ValueId } from "./ops.ts";
+import type { RoutingShape } from "../routing.ts";
 import { partition, type PhasedOp } from "./partition.ts";
 import { alignUp, place, type Placement } from "./place.ts";
 import type { Command, Operand, Wire, WireInputs } from "./wire.ts";
@@ -74,6 +75,8 @@ function placeInputs(
 
 function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => Operand): Command {
   const rowsOf = (id: number) => (graph.values[id] as ValueShape).rows;
+  const choices = ({ routing, shape }: { routing: ValueId; shape: RoutingShape }) =>
+    ({ rows: "choices", routing: at(routing), ...shape }) as const;
   const poolOf = (layer: number) => graph.kvLayers[layer]?.pool ?? "global";
   switch (op.op) {
     case "embed":
@@ -167,6 +170,37 @@ function emit(op: Op, graph: Graph, target: CompileTarget, at: (id: number) => O
         cache: target.kvLayer(op.layer),
         out: at(op.out),
       };
+    case "route":
+      return {
+        op: "route",
+        rows: "tokens",
+        ...op.shape,
+        logits: at(op.logits),
+        router: op.router,
+        bias: op.bias === null ? null : target.address(op.bias),
+        out: at(op.out),
+      };
+    case "takeChoices":
+      return { op: "takeChoices", ...choices(op), x: at(op.x), out: at(op.out) };
+    case "expertMatmul": {
+      const all = target.matrix(op.weight);
+      return {
+        op: "expertMatmul",
+        ...choices(op),
+        x: at(op.x),
+        weight: { ...all, n: all.n / op.shape.expertCount },
+        activations: activationsFor(all.format, target.activations, false),
+        out: at(op.out),
+      };
+    }
+    case "addExpertBias":
+      return { op: "addExpertBias", ...choices(op), x: at(op.x), bias: target.address(op.bias) };
+    case "clampedSwiglu": {
+      const { gate, up, limit } = op;
+      return { op: "clampedSwiglu", rows: rowsOf(gate), gate: at(gate), up: at(up), limit };
+    }
+    case "sumExperts":
+      return { op: "sumExperts", ...choices(op), rows: "tokens", y: at(op.y), out: at(op.out) };
     case "summarizeRows":
       return { op: "summarizeRows", rows: "outputs", x: at(op.x), out: at(op.out) };
     default:
@@ -231,5 +265,6 @@ export function compile(graph: Graph, bucket: Bucket, target: CompileTarget): Wi
     output: orNull(graph.output),
     hidden: orNull(graph.hidden),
     summary: orNull(graph.summary),
+    choiceCount: graph.choiceCount,
   };
 }

@@ -1,11 +1,16 @@
 /** What upper floors say: a model's step as a list of operations on activations, weights and KV layers. */
 
 import { type KvPool, summaryPartWords } from "../kernel_table.ts";
+import { type Router, type RoutingShape, routingWords } from "../routing.ts";
 import type { EmbedIds, MatmulOp, Op, RowDomain, ValueId } from "./ops.ts";
 
-/** A weight a graph reads: a matrix [n, k], a vector [length] or a table [rows, width] of float32. */
+/**
+ * A weight a graph reads: a matrix [n, k], `count` such matrices of experts, one after another, a
+ * vector [length] or a table [rows, width] of float32.
+ */
 export type WeightShape =
   | { readonly kind: "matrix"; readonly n: number; readonly k: number }
+  | { readonly kind: "experts"; readonly count: number; readonly n: number; readonly k: number }
   | { readonly kind: "vector"; readonly length: number }
   | { readonly kind: "table"; readonly rows: number; readonly width: number };
 
@@ -45,12 +50,27 @@ export interface Graph {
   readonly hidden: ValueId | null;
   /** The partial summaries of the output's rows; null where there are none. */
   readonly summary: ValueId | null;
+  /** Experts that each token goes to; 0: there are none. */
+  readonly choiceCount: number;
 }
 
 /** A value of the graph under construction. */
 export interface Value extends ValueShape {
   /** Its number in the graph. */
   readonly id: ValueId;
+}
+
+/** Which experts the tokens of a step go to. */
+export interface Routing extends Value, RoutingShape {}
+
+/** How tokens are routed. */
+export interface RouteOptions {
+  /** How scores become choices and weights. */
+  readonly router: Router;
+  /** Experts that a token goes to. */
+  readonly choiceCount: number;
+  /** A declared vector [experts] that takes part in the choice only. Default null: none. */
+  readonly bias?: string | null;
 }
 
 /** How queries meet keys. */
@@ -77,6 +97,7 @@ export class GraphBuilder {
   readonly #values: ValueShape[] = [];
   readonly #weights = new Map<string, WeightShape>();
   readonly #kvLayers: KvShape[] = [];
+  #choiceCount = 0;
 
   /** Makes it. */
   constructor(name: string) {
@@ -86,6 +107,12 @@ export class GraphBuilder {
   /** Declares a weight matrix [n, k]: n outputs, k inputs. */
   matrix(name: string, n: number, k: number): string {
     return this.#declare(name, { kind: "matrix", n, k });
+  }
+
+  /** Declares the matrices [n, k] of `count` experts. n is a multiple of 8, so that panels are whole. */
+  experts(name: string, count: number, n: number, k: number): string {
+    this.#expect(n % 8 === 0, `experts "${name}": ${n} outputs are not a multiple of 8`);
+    return this.#declare(name, { kind: "experts", count, n, k });
   }
 
   /** Declares a float32 vector: a norm's weight, a bias. */
@@ -178,6 +205,89 @@ export class GraphBuilder {
   geluTanhMultiply(gate: Value, up: Value): void {
     this.#same(gate, up, "geluTanhMultiply");
     this.#ops.push({ op: "geluTanhMultiply", gate: gate.id, up: up.id });
+  }
+
+  /** Chooses experts for each token by its row of scores. All routings of a graph choose equally many. */
+  route(logits: Value, { router, choiceCount, bias = null }: RouteOptions): Routing {
+    const shape = { expertCount: logits.width, choiceCount };
+    this.#expect(logits.rows === "tokens", "route: tokens are routed, not rows that were taken");
+    this.#expect(
+      Number.isInteger(choiceCount) && choiceCount > 0 && choiceCount <= shape.expertCount,
+      `route: ${choiceCount} of ${shape.expertCount} experts cannot be chosen`,
+    );
+    this.#expect(
+      this.#choiceCount === 0 || this.#choiceCount === choiceCount,
+      `route: ${choiceCount} experts are chosen where others choose ${this.#choiceCount}`,
+    );
+    if (bias !== null) this.#vectorOf(bias, shape.expertCount);
+    this.#choiceCount = choiceCount;
+    const out = this.#value("tokens", routingWords(shape));
+    this.#ops.push({ op: "route", logits: logits.id, router, bias, shape, out: out.id });
+    return { ...out, ...shape };
+  }
+
+  /** The row of its token for each choice: [choices, width]. */
+  takeChoices(x: Value, routing: Routing): Value {
+    this.#expect(x.rows === "tokens", "takeChoices: it takes a row for each token");
+    const out = this.#value("choices", x.width);
+    const shape = shapeOf(routing);
+    this.#ops.push({ op: "takeChoices", x: x.id, routing: routing.id, shape, out: out.id });
+    return out;
+  }
+
+  /** x · weightᵀ, each row with the weight of its own expert: [choices, n]. */
+  expertMatmul(x: Value, routing: Routing, weight: string): Value {
+    const declared = this.#weights.get(weight);
+    if (declared?.kind !== "experts") {
+      throw new TypeError(`"${weight}" is not declared as experts`);
+    }
+    this.#expect(
+      x.rows === "choices" && declared.k === x.width && declared.count === routing.expertCount,
+      `expertMatmul with "${weight}": ${declared.count} experts take ${declared.k} inputs, ` +
+        `the value has ${x.width} and its tokens chose among ${routing.expertCount}`,
+    );
+    const out = this.#value("choices", declared.n);
+    const shape = shapeOf(routing);
+    this.#ops.push({
+      op: "expertMatmul",
+      x: x.id,
+      routing: routing.id,
+      shape,
+      weight,
+      out: out.id,
+    });
+    return out;
+  }
+
+  /** x += the bias of each row's own expert, in place. `bias` is a declared table [experts, width]. */
+  addExpertBias(x: Value, routing: Routing, bias: string): void {
+    const declared = this.#weights.get(bias);
+    this.#expect(
+      x.rows === "choices" && declared?.kind === "table" &&
+        declared.rows === routing.expertCount && declared.width === x.width,
+      `"${bias}" is not a declared table of ${routing.expertCount} rows of ${x.width}`,
+    );
+    const shape = shapeOf(routing);
+    this.#ops.push({ op: "addExpertBias", x: x.id, routing: routing.id, shape, bias });
+  }
+
+  /** gate = (u + 1) · g · sigmoid(1.702 · g), g = min(gate, limit), u = up within ±limit, in place. */
+  clampedSwiglu(gate: Value, up: Value, limit: number): void {
+    this.#same(gate, up, "clampedSwiglu");
+    this.#expect(
+      limit > 0 && Number.isFinite(limit),
+      `clampedSwiglu: ${limit} is not a number above 0`,
+    );
+    this.#ops.push({ op: "clampedSwiglu", gate: gate.id, up: up.id, limit: Math.fround(limit) });
+  }
+
+  /** The sum of what its experts made of each token, times their weights: [tokens, width]. */
+  sumExperts(y: Value, routing: Routing): Value {
+    this.#expect(y.rows === "choices", "sumExperts: it takes a row for each choice");
+    const out = this.#value("tokens", y.width);
+    const shape = shapeOf(routing);
+    this.#ops.push({ op: "sumExperts", y: y.id, routing: routing.id, shape, out: out.id });
+    return out;
   }
 
   /** x = factor · x, in place. */
@@ -283,6 +393,7 @@ export class GraphBuilder {
       output: output?.id ?? null,
       hidden: hidden?.id ?? null,
       summary,
+      choiceCount: this.#choiceCount,
     };
   }
 
@@ -344,4 +455,8 @@ export class GraphBuilder {
   #expect(condition: boolean, message: string): asserts condition {
     if (!condition) throw new TypeError(message);
   }
+}
+
+function shapeOf({ expertCount, choiceCount }: Routing): RoutingShape {
+  return { expertCount, choiceCount };
 }

@@ -1,13 +1,15 @@
 /** The instruction set: every operation a graph can hold, what it reads and writes, and how its work splits. */
 
+import type { Router, RoutingShape } from "../routing.ts";
+
 /** Number of a value in its graph: activations [rows, width] in float32. */
 export type ValueId = number;
 
 /**
  * Whether a value has a row for each token of the step, one for each row whose logits are wanted,
- * or one for each row whose hidden state is wanted.
+ * one for each row whose hidden state is wanted, or one for each expert that a token goes to.
  */
-export type RowDomain = "tokens" | "outputs" | "hidden";
+export type RowDomain = "tokens" | "outputs" | "hidden" | "choices";
 
 /** The integers of a step by which rows of a weight are chosen, one a token. */
 export type EmbedIds = "tokenIds" | "positions" | "tokenTypes";
@@ -207,6 +209,92 @@ export interface SummarizeRowsOp {
   readonly out: ValueId;
 }
 
+/** out = the experts that each token goes to (`routing.ts`), in a copy of each element's own. */
+export interface RouteOp {
+  /** The operation's name. */
+  readonly op: "route";
+  /** A score for each expert. */
+  readonly logits: ValueId;
+  /** How they become choices and weights. */
+  readonly router: Router;
+  /** Vector [experts] that takes part in the choice only; null: there is none. */
+  readonly bias: string | null;
+  /** How many experts there are, and how many are chosen. */
+  readonly shape: RoutingShape;
+  /** What is written. */
+  readonly out: ValueId;
+}
+
+/** out = a row of x for each choice, in the order of the experts. */
+export interface TakeChoicesOp {
+  /** The operation's name. */
+  readonly op: "takeChoices";
+  /** A row for each token. */
+  readonly x: ValueId;
+  /** Who chose what. */
+  readonly routing: ValueId;
+  /** How many experts there are, and how many are chosen. */
+  readonly shape: RoutingShape;
+  /** What is written. */
+  readonly out: ValueId;
+}
+
+/** out = x · weightᵀ with the weight of each row's own expert. Those of other experts are not read. */
+export interface ExpertMatmulOp {
+  /** The operation's name. */
+  readonly op: "expertMatmul";
+  /** A row for each choice. */
+  readonly x: ValueId;
+  /** Who chose what. */
+  readonly routing: ValueId;
+  /** How many experts there are, and how many are chosen. */
+  readonly shape: RoutingShape;
+  /** The weights of all experts. */
+  readonly weight: string;
+  /** What is written. */
+  readonly out: ValueId;
+}
+
+/** x += the bias of each row's own expert, in place. */
+export interface AddExpertBiasOp {
+  /** The operation's name. */
+  readonly op: "addExpertBias";
+  /** A row for each choice. */
+  readonly x: ValueId;
+  /** Who chose what. */
+  readonly routing: ValueId;
+  /** How many experts there are, and how many are chosen. */
+  readonly shape: RoutingShape;
+  /** Table [experts, width]. */
+  readonly bias: string;
+}
+
+/** gate = (u + 1) · g · sigmoid(1.702 · g), g = min(gate, limit), u = up within ±limit, in place. */
+export interface ClampedSwigluOp {
+  /** The operation's name. */
+  readonly op: "clampedSwiglu";
+  /** The half that goes through the sigmoid; the result replaces it. */
+  readonly gate: ValueId;
+  /** The half that the gate is multiplied with. */
+  readonly up: ValueId;
+  /** A float32. */
+  readonly limit: number;
+}
+
+/** out = the sum of each token's choices, times their weights, best choice first. */
+export interface SumExpertsOp {
+  /** The operation's name. */
+  readonly op: "sumExperts";
+  /** A row for each choice. */
+  readonly y: ValueId;
+  /** Who chose what. */
+  readonly routing: ValueId;
+  /** How many experts there are, and how many are chosen. */
+  readonly shape: RoutingShape;
+  /** What is written: a row for each token. */
+  readonly out: ValueId;
+}
+
 /** Any operation. */
 export type Op =
   | EmbedOp
@@ -224,7 +312,13 @@ export type Op =
   | RopeOp
   | WriteKvOp
   | AttentionOp
-  | SummarizeRowsOp;
+  | SummarizeRowsOp
+  | RouteOp
+  | TakeChoicesOp
+  | ExpertMatmulOp
+  | AddExpertBiasOp
+  | ClampedSwigluOp
+  | SumExpertsOp;
 
 /**
  * How processing elements share an operation, and the part of an operand that each one touches:
@@ -283,6 +377,7 @@ export function opShape(op: Op): OpShape {
       };
     case "siluMultiply":
     case "geluTanhMultiply":
+    case "clampedSwiglu":
       return {
         split: "columns",
         reads: [access(op.up, "columns")],
@@ -312,6 +407,37 @@ export function opShape(op: Op): OpShape {
         // Chunks of columns are cut elsewhere than a matmul's panels.
         reads: [access(op.x, "all")],
         writes: [access(op.out, "private")],
+      };
+    case "route":
+      // Every element finds all choices by itself: that is less work than to wait for the others.
+      return {
+        split: "private",
+        reads: [access(op.logits, "all")],
+        writes: [access(op.out, "private")],
+      };
+    case "takeChoices":
+      return {
+        split: "rows",
+        reads: [access(op.x, "all"), access(op.routing, "all")],
+        writes: [access(op.out, "rows")],
+      };
+    case "expertMatmul":
+      return {
+        split: "columns",
+        reads: [access(op.x, "all"), access(op.routing, "all")],
+        writes: [access(op.out, "columns")],
+      };
+    case "addExpertBias":
+      return {
+        split: "columns",
+        reads: [access(op.routing, "all")],
+        writes: [access(op.x, "columns")],
+      };
+    case "sumExperts":
+      return {
+        split: "columns",
+        reads: [access(op.y, "columns"), access(op.routing, "all")],
+        writes: [access(op.out, "columns")],
       };
     default:
       return op satisfies never;

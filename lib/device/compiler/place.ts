@@ -79,7 +79,11 @@ export function place(
   const placements = graph.values.map((value, id): Placement => {
     const life = lives[id] as Life;
     // A hidden state may be wanted of every token.
-    const rows = value.rows === "outputs" ? options.outputCount : options.tokenCount;
+    const rows = value.rows === "outputs"
+      ? options.outputCount
+      : value.rows === "choices"
+      ? options.tokenCount * graph.choiceCount
+      : options.tokenCount;
     const stride = rowStride(value.width);
     const copyBytes = rows * stride * 4;
     const sizeBytes = life.isPrivate ? copyBytes * options.peCount : copyBytes;

@@ -3,6 +3,7 @@
 import type { ActivationType } from "../activations.ts";
 import type { Bucket } from "../bucket.ts";
 import type { KvCacheLayer, KvPool, PanelWeight } from "../kernel_table.ts";
+import type { Router, RoutingShape } from "../routing.ts";
 import type { EmbedIds, RowDomain } from "./ops.ts";
 
 /**
@@ -22,8 +23,14 @@ export interface Operand {
 
 /** Which rows a command works on. */
 export interface OnRows {
-  /** What there is a row for: each token, each output or each hidden state that is wanted. */
+  /** What there is a row for: each token, output or hidden state that is wanted, or choice of an expert. */
   readonly rows: RowDomain;
+}
+
+/** A command on what tokens go to which experts. */
+export interface OnChoices extends OnRows, RoutingShape {
+  /** Who chose what. */
+  readonly routing: Operand;
 }
 
 /** One instruction. Row counts are not in it: they come with each step. */
@@ -94,7 +101,32 @@ export type Command =
     readonly cache: KvCacheLayer;
     readonly out: Operand;
   })
-  | (OnRows & { readonly op: "summarizeRows"; readonly x: Operand; readonly out: Operand });
+  | (OnRows & { readonly op: "summarizeRows"; readonly x: Operand; readonly out: Operand })
+  | (OnRows & RoutingShape & {
+    readonly op: "route";
+    readonly logits: Operand;
+    readonly router: Router;
+    /** Address of a float32 for each expert; null: none. */
+    readonly bias: number | null;
+    readonly out: Operand;
+  })
+  | (OnChoices & { readonly op: "takeChoices"; readonly x: Operand; readonly out: Operand })
+  | (OnChoices & {
+    readonly op: "expertMatmul";
+    readonly x: Operand;
+    /** Of the first expert; the others follow it. */
+    readonly weight: PanelWeight;
+    readonly activations: ActivationType;
+    readonly out: Operand;
+  })
+  | (OnChoices & { readonly op: "addExpertBias"; readonly x: Operand; readonly bias: number })
+  | (OnRows & {
+    readonly op: "clampedSwiglu";
+    readonly gate: Operand;
+    readonly up: Operand;
+    readonly limit: number;
+  })
+  | (OnChoices & { readonly op: "sumExperts"; readonly y: Operand; readonly out: Operand });
 
 /** Where a step's int32 inputs go. */
 export interface WireInputs {
@@ -144,6 +176,8 @@ export interface Wire {
   readonly hidden: Operand | null;
   /** Where the processing elements' partial summaries of the rows come out, if there are any. */
   readonly summary: Operand | null;
+  /** Experts that each token goes to; 0: there are none. */
+  readonly choiceCount: number;
 }
 
 const hex = (address: number) => `0x${address.toString(16)}`;
@@ -152,6 +186,13 @@ const operand = (x: Operand) =>
 const matrix = (w: PanelWeight) => `${w.format}${hex(w.address)}[${w.n}x${w.k}]`;
 const cache = (c: KvCacheLayer) =>
   `${c.dtype}${hex(c.keys)},${hex(c.values)}[${c.kvHeads}x${c.headDim}]`;
+
+const expertsText = ({ choiceCount, expertCount }: RoutingShape) =>
+  `${choiceCount} of ${expertCount}`;
+const routerText = (router: Router) =>
+  `${router.kind}${router.normalizes ? " normalized" : ""}${
+    router.kind === "sigmoid" ? ` scale=${router.scale}` : ""
+  }`;
 
 const poolText = (pool: KvPool) => pool === "global" ? "" : ` pool=${pool}`;
 
@@ -205,6 +246,32 @@ function commandText(command: Command): string {
         }${poolText(command.pool)}`;
     case "summarizeRows":
       return `summarizeRows ${operand(command.out)} <- ${operand(command.x)}`;
+    case "route":
+      return `route ${operand(command.out)} <- ${operand(command.logits)} ${expertsText(command)} ${
+        routerText(command.router)
+      }${command.bias === null ? "" : ` bias=${hex(command.bias)}`}`;
+    case "takeChoices":
+      return `takeChoices ${operand(command.out)} <- ${operand(command.x)} ${
+        operand(command.routing)
+      }`;
+    case "expertMatmul":
+      return `expertMatmul ${operand(command.out)} <- ${operand(command.x)} ${
+        matrix(command.weight)
+      } ${expertsText(command)} ${operand(command.routing)}${
+        command.activations === "f32" ? "" : ` ${command.activations}`
+      }`;
+    case "addExpertBias":
+      return `addExpertBias ${operand(command.x)} += ${hex(command.bias)} ${
+        operand(command.routing)
+      }`;
+    case "clampedSwiglu":
+      return `clampedSwiglu ${operand(command.gate)} *= ${
+        operand(command.up)
+      } limit=${command.limit}`;
+    case "sumExperts":
+      return `sumExperts ${operand(command.out)} <- ${operand(command.y)} ${
+        operand(command.routing)
+      }`;
     default:
       return command satisfies never;
   }

@@ -10,6 +10,7 @@ import {
   sourceRowBytes,
   type WeightFormat,
 } from "../block_formats.ts";
+import { GROUPED, type GroupedFormat, headerWords, isGrouped } from "../grouped_blocks.ts";
 import { f32ArrayToBf16, f32ArrayToF16, f32ToF16 } from "../dtype.ts";
 import type { KernelLimits, KvCacheLayer, PanelWeight } from "../kernel_table.ts";
 
@@ -120,6 +121,10 @@ export class CheckArea {
   #sourceRows(format: WeightFormat, k: number): Uint8Array {
     const bytes = new Uint8Array(PANEL_COLUMNS * sourceRowBytes(format, k));
     const count = PANEL_COLUMNS * k;
+    if (isGrouped(format)) {
+      this.#fillGroups(bytes, format);
+      return bytes;
+    }
     if (blockElements(format) === QUANT_BLOCK) {
       this.#fillBlocks(bytes, sourceRowBytes(format, QUANT_BLOCK), format === "q4_1" ? 2 : 1);
       return bytes;
@@ -141,6 +146,23 @@ export class CheckArea {
         view.setUint16(block + 2 * i, f32ToF16((1 + this.#float()) / 64), true);
       }
       for (let i = 2 * scaleCount; i < blockBytes; i++) bytes[block + i] = this.#bits() & 255;
+    }
+  }
+
+  /** Blocks: float32 near 2^-6, then codes of any bits but those of numbers that are not finite. */
+  #fillGroups(bytes: Uint8Array, format: GroupedFormat): void {
+    const view = new DataView(bytes.buffer);
+    const header = headerWords(GROUPED[format]);
+    const blockBytes = sourceRowBytes(format, QUANT_BLOCK);
+    const { values } = GROUPED[format];
+    for (let block = 0; block < bytes.length; block += blockBytes) {
+      for (let i = 0; i < header; i++) {
+        view.setFloat32(block + 4 * i, (1 + this.#float()) / 64, true);
+      }
+      for (let i = 4 * header; i < blockBytes; i++) {
+        const code = this.#bits() & 255;
+        bytes[block + i] = values.length < 256 || Number.isFinite(values[code]) ? code : 0;
+      }
     }
   }
 

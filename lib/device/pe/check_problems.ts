@@ -7,6 +7,7 @@ import { CHUNK_COLUMNS, drawNeed } from "../../base/row_summary.ts";
 import {
   ATTENTION_ROWS,
   type AttentionArgs,
+  type ClampedSwigluArgs,
   type EmbedArgs,
   type KernelTable,
   KV_BLOCK_SIZE,
@@ -19,6 +20,7 @@ import {
   summaryPartWords,
   type WriteKvArgs,
 } from "../kernel_table.ts";
+import { routingWords } from "../routing.ts";
 import { CHECK_PANELS, type CheckArea } from "./check_area.ts";
 
 /** Words of memory, from a byte address on. */
@@ -195,6 +197,53 @@ export function geluTanhMultiplyProblem(area: CheckArea): Problem {
       kernels.geluTanhMultiply({ gate, gateStride: stride, up, upStride: stride, ...ELEMENTS }),
     outputs: [{ address: gate, count: 2 * stride }],
     accuracy: CLOSE,
+  };
+}
+
+export function clampedSwigluProblem(area: CheckArea, { limit }: ClampedSwigluArgs): Problem {
+  const stride = ODD_WIDTH + 3;
+  const gate = area.floats(2 * stride);
+  const up = area.floats(2 * stride);
+  return {
+    run: (kernels) =>
+      kernels.clampedSwiglu({ gate, gateStride: stride, up, upStride: stride, limit, ...ELEMENTS }),
+    outputs: [{ address: gate, count: 2 * stride }],
+    accuracy: CLOSE,
+  };
+}
+
+/** Two tokens that choose two of three experts each. */
+export function sumExpertsProblem(area: CheckArea): Problem {
+  const shape = { expertCount: 3, choiceCount: 2 };
+  const stride = ODD_WIDTH + 3;
+  const logits = area.floats(6);
+  const routing = area.zeros(2 * routingWords(shape));
+  const y = area.floats(4 * stride);
+  const out = area.output(2 * stride);
+  const router = { kind: "softmax", normalizes: true } as const;
+  return {
+    run: (kernels) => {
+      kernels.route({
+        ...shape,
+        logits,
+        logitsStride: 3,
+        rowCount: 2,
+        router,
+        bias: null,
+        out: routing,
+      });
+      kernels.sumExperts({
+        ...shape,
+        y,
+        yStride: stride,
+        routing,
+        out,
+        outStride: stride,
+        ...ELEMENTS,
+      });
+    },
+    outputs: [{ address: out, count: 2 * stride }],
+    accuracy: "bits",
   };
 }
 

@@ -17,6 +17,7 @@ import type {
   AddArgs,
   AddBiasArgs,
   AttentionArgs,
+  ClampedSwigluArgs,
   EmbedArgs,
   GeluArgs,
   GeluTanhMultiplyArgs,
@@ -29,15 +30,18 @@ import type {
   ScaleArgs,
   SiluMultiplyArgs,
   SoftcapArgs,
+  SumExpertsArgs,
   SummarizeRowsArgs,
   TakeRowsArgs,
   WriteKvArgs,
 } from "../kernel_table.ts";
+import type { RouteArgs } from "../routing.ts";
 import { CHECK_ROWS_MAX, type CheckArea } from "./check_area.ts";
 import {
   addBiasProblem,
   addProblem,
   attentionProblem,
+  clampedSwigluProblem,
   embedProblem,
   geluProblem,
   geluTanhMultiplyProblem,
@@ -49,6 +53,7 @@ import {
   scaleProblem,
   siluMultiplyProblem,
   softcapProblem,
+  sumExpertsProblem,
   summarizeRowsProblem,
   takeRowsProblem,
   type Tolerance,
@@ -115,6 +120,8 @@ export class CheckedKernels implements KernelTable {
   readonly #add: Family;
   readonly #siluMultiply: Family;
   readonly #geluTanhMultiply: Family;
+  readonly #clampedSwiglu: Family;
+  readonly #sumExperts: Family;
   readonly #scale: Family;
   readonly #softcap: Family;
   readonly #gelu: Family;
@@ -133,6 +140,8 @@ export class CheckedKernels implements KernelTable {
     this.#add = this.#family("add");
     this.#siluMultiply = this.#family("siluMultiply");
     this.#geluTanhMultiply = this.#family("geluTanhMultiply");
+    this.#clampedSwiglu = this.#family("clampedSwiglu");
+    this.#sumExperts = this.#family("sumExperts");
     this.#scale = this.#family("scale");
     this.#softcap = this.#family("softcap");
     this.#gelu = this.#family("gelu");
@@ -208,6 +217,20 @@ export class CheckedKernels implements KernelTable {
   geluTanhMultiply(args: GeluTanhMultiplyArgs): void {
     this.#table(this.#geluTanhMultiply, ANY_SHAPE, geluTanhMultiplyProblem, args)
       .geluTanhMultiply(args);
+  }
+
+  /** Both tables run the same code. */
+  route(args: RouteArgs): void {
+    this.#last = this.#options.fast;
+    this.#last.route(args);
+  }
+
+  clampedSwiglu(args: ClampedSwigluArgs): void {
+    this.#table(this.#clampedSwiglu, ANY_SHAPE, clampedSwigluProblem, args).clampedSwiglu(args);
+  }
+
+  sumExperts(args: SumExpertsArgs): void {
+    this.#table(this.#sumExperts, ANY_SHAPE, sumExpertsProblem, args).sumExperts(args);
   }
 
   scale(args: ScaleArgs): void {

@@ -7,6 +7,7 @@ import {
   type AddArgs,
   type AddBiasArgs,
   ATTENTION_ROWS,
+  type ClampedSwigluArgs,
   type EmbedArgs,
   type GeluArgs,
   type GeluTanhMultiplyArgs,
@@ -19,11 +20,14 @@ import {
   type ScaleArgs,
   type SiluMultiplyArgs,
   type SoftcapArgs,
+  type SumExpertsArgs,
   type SummarizeRowsArgs,
   summaryChunkStart,
   type TakeRowsArgs,
   type WriteKvArgs,
 } from "../kernel_table.ts";
+import { panelBytes } from "../block_formats.ts";
+import { type RouteArgs, routingParts, type RoutingShape } from "../routing.ts";
 import type { KernelTotal, KernelTrace } from "../trace.ts";
 
 /** Which processing element this is, of how many. */
@@ -47,8 +51,11 @@ const NO_ROWS: RowRange = { rowStart: 0, rowEnd: 0 };
 
 type Work = Exclude<Command, { op: "barrier" }>;
 
-/** Runs one command on this element's share of a step's rows. */
-type Run = (rowCount: number) => void;
+/** Runs one command on this element's share of a step's rows; how often, where that is not once. */
+type Run = (rowCount: number) => number | void;
+
+/** Rows [rowStart, rowEnd) belong to one expert. */
+type OfExpert = (expert: number, rowStart: number, rowEnd: number) => void;
 
 /** A command with its arguments, and where its time is added up, by who computed it. */
 interface Step {
@@ -65,6 +72,10 @@ function kernelName(backend: string, command: Work): string {
     : name;
 }
 
+function shapeOf({ expertCount, choiceCount }: RoutingShape): RoutingShape {
+  return { expertCount, choiceCount };
+}
+
 /** Where one of a step's inputs goes that the wire is sure to have. */
 function inputAddress(wire: Wire, name: keyof Wire["inputs"]): number {
   const address = wire.inputs[name];
@@ -72,15 +83,29 @@ function inputAddress(wire: Wire, name: keyof Wire["inputs"]): number {
   return address;
 }
 
+/** A wire's commands. */
+interface Program {
+  readonly steps: readonly (Step | null)[];
+  readonly choiceCount: number;
+}
+
 /** What one processing element runs. */
 export class Executor {
   readonly #kernels: KernelTable;
+  readonly #memory: WebAssembly.Memory;
   readonly #pe: PeIdentity;
   readonly #trace: KernelTrace;
-  readonly #wires: (readonly (Step | null)[])[] = [];
+  readonly #wires: Program[] = [];
 
-  constructor(kernels: KernelTable, pe: PeIdentity, trace: KernelTrace) {
+  /** `memory` is the one that the kernels work in. */
+  constructor(
+    kernels: KernelTable,
+    memory: WebAssembly.Memory,
+    pe: PeIdentity,
+    trace: KernelTrace,
+  ) {
     this.#kernels = kernels;
+    this.#memory = memory;
     this.#pe = pe;
     this.#trace = trace;
   }
@@ -101,28 +126,29 @@ export class Executor {
         },
       }
     );
-    return this.#wires.push(steps) - 1;
+    return this.#wires.push({ steps, choiceCount: wire.choiceCount }) - 1;
   }
 
   /** Runs all commands of a wire; `barrier` returns when every processing element has arrived. */
   run(wireNumber: number, counts: StepCounts, barrier: () => void): void {
-    const steps = this.#wires[wireNumber];
-    invariant(steps !== undefined, `Wire ${wireNumber} was not loaded`);
+    const program = this.#wires[wireNumber];
+    invariant(program !== undefined, `Wire ${wireNumber} was not loaded`);
+    const rowCounts = { ...counts, choices: counts.tokens * program.choiceCount };
     let now = performance.now();
-    for (const step of steps) {
+    for (const step of program.steps) {
       if (step === null) {
         barrier();
         now = performance.now();
         continue;
       }
       const { rows, run, totals } = step;
-      const rowCount = counts[rows];
+      const rowCount = rowCounts[rows];
       if (rowCount === 0) continue;
-      run(rowCount);
+      const runCount = run(rowCount) ?? 1;
       const start = now;
       now = performance.now();
       const total = totals[this.#kernels.backend];
-      total.count++;
+      total.count += runCount;
       total.totalMs += now - start;
     }
   }
@@ -299,9 +325,120 @@ export class Executor {
         return this.#bindAttention(command, wire);
       case "summarizeRows":
         return this.#bindSummarizeRows(command, wire);
+      case "route":
+        return this.#bindRoute(command);
+      case "takeChoices":
+        return this.#bindTakeChoices(command);
+      case "expertMatmul":
+        return this.#bindExpertMatmul(command);
+      case "addExpertBias":
+        return this.#bindAddExpertBias(command);
+      case "clampedSwiglu":
+        return this.#overAll({
+          gate: this.#at(command.gate),
+          gateStride: command.gate.stride,
+          up: this.#at(command.up),
+          upStride: command.up.stride,
+          limit: command.limit,
+          rowCount: 0,
+          ...this.#columns(command.gate.width),
+        }, (args: ClampedSwigluArgs) => kernels.clampedSwiglu(args));
+      case "sumExperts":
+        return this.#overAll({
+          ...shapeOf(command),
+          y: this.#at(command.y),
+          yStride: command.y.stride,
+          routing: this.#at(command.routing),
+          rowCount: 0,
+          out: this.#at(command.out),
+          outStride: command.out.stride,
+          ...this.#columns(command.out.width),
+        }, (args: SumExpertsArgs) => kernels.sumExperts(args));
       default:
         return command satisfies never;
     }
+  }
+
+  /** All tokens, whoever else routes them: the routing is this element's own. */
+  #bindRoute(command: Work & { readonly op: "route" }): Run {
+    return this.#overAll({
+      ...shapeOf(command),
+      logits: this.#at(command.logits),
+      logitsStride: command.logits.stride,
+      rowCount: 0,
+      router: command.router,
+      bias: command.bias,
+      out: this.#at(command.out),
+    }, (args: RouteArgs) => this.#kernels.route(args));
+  }
+
+  #bindTakeChoices(command: Work & { readonly op: "takeChoices" }): Run {
+    const routing = this.#at(command.routing);
+    const args = {
+      x: this.#at(command.x),
+      xStride: command.x.stride,
+      indices: 0,
+      width: command.x.width,
+      out: this.#at(command.out),
+      outStride: command.out.stride,
+      ...NO_ROWS,
+    };
+    const run = this.#overRows(args, (given: TakeRowsArgs) => this.#kernels.takeRows(given));
+    return (rowCount) => {
+      args.indices = routing + 4 * routingParts(command, rowCount / command.choiceCount).tokens;
+      run(rowCount);
+    };
+  }
+
+  /** The matmul of each expert that was chosen, on the rows that chose it. */
+  #bindExpertMatmul(command: Work & { readonly op: "expertMatmul" }): Run {
+    const { weight, x, out } = command;
+    const panels = this.#panels(weight.n);
+    const expertBytes = (weight.n / 8) * panelBytes(weight.format, weight.k);
+    const [from, to] = [this.#at(x), this.#at(out)];
+    return this.#overExperts(command, (expert, rowStart, rowEnd) =>
+      this.#kernels.matmul({
+        x: from + 4 * rowStart * x.stride,
+        xStride: x.stride,
+        rowCount: rowEnd - rowStart,
+        weight: { ...weight, address: weight.address + expert * expertBytes },
+        activations: command.activations,
+        out: to + 4 * rowStart * out.stride,
+        outStride: out.stride,
+        ...panels,
+      }));
+  }
+
+  #bindAddExpertBias(command: Work & { readonly op: "addExpertBias" }): Run {
+    const { x, bias } = command;
+    const columns = this.#columns(x.width);
+    const at = this.#at(x);
+    return this.#overExperts(command, (expert, rowStart, rowEnd) =>
+      this.#kernels.addBias({
+        x: at + 4 * rowStart * x.stride,
+        xStride: x.stride,
+        bias: bias + 4 * expert * x.width,
+        rowCount: rowEnd - rowStart,
+        ...columns,
+      }));
+  }
+
+  /** Runs something for each expert that has rows. */
+  #overExperts(command: RoutingShape & { readonly routing: Operand }, run: OfExpert): Run {
+    const { expertCount, choiceCount } = command;
+    const routing = this.#at(command.routing);
+    return (rowCount) => {
+      const { starts } = routingParts(command, rowCount / choiceCount);
+      const rows = new Int32Array(this.#memory.buffer, routing + 4 * starts, expertCount + 1);
+      let runCount = 0;
+      for (let expert = 0; expert < expertCount; expert++) {
+        const [rowStart, rowEnd] = [rows[expert] as number, rows[expert + 1] as number];
+        if (rowStart === rowEnd) continue;
+        run(expert, rowStart, rowEnd);
+        runCount++;
+      }
+      return runCount;
+    };
   }
 
   #bindRmsNorm(command: Work & { readonly op: "rmsNorm" }): Run {

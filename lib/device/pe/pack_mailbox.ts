@@ -1,9 +1,7 @@
 /** How a pack job reaches the elements and their answers the host: float64 cells in HBM. */
 
-import type { WeightFormat } from "../block_formats.ts";
+import { WEIGHT_FORMATS, type WeightFormat } from "../block_formats.ts";
 import type { PackJob } from "./pack_rows.ts";
-
-const FORMATS: readonly WeightFormat[] = ["f32", "bf16", "f16", "q8_0", "q4_0", "q4_1"];
 
 /** Cells of the job; after them each element has two: whether it met a bad value, and the value. */
 const JOB_CELLS = 6;
@@ -18,11 +16,11 @@ export function writePackJob(buffer: ArrayBufferLike, address: number, job: Pack
   const { source, from, rowCount, k, target, to } = job;
   new Float64Array(buffer, address, JOB_CELLS).set([
     source,
-    FORMATS.indexOf(from),
+    WEIGHT_FORMATS.indexOf(from),
     rowCount,
     k,
     target,
-    FORMATS.indexOf(to),
+    WEIGHT_FORMATS.indexOf(to),
   ]);
 }
 
@@ -31,11 +29,11 @@ export function readPackJob(buffer: ArrayBufferLike, address: number): PackJob {
   const [source, from, rowCount, k, target, to] = new Float64Array(buffer, address, JOB_CELLS);
   return {
     source: source as number,
-    from: FORMATS[from as number] as WeightFormat,
+    from: WEIGHT_FORMATS[from as number] as WeightFormat,
     rowCount: rowCount as number,
     k: k as number,
     target: target as number,
-    to: FORMATS[to as number] as WeightFormat,
+    to: WEIGHT_FORMATS[to as number] as WeightFormat,
   };
 }
 

@@ -53,7 +53,12 @@ export class InlinePe implements PeGroup {
     this.#hbm = hbm;
     const shared = { ...options, refusals: this.refusals.buffer };
     this.#kernels = createKernels(shared, hbm.memory, scratch);
-    this.#executor = new Executor(this.#kernels.table, { index: 0, count: 1 }, this.#trace);
+    this.#executor = new Executor(
+      this.#kernels.table,
+      hbm.memory,
+      { index: 0, count: 1 },
+      this.#trace,
+    );
   }
 
   load(wire: Wire): Promise<number> {

@@ -19,6 +19,7 @@ import {
   siluMultiply,
   softcap,
 } from "../kernels/elementwise.ts";
+import { clampedSwiglu, sumExperts } from "../kernels/experts.ts";
 import { gelu } from "../kernels/gelu.ts";
 import { integerMatmul } from "../kernels/integer_matmul.ts";
 import { layerNorm } from "../kernels/layer_norm.ts";
@@ -29,6 +30,7 @@ import { rmsNorm } from "../kernels/rms_norm.ts";
 import { rope } from "../kernels/rope.ts";
 import { embed, takeRows } from "../kernels/take_rows.ts";
 import { kvCache, writeKv } from "../kernels/write_kv.ts";
+import { route, routingParts } from "../routing.ts";
 
 const F32 = 4;
 
@@ -129,6 +131,31 @@ export function createReferenceKernels(
       const width = Math.max(0, args.columnEnd - args.columnStart);
       const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
       geluTanhMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
+    },
+
+    clampedSwiglu(args) {
+      const rows = { rowStart: 0, rowEnd: args.rowCount };
+      const width = Math.max(0, args.columnEnd - args.columnStart);
+      const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
+      const up = rowsOf(args.up, args.upStride, width, rows, args.columnStart);
+      clampedSwiglu(gate, up, args.limit);
+    },
+
+    route(args) {
+      route(memory.buffer, args);
+    },
+
+    sumExperts(args) {
+      const { rowCount, choiceCount, columnStart, columnEnd } = args;
+      const parts = routingParts(args, rowCount);
+      const width = Math.max(0, columnEnd - columnStart);
+      const size = rowCount * choiceCount;
+      sumExperts(
+        rowsOf(args.out, args.outStride, width, { rowStart: 0, rowEnd: rowCount }, columnStart),
+        rowsOf(args.y, args.yStride, width, { rowStart: 0, rowEnd: size }, columnStart),
+        vector(memory.buffer, args.routing + parts.weights * F32, size),
+        intVector(memory.buffer, args.routing + parts.rows * F32, size),
+      );
     },
 
     scale(args) {

@@ -16,6 +16,8 @@ export type KernelFamily =
   | "add"
   | "siluMultiply"
   | "geluTanhMultiply"
+  | "clampedSwiglu"
+  | "sumExperts"
   | "scale"
   | "softcap"
   | "gelu"
@@ -30,12 +32,30 @@ const FAMILIES: Readonly<Record<KernelFamily, true>> = {
   "embed.q8_0": true,
   "embed.q4_0": true,
   "embed.q4_1": true,
+  "embed.i8": true,
+  "embed.i8_16": true,
+  "embed.i8_1": true,
+  "embed.e4m3": true,
+  "embed.e5m2": true,
+  "embed.i4": true,
+  "embed.u4_1": true,
+  "embed.e2m1": true,
+  "embed.e2m1_16": true,
   "matmul.f32": true,
   "matmul.bf16": true,
   "matmul.f16": true,
   "matmul.q8_0": true,
   "matmul.q4_0": true,
   "matmul.q4_1": true,
+  "matmul.i8": true,
+  "matmul.i8_16": true,
+  "matmul.i8_1": true,
+  "matmul.e4m3": true,
+  "matmul.e5m2": true,
+  "matmul.i4": true,
+  "matmul.u4_1": true,
+  "matmul.e2m1": true,
+  "matmul.e2m1_16": true,
   "matmul.q8_0.i16": true,
   "matmul.q8_0.i8": true,
   "matmul.q4_0.i16": true,
@@ -53,6 +73,8 @@ const FAMILIES: Readonly<Record<KernelFamily, true>> = {
   "add": true,
   "siluMultiply": true,
   "geluTanhMultiply": true,
+  "clampedSwiglu": true,
+  "sumExperts": true,
   "scale": true,
   "softcap": true,
   "gelu": true,

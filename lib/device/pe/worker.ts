@@ -47,7 +47,7 @@ function serve(start: WorkerStart): void {
   const queue = new CommandQueue(peCount, start.queue);
   const trace = new KernelTrace();
   const kernels = createKernels(start.kernels, memory, start.scratch);
-  const executor = new Executor(kernels.table, { index: peIndex, count: peCount }, trace);
+  const executor = new Executor(kernels.table, memory, { index: peIndex, count: peCount }, trace);
   const bytesAt = (address: number, length: number) =>
     new Uint8Array(memory.buffer).subarray(address >>> 0, (address >>> 0) + length);
 

@@ -89,7 +89,8 @@ interface Operation {
 
 type Scope = Parameters<Parameters<ModuleBuilder["define"]>[3]>[0];
 
-function defineElementwise(
+/** A kernel of two rows of operands, the second one possibly repeated. */
+export function defineElementwise(
   module: ModuleBuilder,
   functionName: string,
   operation: (scope: Scope) => Operation,

@@ -13,7 +13,8 @@ import {
 } from "./assembler.ts";
 import { PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
 import { i32, v128 } from "./instructions.ts";
-import { createDecoder, createFastDecoder, mayDoubt, type PanelDecoder } from "./panel_decoder.ts";
+import type { PanelDecoder } from "./decoder.ts";
+import { createDecoder, createFastDecoder, mayDoubt } from "./panel_decoder.ts";
 
 /** Partial sums of an output: over k ≡ 0, 1, 2, 3 (mod 4). */
 export const CLASS_COUNT = 4;

@@ -14,10 +14,11 @@ import {
   setI32,
   when,
 } from "./assembler.ts";
-import { isQuantized, PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
+import { isBlocked, PANEL_COLUMNS, type WeightFormat } from "../block_formats.ts";
 import { f32x4, i32, v128 } from "./instructions.ts";
 import { splatLane } from "./lanes.ts";
-import { createDecoder, createSumDecoder, mayDoubt, type PanelDecoder } from "./panel_decoder.ts";
+import type { PanelDecoder } from "./decoder.ts";
+import { createDecoder, createSumDecoder, mayDoubt } from "./panel_decoder.ts";
 import { invariant } from "../../base/invariant.ts";
 
 /** (panel, x, out, panelCount): consecutive panels into consecutive runs of eight outputs. */
@@ -55,7 +56,7 @@ export function compileGemv(
 
 /** Where expansion takes many vector operations, loads are what is left over. */
 function preferredLoad(format: WeightFormat): ActivationLoad {
-  return isQuantized(format) ? "splat" : "shuffle";
+  return isBlocked(format) ? "splat" : "shuffle";
 }
 
 /** k of a turn of the loop, where k is a multiple of it. */

@@ -163,12 +163,15 @@ export const i8x16: {
   /** Byte i is a[indices[i]], or 0 where the index is 128 or more; indices 16–127 are not used. */
   relaxedSwizzle: Binary<"v128">;
   add: Binary<"v128">;
+  /** All ones where bytes are equal, else 0. */
+  eq: Binary<"v128">;
   /** The 16-bit lanes of a, then of b, cut to −128…127. */
   narrowI16x8S: Binary<"v128">;
 } = {
   shuffle: (a, b, indices) => expression("v128", [a.code, b.code, simd(0x0d), indices]),
   relaxedSwizzle: vectorBinary(0x100),
   add: vectorBinary(0x6e),
+  eq: vectorBinary(0x23),
   narrowI16x8S: vectorBinary(0x65),
 };
 

@@ -1,6 +1,6 @@
 /** The matmul of the kernel table: which kernel for how many rows, and how rows are cut into tiles. */
 
-import { isQuantized, panelBytes, type WeightFormat } from "../block_formats.ts";
+import { isBlocked, panelBytes, type WeightFormat } from "../block_formats.ts";
 import type { KernelLimits, MatmulArgs } from "../kernel_table.ts";
 import { activationFactor, compileGemm, type Gemm, GEMM_ROWS_MAX, gemmRoomBytes } from "./gemm.ts";
 import { compileGemmWide, WIDE_TILE_ROWS_MAX, wideExpandedBytes } from "./gemm_wide.ts";
@@ -114,7 +114,7 @@ export class Matmul {
       this.#gemv.get(weight.format, weight.k)(panel, args.x, out, panelCount);
       return;
     }
-    if (rowCount <= (isQuantized(weight.format) ? GEMV_BLOCK_ROWS_MAX : GEMV_ROWS_MAX)) {
+    if (rowCount <= (isBlocked(weight.format) ? GEMV_BLOCK_ROWS_MAX : GEMV_ROWS_MAX)) {
       this.#multiplyRows(args, { panel, panelCount, out });
       return;
     }

@@ -9,46 +9,10 @@
 
 import { type Body, type Expr, type FunctionScope, type Local, set } from "./assembler.ts";
 import { QUANT_BLOCK, type WeightFormat } from "../block_formats.ts";
+import type { PanelDecoder } from "./decoder.ts";
+import { createGroupedDecoder, isFloat8 } from "./grouped_decoder.ts";
 import { HALF_BITS, HALF_FACTOR, HalfExpander, mayHaveNotFinite } from "./half_expander.ts";
 import { f32x4, i16x8, i32x4, i8x16, v128 } from "./instructions.ts";
-
-/** Eight weights of one k. */
-export interface EightWeights {
-  /** Runs before `low` and `high` are used. */
-  readonly prepare: Body;
-  /** Columns 0–3. */
-  readonly low: Expr<"v128">;
-  /** Columns 4–7. */
-  readonly high: Expr<"v128">;
-}
-
-/** Emits the expansion of one format. */
-export interface PanelDecoder {
-  /** k covered by a step. */
-  readonly stepK: number;
-  /** Bytes of a step. */
-  readonly stepBytes: number;
-  /** Constants into locals: once a function. */
-  readonly setup: Body;
-  /** What a step needs before its weights: the block's scales. `step` points at the step. */
-  begin(step: Expr<"i32">): Body;
-  /** The order in which the k of a step are best asked for: ascending within each class mod 4. */
-  readonly order: readonly number[];
-  /** The weights of the i-th k of the step. */
-  weights(step: Expr<"i32">, i: number): EightWeights;
-  /** Of a decoder that can be wrong about rare values: see {@linkcode createFastDecoder}. */
-  readonly doubt?: Doubt;
-  /** The power of two that values come divided by; 1 if it is left out. */
-  readonly factor?: number;
-}
-
-/** How a decoder tells that it was wrong. */
-export interface Doubt {
-  /** Before a panel. */
-  readonly reset: Body;
-  /** After it: not zero if it has to be done again with a decoder from {@linkcode createDecoder}. */
-  readonly found: Expr<"i32">;
-}
 
 /** k of a step where the format does not say: any k is a multiple of it. */
 const STEP_K = 8;
@@ -76,17 +40,20 @@ export function createDecoder(
     case "q4_1":
       return decodeQ4Affine(scope);
     default:
-      return format satisfies never;
+      return createGroupedDecoder(format, scope, "exact");
   }
 }
 
-/** A faster decoder, where there is one, that may raise a {@linkcode Doubt}; else the exact one. */
+/** A faster decoder, where there is one, that may raise a doubt; else the exact one. */
 export function createFastDecoder(
   format: WeightFormat,
   scope: FunctionScope,
   stepK: number = STEP_K,
 ): PanelDecoder {
-  return mayDoubt(format) ? decodeFiniteF16(scope, stepK) : createDecoder(format, scope, stepK);
+  if (format === "f16") return decodeFiniteF16(scope, stepK);
+  return isFloat8(format)
+    ? createGroupedDecoder(format, scope, "finite")
+    : createDecoder(format, scope, stepK);
 }
 
 /**
@@ -109,9 +76,9 @@ export function createSumDecoder(
   }
 }
 
-/** Whether the fast decoder of a format may raise a {@linkcode Doubt}. */
+/** Whether the fast decoder of a format may raise a doubt. */
 export function mayDoubt(format: WeightFormat): boolean {
-  return format === "f16";
+  return format === "f16" || isFloat8(format);
 }
 
 const NOTHING: Body = [];

@@ -5,6 +5,7 @@ import type {
   AddArgs,
   AddBiasArgs,
   AttentionArgs,
+  ClampedSwigluArgs,
   EmbedArgs,
   GeluArgs,
   GeluTanhMultiplyArgs,
@@ -18,12 +19,14 @@ import type {
   ScaleArgs,
   SiluMultiplyArgs,
   SoftcapArgs,
+  SumExpertsArgs,
   SummarizeRowsArgs,
   TakeRowsArgs,
   WriteKvArgs,
 } from "../kernel_table.ts";
 import { type AttentionKernel, compileAttention } from "./attention.ts";
-import { compileElementwise, type ElementwiseKernels } from "./elementwise.ts";
+import { compileElementwise, type Elementwise, type ElementwiseKernels } from "./elementwise.ts";
+import { compileClampedSwiglu, compileSumExperts, type SumExperts } from "./experts.ts";
 import {
   compileEmbed,
   compileTakeRows,
@@ -45,6 +48,7 @@ import {
 } from "./row_attention.ts";
 import { compileScalarOperations, type ScalarKernels } from "./scalar.ts";
 import { compileSummarizeRows, type SummarizeRows } from "./summarize_rows.ts";
+import { route, type RouteArgs, routingParts } from "../routing.ts";
 import { invariant } from "../../base/invariant.ts";
 import { CHUNK_COLUMNS } from "../../base/row_summary.ts";
 
@@ -79,6 +83,7 @@ export function createSimdKernels(
 class SimdKernels implements KernelTable {
   readonly backend = "simd";
   readonly #compiled = new CompileCount();
+  readonly #memory: WebAssembly.Memory;
   readonly #scratch: SimdScratch;
   readonly #matmul: Matmul;
   readonly #elementwise: ElementwiseKernels;
@@ -91,6 +96,8 @@ class SimdKernels implements KernelTable {
   readonly #gelu: KernelCache<[], Gelu>;
   /** Few models need them. */
   readonly #scalar: KernelCache<[], ScalarKernels>;
+  readonly #clampedSwiglu: KernelCache<[limit: number], Elementwise>;
+  readonly #sumExperts: KernelCache<[], SumExperts>;
   readonly #rope: KernelCache<[number], Rope>;
   readonly #writeKv: KernelCache<[KvDtype, number], WriteKv>;
   readonly #attention: KernelCache<
@@ -100,6 +107,7 @@ class SimdKernels implements KernelTable {
   readonly #rowAttention: KernelCache<[KvDtype, number, number], RowAttentionKernel>;
 
   constructor(memory: WebAssembly.Memory, scratch: SimdScratch, options: MatmulOptions) {
+    this.#memory = memory;
     this.#scratch = scratch;
     this.#matmul = new Matmul(memory, scratch, this.#compiled, options);
     this.#elementwise = compileElementwise(memory);
@@ -109,6 +117,11 @@ class SimdKernels implements KernelTable {
     this.#layerNorm = new KernelCache(this.#compiled, (width) => compileLayerNorm(memory, width));
     this.#gelu = new KernelCache(this.#compiled, () => compileGelu(memory));
     this.#scalar = new KernelCache(this.#compiled, () => compileScalarOperations(memory));
+    this.#clampedSwiglu = new KernelCache(
+      this.#compiled,
+      (limit) => compileClampedSwiglu(memory, limit),
+    );
+    this.#sumExperts = new KernelCache(this.#compiled, () => compileSumExperts(memory));
     this.#rope = new KernelCache(this.#compiled, (rotaryDim) => compileRope(memory, rotaryDim));
     this.#writeKv = new KernelCache(
       this.#compiled,
@@ -240,6 +253,41 @@ class SimdKernels implements KernelTable {
       4 * gateStride,
       up + 4 * columnStart,
       4 * upStride,
+      rowCount,
+      columnEnd - columnStart,
+    );
+  }
+
+  route(args: RouteArgs): void {
+    route(this.#memory.buffer, args);
+  }
+
+  clampedSwiglu(args: ClampedSwigluArgs): void {
+    const { gate, gateStride, up, upStride, rowCount, columnStart, columnEnd, limit } = args;
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    this.#clampedSwiglu.get(limit)(
+      gate + 4 * columnStart,
+      4 * gateStride,
+      up + 4 * columnStart,
+      4 * upStride,
+      rowCount,
+      columnEnd - columnStart,
+    );
+  }
+
+  sumExperts(args: SumExpertsArgs): void {
+    const { y, yStride, routing, rowCount, choiceCount, out, outStride } = args;
+    const { columnStart, columnEnd } = args;
+    if (rowCount <= 0 || columnStart >= columnEnd) return;
+    const parts = routingParts(args, rowCount);
+    this.#sumExperts.get()(
+      y + 4 * columnStart,
+      4 * yStride,
+      routing + 4 * parts.weights,
+      routing + 4 * parts.rows,
+      choiceCount,
+      out + 4 * columnStart,
+      4 * outStride,
       rowCount,
       columnEnd - columnStart,
     );

@@ -6,6 +6,8 @@ import {
   type MatmulOptions,
   type Value,
 } from "../../device/compiler/graph.ts";
+import type { ExpertConfig } from "../expert_config.ts";
+import { expertBiasName, type ExpertProjection, expertStackName } from "../expert_names.ts";
 import type { DecoderConfig } from "../model_config.ts";
 
 /** The name under which the rotary table is uploaded: of all layers, or of those without a window. */
@@ -60,14 +62,54 @@ export class DecoderParts {
     const pool = window > 0 ? "window" : "global";
     const kv = builder.kvLayer({ kvHeads: kvHeadCount, headDim, pool });
     builder.writeKv(kv, k, v);
-    const attended = builder.attention(kv, q, { scale: this.config.attentionScale, window });
+    const sinks = this.config.attentionSinks ? builder.vector(`${name}.sinks`, headCount) : null;
+    const scale = this.config.attentionScale;
+    const attended = builder.attention(kv, q, { scale, window, sinks });
     return this.#linear(attended, `${name}.o_proj`, x.width, attentionOutputBias);
   }
 
   /** What the gated MLP of a layer makes of x. */
   mlp(x: Value, layer: number): Value {
-    const { intermediateSize, mlpBias, activation } = this.config;
-    const name = `model.layers.${layer}.mlp`;
+    return this.#gatedMlp(x, `model.layers.${layer}.mlp`, this.config.intermediateSize);
+  }
+
+  /** What the MLP that all tokens of a layer with experts pass makes of x; null: there is none. */
+  sharedExperts(x: Value, layer: number, { sharedIntermediateSize }: ExpertConfig): Value | null {
+    if (sharedIntermediateSize === 0) return null;
+    return this.#gatedMlp(x, `model.layers.${layer}.mlp.shared_experts`, sharedIntermediateSize);
+  }
+
+  /** The weighted sum of what the chosen experts of a layer make of x. */
+  experts(x: Value, layer: number, config: ExpertConfig): Value {
+    const builder = this.#builder;
+    const { count, choiceCount, intermediateSize, router, routerBias, swigluLimit } = config;
+    const isSensitive = true;
+    const name = `model.layers.${layer}.${config.routerName}`;
+    const scores = this.#linear(x, name, count, routerBias, { isSensitive });
+    const bias = config.choiceBias
+      ? builder.vector(`model.layers.${layer}.mlp.gate.e_score_correction_bias`, count)
+      : null;
+    const routing = builder.route(scores, { router, choiceCount, bias });
+    const project = (rows: Value, projection: ExpertProjection, outputs: number): Value => {
+      const stack = expertStackName(layer, projection);
+      const weight = builder.experts(stack, count, outputs, rows.width);
+      const y = builder.expertMatmul(rows, routing, weight);
+      if (config.biases) {
+        const biases = builder.table(expertBiasName(layer, projection), count, outputs);
+        builder.addExpertBias(y, routing, biases);
+      }
+      return y;
+    };
+    const rows = builder.takeChoices(x, routing);
+    const gate = project(rows, "gate_proj", intermediateSize);
+    const up = project(rows, "up_proj", intermediateSize);
+    if (swigluLimit === undefined) builder.siluMultiply(gate, up);
+    else builder.clampedSwiglu(gate, up, swigluLimit);
+    return builder.sumExperts(project(gate, "down_proj", x.width), routing);
+  }
+
+  #gatedMlp(x: Value, name: string, intermediateSize: number): Value {
+    const { mlpBias, activation } = this.config;
     const gate = this.#linear(x, `${name}.gate_proj`, intermediateSize, mlpBias);
     const up = this.#linear(x, `${name}.up_proj`, intermediateSize, mlpBias);
     if (activation === "silu") this.#builder.siluMultiply(gate, up);
