@@ -8,7 +8,7 @@
 import { DeviceRunner } from "../lib/engine/runner.ts";
 import { loadModel } from "../lib/loading.ts";
 import type { LLMOptions } from "../mod.ts";
-import { convertGguf, type TargetFormat } from "./models/gguf_formats.ts";
+import { convertGguf, type WrittenFormat } from "./models/gguf_formats.ts";
 import { GGUF_QUANTIZERS } from "./models/gguf_quantizers.ts";
 
 type Precision = Required<Pick<LLMOptions, "dtype" | "activationDtype">>;
@@ -128,7 +128,7 @@ if (formats.length === 0) {
   try {
     for (const format of formats) {
       const file = `${folder}/${format}.gguf`;
-      convertGguf(path, format as TargetFormat, file);
+      convertGguf(path, format as WrittenFormat, file);
       await measure(format, file, asFile);
       await Deno.remove(file);
     }

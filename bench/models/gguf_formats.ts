@@ -14,21 +14,24 @@ import { GGUF_QUANTIZERS } from "./gguf_quantizers.ts";
 /** Formats that can be written, with the number that the file gives them. */
 const TYPE_IDS = { f32: 0, bf16: 30, q8_0: 8, q4_0: 2 } as const;
 
-/** A format that can be written. */
-export type TargetFormat = keyof typeof TYPE_IDS | keyof typeof GGUF_QUANTIZERS;
+/** A format that can be written, and that panels have. */
+export type TargetFormat = keyof typeof TYPE_IDS;
+
+/** Any format that can be written. */
+export type WrittenFormat = TargetFormat | keyof typeof GGUF_QUANTIZERS;
 
 /** What rows take a type whose blocks they do not fill, as llama.cpp's quantiser chooses. */
 const NARROW_ROWS = { Q4_K: "Q5_0", Q5_K: "Q5_1", Q6_K: "q8_0" } as const;
 
-function isQuantizer(format: TargetFormat): format is keyof typeof GGUF_QUANTIZERS {
+function isQuantizer(format: WrittenFormat): format is keyof typeof GGUF_QUANTIZERS {
   return Object.hasOwn(GGUF_QUANTIZERS, format);
 }
 
-function typeId(format: TargetFormat): number {
+function typeId(format: WrittenFormat): number {
   return isQuantizer(format) ? GGUF_QUANTIZERS[format].typeId : TYPE_IDS[format];
 }
 
-function rowBytesOf(format: TargetFormat, k: number): number {
+function rowBytesOf(format: WrittenFormat, k: number): number {
   if (!isQuantizer(format)) return sourceRowBytes(format, k);
   const { blockElements, blockBytes } = GGUF_QUANTIZERS[format];
   return k / blockElements * blockBytes;
@@ -55,18 +58,18 @@ const ALIGNMENT = 32;
 const ROWS_AT_ONCE = 64;
 
 /** What becomes of a tensor: its own type, or the target's. */
-function targetOf(tensor: GgufTensor, target: TargetFormat): TargetFormat | undefined {
+function targetOf(tensor: GgufTensor, target: WrittenFormat): WrittenFormat | undefined {
   if (tensor.shape.length < 2) return undefined;
   // A 4-bit file keeps its embedding in 8 bits, as the shipped one and llama.cpp's quantiser do.
   const keepsEmbedding = target === "q4_0" || isQuantizer(target);
   if (keepsEmbedding && tensor.name === "token_embd.weight") return "q8_0";
   const isNarrow = (tensor.shape.at(-1) as number) % 256 !== 0;
-  const narrow = (NARROW_ROWS as Partial<Record<TargetFormat, TargetFormat>>)[target];
+  const narrow = (NARROW_ROWS as Partial<Record<WrittenFormat, WrittenFormat>>)[target];
   return isNarrow && narrow !== undefined ? narrow : target;
 }
 
 /** Writes `source` again with its matrices as `target`. The file appears when it is complete. */
-export function convertGguf(source: string, target: TargetFormat, destination: string): void {
+export function convertGguf(source: string, target: WrittenFormat, destination: string): void {
   using file = new FileSource(source);
   const { tensors } = readGgufHeader(file);
   const list = [...tensors.values()];
@@ -117,7 +120,7 @@ function descriptionBytes({ name, shape }: GgufTensor): number {
   return 8 + new TextEncoder().encode(name).length + 4 + 8 * shape.length + 4 + 8;
 }
 
-function describe(list: readonly GgufTensor[], target: TargetFormat): Uint8Array {
+function describe(list: readonly GgufTensor[], target: WrittenFormat): Uint8Array {
   const bytes = new Uint8Array(list.reduce((sum, tensor) => sum + descriptionBytes(tensor), 0));
   const view = new DataView(bytes.buffer);
   let at = 0;
@@ -151,7 +154,7 @@ function fileType(tensor: GgufTensor): number {
   return id;
 }
 
-function convertedBytes({ shape }: GgufTensor, format: TargetFormat): number {
+function convertedBytes({ shape }: GgufTensor, format: WrittenFormat): number {
   const k = shape.at(-1) as number;
   const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
   return rows * rowBytesOf(format, k);
@@ -160,7 +163,7 @@ function convertedBytes({ shape }: GgufTensor, format: TargetFormat): number {
 function convertTensor(
   file: FileSource,
   tensor: GgufTensor,
-  target: TargetFormat | undefined,
+  target: WrittenFormat | undefined,
 ): Uint8Array {
   const bytes = new Uint8Array(tensor.sizeBytes);
   file.readAt(tensor.position, bytes);

@@ -154,7 +154,7 @@ export function checkActivations(
     "activationDtype",
     activationDtype,
     `Cannot use activationDtype "${activationDtype}" with dtype "${dtype}": no weight of this ` +
-      `model is quantised; dtype "q8" or "q4" quantises them`,
+      `model is quantised in blocks of integers (Q8_0, Q5_0, Q4_0, Q4_1); dtype "q8" or "q4" does that`,
   );
 }
 

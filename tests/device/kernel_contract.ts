@@ -87,6 +87,7 @@ export function kernelContract(
   test("matmul and embed have the bits of the reference in every format and batch", matmulBits);
   test("matmul gives a row the same bits in any batch and any split of panels", matmulInvariance);
   test("matmul fuses its multiply-add and keeps subnormal numbers", matmulRounding);
+  test("matmul and embed keep infinities and NaN of eight bits", floatEightNotFinite);
   test("matmul with integer activations follows its definition", integerDefinition);
   test("matmul with integer activations has the bits of the reference", integerBits);
   test("matmul with integer activations gives a row its bits in any company", integerInvariance);
@@ -294,6 +295,50 @@ function matmulRounding({ kernels, arena }: TestBed): void {
     multiply(createReferenceKernels(arena.memory), y, tiny.panels, expected);
     expectSameMatrix(products, expected, `subnormal, ${rowCount} rows`);
     assert(expected.get(0, 0) !== 0, `the sums should not vanish`);
+  }
+}
+
+/** Codes of F8 that are not finite, in some columns: those become NaN or infinite, and no others. */
+function floatEightNotFinite({ kernels, arena, random }: TestBed): void {
+  const codes = { e4m3: [0x7f, 0xff], e5m2: [0x7c, 0xfc, 0x7d, 0xff] } as const;
+  for (const format of ["e4m3", "e5m2"] as const) {
+    for (const rowCount of ROW_COUNTS) {
+      arena.reset();
+      const [n, k] = [27, 96];
+      const source = randomRows(format, n, k, random);
+      const rowBytes = sourceRowBytes(format, k);
+      for (const column of random.sample(n, 5)) {
+        const at = column * rowBytes + 36 * random.integer(0, 3) + 4 + random.integer(0, 32);
+        source[at] = random.pick(codes[format]);
+      }
+      const weight = arena.weightFrom(format, n, k, source);
+      const x = arena.matrix(rowCount, k).fillRandom();
+      const expected = arena.matrix(rowCount, 32);
+      const actual = arena.matrix(rowCount, 32);
+      const reference = createReferenceKernels(arena.memory);
+      multiply(reference, x, weight.panels, expected);
+      multiply(kernels, x, weight.panels, actual);
+      for (let row = 0; row < rowCount; row++) {
+        for (let column = 0; column < 32; column++) {
+          const what = `${format}, ${rowCount} rows, at ${row}, ${column}`;
+          expectSame(actual.get(row, column), expected.get(row, column), what);
+        }
+      }
+      const rows = arena.matrix(n, k);
+      kernels.embed({
+        ids: arena.integers(Array.from({ length: n }, (_, i) => i)),
+        weight: weight.panels,
+        rowStart: 0,
+        rowEnd: n,
+        out: rows.address,
+        outStride: rows.stride,
+      });
+      for (let column = 0; column < n; column++) {
+        for (let i = 0; i < k; i++) {
+          expectSame(rows.get(column, i), weight.value(column, i), `${format} ${column}, ${i}`);
+        }
+      }
+    }
   }
 }
 

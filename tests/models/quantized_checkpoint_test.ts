@@ -195,7 +195,7 @@ const REFUSED: readonly (readonly [string, QuantizedKind, Change, string])[] = [
     "a tensor of unknown use",
     kind("int-quantized"),
     beside("weight_bitmask", "U8", [8], 8),
-    "no such tensor there",
+    "no such tensor",
   ],
 ];
 
