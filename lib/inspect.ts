@@ -79,6 +79,7 @@ export async function inspectModel(model: string, options: LLMOptions = {}): Pro
     task: pooling.task,
     poolingTasks: pooling.tasks,
     parameterCount: planned.parameterCount,
+    activeParameterCount: planned.activeParameterCount,
     layerCount: config.layerCount,
     hiddenSize: config.hiddenSize,
     headCount: config.headCount,

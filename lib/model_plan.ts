@@ -50,6 +50,8 @@ export interface ModelPlan {
   readonly poolingTasks: readonly PoolingTask[];
   /** Numbers in the weights. */
   readonly parameterCount: number;
+  /** Those that take part in one token: all but the experts that it does not go to. */
+  readonly activeParameterCount: number;
   /** Layers. */
   readonly layerCount: number;
   /** Numbers in a hidden state. */

@@ -28,6 +28,9 @@ function modelRows(plan: ModelPlan): string[][] {
   return [
     ["Architecture", `${plan.architecture}, to ${task}`],
     ["Parameters", count(plan.parameterCount) + short(plan.parameterCount)],
+    ...(plan.activeParameterCount === plan.parameterCount
+      ? []
+      : [["of a token", count(plan.activeParameterCount) + short(plan.activeParameterCount)]]),
     [
       "Layers",
       `${layerCount} of width ${count(hiddenSize)}, ${headCount} heads of ${headDim}, ` +

@@ -24,6 +24,8 @@ import { expertDecoderGraph } from "./architectures/expert_decoder.ts";
 import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { planKv } from "./kv_plan.ts";
+import { parseExpertName } from "./expert_names.ts";
+import type { TensorInfo } from "./expected_tensors.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
@@ -228,7 +230,8 @@ export function planModel(checkpoint: Checkpoint, options: ModelOptions): Planne
     maxBatchSize,
     maxOutputRows: Math.max(OUTPUT_ROWS_MIN, maxBatchSize),
     matrices,
-    parameterCount: infos.reduce((sum, info) => sum + info.shape.reduce((a, b) => a * b, 1), 0),
+    parameterCount: infos.reduce((sum, info) => sum + elementCount(info), 0),
+    activeParameterCount: activeParameterCount(config, infos),
   });
 }
 

@@ -26,6 +26,8 @@ export interface PlannedFacts {
   readonly maxOutputRows: number;
   readonly matrices: readonly DeviceMatrix[];
   readonly parameterCount: number;
+  /** Those that take part in one token: all but the experts that it does not go to. */
+  readonly activeParameterCount: number;
 }
 
 /** See the file's header. */
@@ -39,6 +41,7 @@ export class PlannedModel implements PlannedFacts {
   readonly maxOutputRows: number;
   readonly matrices: readonly DeviceMatrix[];
   readonly parameterCount: number;
+  readonly activeParameterCount: number;
 
   constructor(facts: PlannedFacts) {
     this.config = facts.config;
@@ -50,6 +53,7 @@ export class PlannedModel implements PlannedFacts {
     this.maxOutputRows = facts.maxOutputRows;
     this.matrices = facts.matrices;
     this.parameterCount = facts.parameterCount;
+    this.activeParameterCount = facts.activeParameterCount;
   }
 
   /** Bytes of the weight matrices as the device holds them. */

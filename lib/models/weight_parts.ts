@@ -20,7 +20,7 @@ export interface WeightPart {
   readonly part: WeightPartName;
   /** Numbers in it. */
   readonly parameterCount: number;
-  /** Bytes in the files. */
+  /** Bytes as the files have them; of a format that is repacked without loss, as it is repacked. */
   readonly storedBytes: number;
   /** Bytes on the device; 0 of a head that the host computes. */
   readonly deviceBytes: number;
