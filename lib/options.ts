@@ -153,7 +153,7 @@ export interface ResolvedOptions {
   readonly enablePrefixCaching: boolean;
   readonly tokenizerMode: TokenizerMode;
   readonly chatTemplateContentFormat: ContentFormat;
-  /** "auto", "none", or a folder. */
+  /** "auto", "vllm", "none", or a folder. */
   readonly generationConfig: string;
   readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;
