@@ -9,6 +9,7 @@ import type { StreamAnswer } from "./protocol.ts";
  */
 export class StreamWatch {
   readonly #count: number;
+  readonly #mainThreadMs: () => number | undefined;
   readonly #done: PromiseWithResolvers<StreamAnswer> = Promise.withResolvers();
   #underWay = 0;
   #ended = 0;
@@ -16,8 +17,13 @@ export class StreamWatch {
   #start: Moment | undefined;
   #result: StreamAnswer | undefined;
 
-  constructor(count: number) {
+  /**
+   * @param count of the streams
+   * @param mainThreadMs how long the main thread has worked so far; undefined where nobody knows
+   */
+  constructor(count: number, mainThreadMs: () => number | undefined) {
     this.#count = count;
+    this.#mainThreadMs = mainThreadMs;
     this.#done.promise.catch(() => {}); // whoever waits for it is told all the same
   }
 
@@ -42,7 +48,7 @@ export class StreamWatch {
         this.#tokens++;
         if (++tokens === 2 && ++this.#underWay === this.#count) {
           this.#tokens = 0;
-          this.#start = now();
+          this.#start = this.#now();
         }
         if (delta.finishReason !== null) this.#stop();
         yield delta;
@@ -61,7 +67,7 @@ export class StreamWatch {
 
   #stop(): void {
     if (this.#start === undefined || this.#result !== undefined) return;
-    const end = now();
+    const end = this.#now();
     const { ms, mainThreadMs } = this.#start;
     this.#result = {
       tokens: this.#tokens,
@@ -71,6 +77,10 @@ export class StreamWatch {
         : end.mainThreadMs - mainThreadMs,
     };
   }
+
+  #now(): Moment {
+    return { ms: performance.now(), mainThreadMs: this.#mainThreadMs() };
+  }
 }
 
 interface Moment {
@@ -78,12 +88,11 @@ interface Moment {
   readonly mainThreadMs: number | undefined;
 }
 
-function now(): Moment {
-  return { ms: performance.now(), mainThreadMs: mainThreadMs() };
-}
-
-/** Linux counts the nanoseconds of each thread; a process's first thread has its number. */
-function mainThreadMs(): number | undefined {
+/**
+ * How long this process's main thread has worked, where Linux counts it: a process's first thread
+ * has its number. Deno lets only those who may do everything read there.
+ */
+export function mainThreadMs(): number | undefined {
   if (Deno.build.os !== "linux") return undefined;
   const [spent] = Deno.readTextFileSync(`/proc/self/task/${Deno.pid}/schedstat`).split(" ");
   return Number(spent) / 1e6;

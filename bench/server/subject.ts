@@ -10,7 +10,7 @@ import {
   type StreamFailure,
   type StreamQuestion,
 } from "./protocol.ts";
-import { StreamWatch } from "./stream_watch.ts";
+import { mainThreadMs, StreamWatch } from "./stream_watch.ts";
 
 await using llm = await LLM.load(Deno.args[0] as string);
 
@@ -34,7 +34,7 @@ const watched: ServedModel = new Proxy(llm, {
 });
 
 async function measure(question: StreamQuestion): Promise<StreamAnswer | StreamFailure> {
-  const watch = new StreamWatch(question.streams);
+  const watch = new StreamWatch(question.streams, mainThreadMs);
   asked = { question, watch };
   try {
     if (question.way === "direct") await streamAll(question);
