@@ -150,12 +150,16 @@ function findTensors(
     });
   }
   for (const name of tensors.keys()) {
-    const layer = /^blk\.(\d+)\./.exec(name)?.[1];
-    if (layer !== undefined && Number(layer) < config.layerCount && !used.has(name)) {
-      unusedTensor(sourceOf(name).name, name);
-    }
+    if (!used.has(name) && !mayBeLeftOut(name, config)) unusedTensor(sourceOf(name).name, name);
   }
   return parts;
+}
+
+/** Layers that guess tokens further ahead, and a reranker's head, which is none of the language model's. */
+function mayBeLeftOut(name: string, { layerCount, aheadLayerCount }: DecoderConfig): boolean {
+  const layer = /^blk\.(\d+)\./.exec(name)?.[1];
+  if (layer === undefined) return name.startsWith("cls.");
+  return Number(layer) >= layerCount && Number(layer) < layerCount + aheadLayerCount;
 }
 
 function asFound(source: ByteSource, tensor: GgufTensor): FoundTensor {

@@ -117,6 +117,7 @@ export function readGgufConfig(
       fields.optionalInteger(key("expert_feed_forward_length"), SIZE_RULES.intermediateSize),
     ),
     layerCount,
+    aheadLayerCount: aheadCount,
     headCount,
     kvHeadCount,
     headDim,
@@ -299,7 +300,9 @@ function readScaling(
     const factor = fields.number(legacyKey, factorRule);
     return factor === 1 ? { kind: "none" } : { kind: "linear", factor };
   }
-  const type = fields.optionalString(typeKey) ?? "none";
+  // llama.cpp, whose files these are, takes a factor without a type for a linear one.
+  const untyped = fields.value(factorKey) === undefined ? "none" : "linear";
+  const type = fields.optionalString(typeKey) ?? untyped;
   switch (type) {
     case "none":
       return { kind: "none" };

@@ -70,6 +70,7 @@ Deno.test("A Llama config gives every field its place", () => {
     hiddenSize: 64,
     intermediateSize: 128,
     layerCount: 2,
+    aheadLayerCount: 0,
     headCount: 4,
     kvHeadCount: 2,
     headDim: 16,
