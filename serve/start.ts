@@ -1,6 +1,6 @@
 /** From the words of a command line to a checked job, or to an exit code. */
 
-import { InvalidParameterError } from "../mod.ts";
+import { InvalidParameterError, ModelNotFoundError } from "../mod.ts";
 import { flagOfOption, FLAGS } from "./flag_table.ts";
 import { readCommand } from "./flags.ts";
 import { helpText } from "./help.ts";
@@ -48,7 +48,7 @@ export async function prepare(
   }
   terminal.setLevel(settings.logs.level);
   // Asked before the model loads: nobody should wait for that to be told of a taken port.
-  const problem = await listenProblem(settings.listening);
+  const problem = settings.dryRun ? undefined : await listenProblem(settings.listening);
   if (problem !== undefined) {
     terminal.fail(problem);
     return IMPOSSIBLE;
@@ -57,23 +57,25 @@ export async function prepare(
 }
 
 /** Tells why the model could not be loaded or served, and gives the exit code. */
-export function explain(error: unknown, terminal: Terminal): number {
+export function explain(error: unknown, terminal: Terminal, model?: string): number {
   const message = error instanceof Error ? error.message : String(error);
   const isParameter = error instanceof InvalidParameterError;
   const told = isParameter && flagOfOption(error.parameter) !== undefined
     ? inFlags(message, error.parameter)
     : inFlags(message);
-  terminal.fail(told);
+  const isCommand = error instanceof ModelNotFoundError && model === "help";
+  terminal.fail(isCommand ? `${told}; --help shows the flags` : told);
   return told === message ? IMPOSSIBLE : WRONG_FLAG;
 }
 
 /** A message of the library in the words of the command line: options become flags. */
-function inFlags(message: string, parameter?: string): string {
+export function inFlags(message: string, parameter?: string): string {
   let text = message;
   for (const { name, option } of FLAGS) {
     // `task` or `threads` is a plain word too; it means the option only where the error says so.
     if (option === undefined || option !== parameter && !/[A-Z]/.test(option)) continue;
-    text = text.replaceAll(new RegExp(`(?<![\\w-])${option}\\b`, "g"), `--${name}`);
+    const words = new RegExp(`"${option}"|(?<![\\w-])${option}\\b`, "g");
+    text = text.replaceAll(words, `--${name}`); // a flag stands without quotes
   }
   return text;
 }

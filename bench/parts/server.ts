@@ -1,6 +1,7 @@
 /** What the server adds to the engine: 64 streams over HTTP beside `LLM.stream`, in turns. */
 
 import { Connection } from "../../tools/soak/connection.ts";
+import { withLimit } from "../server/limit.ts";
 import { median, quantile, rounded } from "../report/figures.ts";
 import type { PartFindings, Table } from "../report/results.ts";
 import type { StreamAnswer, Way } from "../server/protocol.ts";
@@ -20,6 +21,8 @@ const HEALTH_PAUSE_MS = 5;
 const HEALTH_SAMPLES_MIN = 300;
 const REFUSED_BYTES = 1_000_000;
 const ACCEPTED_BYTES = 100_000;
+/** A single request that takes longer will never end. */
+const REQUEST_LIMIT_MS = 120_000;
 
 /** Both. */
 export async function measureServer(options: PartOptions): Promise<PartFindings> {
@@ -111,7 +114,10 @@ async function measureHealth(
   let round = 100_000;
   for (const { name, bytes } of MEANWHILE) {
     const times: number[] = [];
-    const isDone = () => times.length >= HEALTH_SAMPLES_MIN;
+    let failure: unknown;
+    const isDone = () => failure !== undefined || times.length >= HEALTH_SAMPLES_MIN;
+    // One that fails ends the others, before the server that they ask is ended.
+    const fail = (error: unknown) => void (failure ??= error);
     const generate = async () => {
       while (!isDone()) {
         const [streams, tokens] = [STREAMS, TOKENS];
@@ -127,7 +133,8 @@ async function measureHealth(
     const send = async () => {
       while (bytes !== undefined && !isDone()) await sendLong(subject.port, bytes);
     };
-    await Promise.all([generate(), ask(), send()]);
+    await Promise.all([generate(), ask(), send()].map((work) => work.catch(fail)));
+    if (failure !== undefined) throw failure;
     const row = [0.5, 0.95, 0.99, 1].map((share) => rounded(quantile(times, share)));
     say(`/health, ${name}: p50 ${row[0]}, p99 ${row[2]}, worst ${row[3]} ms`);
     rows.push([name, ...row]);
@@ -149,7 +156,7 @@ async function healthMs(port: number): Promise<number> {
   const start = performance.now();
   using connection = await Connection.open(port);
   await connection.get("/health");
-  await connection.readAnswer();
+  await withLimit(connection.readAnswer(), REQUEST_LIMIT_MS, "An answer of /health");
   return performance.now() - start;
 }
 
@@ -162,6 +169,7 @@ async function sendLong(port: number, bytes: number): Promise<void> {
     "/v1/completions",
     JSON.stringify({ prompt, max_tokens: 1, ...(isCut ? { truncate_prompt_tokens: 16 } : {}) }),
   );
-  const { status, text } = await connection.readAnswer();
+  const answer = connection.readAnswer();
+  const { status, text } = await withLimit(answer, REQUEST_LIMIT_MS, "The answer to a long prompt");
   if (status !== (isCut ? 200 : 400)) throw new Error(`The server answers ${status}: ${text}`);
 }

@@ -95,8 +95,8 @@ function element(spoiled?: KernelFamily, refusals = new Refusals()) {
   const memory = new WebAssembly.Memory({ initial: 100, maximum: 100, shared: true });
   const { table, recheck } = createKernels(
     { backend: "simd", refusals: refusals.buffer, spoiled },
-    memory,
-    divideScratch(SCRATCH, LIMITS),
+    [memory],
+    [divideScratch(SCRATCH, LIMITS)],
   );
   const area = new CheckArea(memory, { address: FREE, sizeBytes: 2 ** 20 });
   return { memory, table, recheck, refusals, area };
@@ -175,6 +175,7 @@ async function runTiny(dir: string, threads: number, spoiled?: KernelFamily) {
     dtype: "auto",
     activationDtype: "float32",
     hasChatTemplate: false,
+    maxWaitingRequests: 1024,
   });
   return {
     row: rows.row(0).slice(),
