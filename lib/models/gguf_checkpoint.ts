@@ -3,8 +3,8 @@
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
 import {
+  eachExpectedTensor,
   type ExpectedTensor,
-  expectedTensors,
   type FoundTensor,
   missingTensor,
   type StoredTensor,
@@ -130,7 +130,7 @@ function findTensors(
   const [source] = sources;
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);
-  for (const expected of expectedTensors(config)) {
+  for (const expected of eachExpectedTensor(config)) {
     const name = ggufName(expected.name, config);
     const tensor = tensors.get(name);
     const fusedName = name.replace(/attn_[qkv]\./, "attn_qkv.");
