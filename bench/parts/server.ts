@@ -19,6 +19,8 @@ const HEALTH_GOAL = `/health p99 during ${STREAMS} streams and long prompts`;
 /** Requests to `/health` are that far apart. */
 const HEALTH_PAUSE_MS = 5;
 const HEALTH_SAMPLES_MIN = 300;
+/** Long prompts come that long after each other: the client that writes them also asks `/health`. */
+const LONG_PAUSE_MS = 50;
 const REFUSED_BYTES = 1_000_000;
 const ACCEPTED_BYTES = 100_000;
 /** A single request that takes longer will never end. */
@@ -131,7 +133,11 @@ async function measureHealth(
       }
     };
     const send = async () => {
-      while (bytes !== undefined && !isDone()) await sendLong(subject.port, bytes);
+      const body = bytes === undefined ? undefined : longBody(bytes);
+      while (body !== undefined && !isDone()) {
+        await sendLong(subject.port, body);
+        await new Promise((resolve) => setTimeout(resolve, LONG_PAUSE_MS));
+      }
     };
     await Promise.all([generate(), ask(), send()].map((work) => work.catch(fail)));
     if (failure !== undefined) throw failure;
@@ -160,16 +166,29 @@ async function healthMs(port: number): Promise<number> {
   return performance.now() - start;
 }
 
-/** A long text: longer than the context unless it may be cut. */
-async function sendLong(port: number, bytes: number): Promise<void> {
+/** A request with a long text: longer than the context unless it may be cut. */
+interface LongBody {
+  readonly text: string;
+  readonly status: number;
+}
+
+function longBody(bytes: number): LongBody {
   const isCut = bytes === ACCEPTED_BYTES;
   const prompt = "A long way to the next town. ".repeat(Math.ceil(bytes / 29)).slice(0, bytes);
+  return {
+    text: JSON.stringify({
+      prompt,
+      max_tokens: 1,
+      ...(isCut ? { truncate_prompt_tokens: 16 } : {}),
+    }),
+    status: isCut ? 200 : 400,
+  };
+}
+
+async function sendLong(port: number, body: LongBody): Promise<void> {
   using connection = await Connection.open(port);
-  await connection.post(
-    "/v1/completions",
-    JSON.stringify({ prompt, max_tokens: 1, ...(isCut ? { truncate_prompt_tokens: 16 } : {}) }),
-  );
+  await connection.post("/v1/completions", body.text);
   const answer = connection.readAnswer();
   const { status, text } = await withLimit(answer, REQUEST_LIMIT_MS, "The answer to a long prompt");
-  if (status !== (isCut ? 200 : 400)) throw new Error(`The server answers ${status}: ${text}`);
+  if (status !== body.status) throw new Error(`The server answers ${status}: ${text}`);
 }
