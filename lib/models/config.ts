@@ -72,6 +72,11 @@ function readDecoderConfig(
       family.intermediateSize === "4 · hiddenSize" ? 4 * hiddenSize : family.intermediateSize,
     ),
     layerCount,
+    aheadLayerCount: fields.integer(
+      "num_nextn_predict_layers",
+      { min: 0, max: SIZE_RULES.layerCount.max },
+      0,
+    ),
     ...heads,
     rmsNormEpsilon: Math.fround(
       fields.number(family.epsilonKey, SIZE_RULES.epsilon, family.rmsNormEpsilon),

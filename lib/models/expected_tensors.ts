@@ -61,8 +61,13 @@ const PLAIN_FORMATS: ReadonlySet<WeightFormat> = new Set(["f32", "f16", "bf16"])
  * the causal decoders and the bare encoders of Hugging Face have for it. A tied head is not in it.
  */
 export function expectedTensors(config: ModelConfig): ExpectedTensor[] {
-  const backbone = config.kind === "encoder" ? encoderTensors(config) : decoderTensors(config);
-  return [...backbone, ...headTensors(config)];
+  return [...eachExpectedTensor(config)];
+}
+
+/** The same one by one: a config that claims absurd sizes is refused by the first that is not there. */
+export function* eachExpectedTensor(config: ModelConfig): Generator<ExpectedTensor> {
+  yield* config.kind === "encoder" ? encoderTensors(config) : decoderTensors(config);
+  yield* headTensors(config);
 }
 
 /** The tensors of a head that is computed on the host; none where there is no such head. */
@@ -108,7 +113,7 @@ function encoderTensors(config: EncoderConfig): ExpectedTensor[] {
   return tensors;
 }
 
-function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
+function* decoderTensors(config: DecoderConfig): Generator<ExpectedTensor> {
   const { hiddenSize, intermediateSize, vocabSize, headDim } = config;
   const queryWidth = config.headCount * headDim;
   const kvWidth = config.kvHeadCount * headDim;
@@ -121,6 +126,7 @@ function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
 
   add("model.embed_tokens.weight", vocabSize, hiddenSize);
   for (let layer = 0; layer < config.layerCount; layer++) {
+    yield* tensors.splice(0);
     const prefix = `model.layers.${layer}`;
     if (config.norms !== "after") add(`${prefix}.input_layernorm.weight`, hiddenSize);
     addLinear(`${prefix}.self_attn.q_proj`, queryWidth, hiddenSize, config.attentionBias);
@@ -147,7 +153,7 @@ function decoderTensors(config: DecoderConfig): ExpectedTensor[] {
   if (config.head.kind === "language" && !config.tieWordEmbeddings) {
     add("lm_head.weight", vocabSize, hiddenSize);
   }
-  return tensors;
+  yield* tensors;
 }
 
 /** Matches `found` with what `expected` calls for; refuses a type or shape that does not fit. */

@@ -3,8 +3,8 @@
 import { CheckpointError } from "../base/errors.ts";
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
 import {
+  eachExpectedTensor,
   type ExpectedTensor,
-  expectedTensors,
   type FoundTensor,
   missingTensor,
   type StoredTensor,
@@ -130,7 +130,7 @@ function findTensors(
   const [source] = sources;
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>([ROPE_DIVISORS]);
-  for (const expected of expectedTensors(config)) {
+  for (const expected of eachExpectedTensor(config)) {
     const name = ggufName(expected.name, config);
     const tensor = tensors.get(name);
     const fusedName = name.replace(/attn_[qkv]\./, "attn_qkv.");
@@ -150,12 +150,16 @@ function findTensors(
     });
   }
   for (const name of tensors.keys()) {
-    const layer = /^blk\.(\d+)\./.exec(name)?.[1];
-    if (layer !== undefined && Number(layer) < config.layerCount && !used.has(name)) {
-      unusedTensor(sourceOf(name).name, name);
-    }
+    if (!used.has(name) && !mayBeLeftOut(name, config)) unusedTensor(sourceOf(name).name, name);
   }
   return parts;
+}
+
+/** Layers that guess tokens further ahead, and a reranker's head, which is none of the language model's. */
+function mayBeLeftOut(name: string, { layerCount, aheadLayerCount }: DecoderConfig): boolean {
+  const layer = /^blk\.(\d+)\./.exec(name)?.[1];
+  if (layer === undefined) return name.startsWith("cls.");
+  return Number(layer) >= layerCount && Number(layer) < layerCount + aheadLayerCount;
 }
 
 function asFound(source: ByteSource, tensor: GgufTensor): FoundTensor {

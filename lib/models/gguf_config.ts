@@ -76,6 +76,7 @@ export function readGgufConfig(
     fields.fail("general.architecture", `the supported architectures are ${supported}`);
   }
   const key = (name: string) => `${modelType}.${name}`;
+  refuseWhatIsNotBuilt(fields, key);
 
   const hiddenSize = fields.integer(key("embedding_length"), SIZE_RULES.hiddenSize);
   const blockCount = fields.integer(key("block_count"), SIZE_RULES.layerCount);
@@ -117,6 +118,7 @@ export function readGgufConfig(
       fields.optionalInteger(key("expert_feed_forward_length"), SIZE_RULES.intermediateSize),
     ),
     layerCount,
+    aheadLayerCount: aheadCount,
     headCount,
     kvHeadCount,
     headDim,
@@ -158,6 +160,22 @@ export function readGgufConfig(
     endTokenIds: readEndTokenIds(fields, metadata),
     dtype: undefined,
   };
+}
+
+/** Settings that would change what is computed, and that no graph here follows. */
+function refuseWhatIsNotBuilt(fields: Fields, key: (name: string) => string): void {
+  if (!fields.boolean(key("attention.causal"), true)) {
+    fields.fail(key("attention.causal"), "a decoder's tokens see those before them only");
+  }
+  if (fields.number(key("attn_logit_softcapping"), {}, 0) !== 0) {
+    fields.fail(key("attn_logit_softcapping"), "it must be 0, as scores are not capped");
+  }
+  if (![0, 1].includes(fields.number(key("logit_scale"), {}, 1))) {
+    fields.fail(key("logit_scale"), "it must be 1");
+  }
+  if (fields.integer(key("expert_group_count"), { min: 0 }, 1) > 1) {
+    fields.fail(key("expert_group_count"), "experts are chosen among all of a layer");
+  }
 }
 
 /** The window of each layer: a period of layers, of which the last sees everything, or a list. */
@@ -299,7 +317,9 @@ function readScaling(
     const factor = fields.number(legacyKey, factorRule);
     return factor === 1 ? { kind: "none" } : { kind: "linear", factor };
   }
-  const type = fields.optionalString(typeKey) ?? "none";
+  // llama.cpp, whose files these are, takes a factor without a type for a linear one.
+  const untyped = fields.value(factorKey) === undefined ? "none" : "linear";
+  const type = fields.optionalString(typeKey) ?? untyped;
   switch (type) {
     case "none":
       return { kind: "none" };

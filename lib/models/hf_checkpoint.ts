@@ -3,7 +3,7 @@
 import type { CheckpointParts, PartTensor } from "./checkpoint_parts.ts";
 import { readModelConfig } from "./config.ts";
 import {
-  expectedTensors,
+  eachExpectedTensor,
   type FoundTensor,
   missingTensor,
   storedTensor,
@@ -54,7 +54,6 @@ function findTensors(
   config: ModelConfig,
   quantization: Quantization,
 ): ReadonlyMap<string, PartTensor> {
-  const expected = expectedTensors(config);
   const names = storedNames(config, (name) => weights.tensors.has(name));
   const find = (stored: string) => weights.tensors.get(stored);
   const experts = config.kind === "decoder" && config.experts !== undefined
@@ -66,7 +65,7 @@ function findTensors(
     : undefined;
   const parts = new Map<string, PartTensor>();
   const used = new Set<string>();
-  for (const tensor of expected) {
+  for (const tensor of eachExpectedTensor(config)) {
     const name = names.stored(tensor.name);
     const quantized = quantizedTensor(tensor, name, find, quantization) ??
       (weights.tensors.has(name) ? undefined : experts?.get(tensor));

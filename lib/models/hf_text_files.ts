@@ -25,7 +25,7 @@ export function readTextFiles(folder: ModelFolder, modelConfig: unknown): TextFi
   const { templates, file } = readChatTemplates(folder, tokenizerConfig);
   return {
     kind: "huggingface",
-    tokenizer: vocabulary === undefined ? folder.readJson("tokenizer.json") : undefined,
+    tokenizer: vocabulary === undefined ? folder.readVocabulary("tokenizer.json") : undefined,
     ...(vocabulary === undefined ? {} : { vocabulary }),
     tokenizerConfig,
     chatTemplate: templates.get("default"),
@@ -51,12 +51,12 @@ function readVocabulary(folder: ModelFolder, modelConfig: unknown): StoredVocabu
     const modelType = isObject(modelConfig) ? modelConfig["model_type"] : undefined;
     return {
       kind: "byteLevel",
-      vocab: folder.readJson("vocab.json"),
+      vocab: folder.readVocabulary("vocab.json"),
       file: folder.nameOf("vocab.json"),
       merges: folder.readText("merges.txt"),
       mergesFile: folder.nameOf("merges.txt"),
       addedTokens: folder.has("added_tokens.json")
-        ? folder.readJson("added_tokens.json")
+        ? folder.readVocabulary("added_tokens.json")
         : undefined,
       modelType: typeof modelType === "string" ? modelType : "",
     };

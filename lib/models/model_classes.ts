@@ -49,12 +49,16 @@ export function readModelClass(
 
 /** The first name that is stated; where none is, that of the family's main class. */
 function readClassName(fields: Fields): string {
-  const supported = [...CLASSES.keys()].join(", ");
+  const names = [...CLASSES].filter(([name, model]) => name === model.architecture);
+  const supported = names.map(([name]) => name).join(", ");
   const stated = fields.value("architectures");
   if (stated !== undefined) {
     const name = Array.isArray(stated) ? stated[0] : undefined;
     if (typeof name === "string" && CLASSES.has(name)) return name;
-    fields.fail("architectures", `the supported architectures are ${supported}`);
+    fields.fail(
+      "architectures",
+      `the supported architectures are ${supported}, without a head or as a classifier too`,
+    );
   }
   const modelType = fields.optionalString("model_type");
   for (const [name, model] of CLASSES) {

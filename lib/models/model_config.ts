@@ -70,6 +70,8 @@ interface AnyModelConfig {
 export interface DecoderConfig extends AnyModelConfig {
   readonly kind: "decoder";
   readonly architecture: DecoderArchitecture;
+  /** Layers behind the last one that guess tokens further ahead: a file may have them, nothing here runs them. */
+  readonly aheadLayerCount: number;
   /** Rounded to float32, as every framework uses it. */
   readonly rmsNormEpsilon: number;
   /** Query, key and value projections have a bias. */

@@ -1,6 +1,7 @@
 /** A folder of model files: reads the small ones, and keeps links from leading out of it. */
 
 import { CheckpointError } from "../base/errors.ts";
+import { repeatedKey } from "./formats/repeated_key.ts";
 
 /** The largest known file of this kind, a tokenizer.json, has 33 MB. */
 const TEXT_SIZE_MAX_BYTES = 256 * 1024 * 1024;
@@ -99,8 +100,27 @@ export class ModelFolder {
     }
   }
 
+  /** A file of settings: none of them may be there twice. */
   readJson(name: string): unknown {
     const text = this.readText(name);
+    const value = this.#parse(name, text);
+    const key = repeatedKey(text);
+    if (key !== undefined) {
+      const path = this.nameOf(name);
+      throw new CheckpointError(
+        path,
+        `Cannot read "${path}": the key ${JSON.stringify(key)} appears twice in one object`,
+      );
+    }
+    return value;
+  }
+
+  /** A file of a vocabulary, too large to be looked through key by key. */
+  readVocabulary(name: string): unknown {
+    return this.#parse(name, this.readText(name));
+  }
+
+  #parse(name: string, text: string): unknown {
     try {
       return JSON.parse(text);
     } catch (error) {

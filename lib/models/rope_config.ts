@@ -96,9 +96,10 @@ function readScaling(
   facts: RopeFacts & { readonly rotaryDim: number },
 ): RopeScaling {
   const key = parameters.value("rope_type") !== undefined ? "rope_type" : "type";
-  const kind = parameters.optionalString(key) ?? "default";
-  switch (kind) {
+  const kind = parameters.optionalString(key);
+  switch (kind ?? "default") {
     case "default":
+      if (kind === undefined) refuseUntypedScaling(parameters);
       return { kind: "none" };
     case "linear":
       return { kind: "linear", factor: readFactor(parameters) };
@@ -119,6 +120,15 @@ function readScaling(
         key,
         'it must be "default", "linear", "dynamic", "llama3", "yarn" or "longrope"',
       );
+  }
+}
+
+/** Settings of a scaling that nobody names would be left out without a word. */
+function refuseUntypedScaling(parameters: Fields): void {
+  const settings = ["factor", "low_freq_factor", "high_freq_factor", "short_factor", "long_factor"];
+  const setting = settings.find((name) => parameters.value(name) !== undefined);
+  if (setting !== undefined) {
+    parameters.fail("rope_type", `it must name the scaling that ${setting} is of`);
   }
 }
 

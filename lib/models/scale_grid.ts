@@ -1,5 +1,6 @@
 /** The scales of a quantised matrix: a small tensor in which a cell stands for a block of it. */
 
+import { CheckpointError } from "../base/errors.ts";
 import { e4m3ToF32 } from "../device/dtype.ts";
 import type { FoundTensor } from "./expected_tensors.ts";
 import { isPlainDtype, plainFloats } from "./plain_floats.ts";
@@ -46,13 +47,21 @@ export class ScaleGrid {
   /** The cells of rows [rowStart, rowEnd) of the matrix. */
   read(rowStart: number, rowEnd: number): (row: number, column: number) => number {
     const { columns, rowBlock, columnBlock } = this.shape;
-    const { dtype, source, position, sizeBytes } = this.tensor;
+    const { name, dtype, source, position, sizeBytes } = this.tensor;
     const first = Math.floor(rowStart / rowBlock);
     const count = Math.floor((rowEnd - 1) / rowBlock) + 1 - first;
     const rowBytes = sizeBytes / this.shape.rows;
     const bytes = new Uint8Array(count * rowBytes);
     source.readAt(position + first * rowBytes, bytes);
     const cells = decode(dtype, bytes);
+    const bad = cells.find((cell) => !Number.isFinite(cell));
+    if (bad !== undefined) {
+      throw new CheckpointError(
+        source.name,
+        `Cannot use tensor "${name}" of "${source.name}": it holds ${bad}, ` +
+          "and scales must be finite",
+      );
+    }
     return (row, column) =>
       cells[(Math.floor(row / rowBlock) - first) * columns + Math.floor(column / columnBlock)]!;
   }

@@ -1,5 +1,6 @@
 /** Rows of a quantised safetensors matrix: codes from one tensor, scales and zero points from others. */
 
+import { CheckpointError } from "../base/errors.ts";
 import type { WeightFormat } from "../device/block_formats.ts";
 import { GROUPED, type GroupedFormat } from "../device/grouped_blocks.ts";
 import type { MadeRows, StoredPart } from "./made_rows.ts";
@@ -74,6 +75,7 @@ export class ScaledRows implements MadeRows {
       const from = (row - rowStart) * codes.rowBytes;
       const bytes = stored.subarray(from, from + codes.rowBytes);
       const to = (row - rowStart) * rowBytes;
+      if (scales !== undefined) checkZeroScales(this.#matrix, scales, bytes, row, cells);
       if (this.format === "f32") writeFloats(codes, bytes, k, row, cells, view, to);
       else writeBlocks(this.format as GroupedFormat, codes, bytes, k, row, cells, view, target, to);
     }
@@ -98,6 +100,38 @@ function formatOf({ k, codes, scales, zeroPoints, addend, divisor }: ScaledMatri
   const isShort = scales === undefined || scales.tensor.dtype === "BF16" ||
     scales.tensor.dtype === "F16";
   return isShort && divisor === 1 && codes.offsetFormat !== undefined ? codes.offsetFormat : "f32";
+}
+
+/**
+ * A scale of zero may stand for zeros only: elsewhere it was lost, and so would the weights be. The
+ * scales of NVFP4 are so short that small ones are rounded to zero.
+ */
+function checkZeroScales(
+  { k, codes }: ScaledMatrix,
+  { tensor, shape: { columnBlock } }: ScaleGrid,
+  bytes: Uint8Array,
+  row: number,
+  cells: Cells,
+): void {
+  if (tensor.dtype === "F8_E4M3") return;
+  const { values } = GROUPED[codes.format];
+  for (let column = 0; column < k; column += columnBlock) {
+    if (cells.scale(row, column) !== 0) continue;
+    const end = Math.min(column + columnBlock, k);
+    for (let i = column; i < end; i++) {
+      if (values[codeAt(codes, bytes, i)]! + cells.shift(row, i) === 0) continue;
+      throw new CheckpointError(
+        tensor.source.name,
+        `Cannot use tensor "${tensor.name}" of "${tensor.source.name}": the scale of row ${row}, ` +
+          `column ${i} is 0, but the weight there is not`,
+      );
+    }
+  }
+}
+
+function codeAt({ bits, flip }: StoredCodes, bytes: Uint8Array, i: number): number {
+  const byte = bytes[bits === 8 ? i : i >> 1]! ^ flip;
+  return bits === 8 ? byte : i % 2 === 0 ? byte & 15 : byte >> 4;
 }
 
 function writeBlocks(
@@ -139,7 +173,7 @@ function writeBlocks(
 }
 
 function writeFloats(
-  { bits, flip, format }: StoredCodes,
+  codes: StoredCodes,
   bytes: Uint8Array,
   k: number,
   row: number,
@@ -147,11 +181,9 @@ function writeFloats(
   view: DataView,
   start: number,
 ): void {
-  const { values } = GROUPED[format];
+  const { values } = GROUPED[codes.format];
   for (let i = 0; i < k; i++) {
-    const byte = bytes[bits === 8 ? i : i >> 1]! ^ flip;
-    const code = bits === 8 ? byte : i % 2 === 0 ? byte & 15 : byte >> 4;
-    const shifted = values[code]! + cells.shift(row, i);
+    const shifted = values[codeAt(codes, bytes, i)]! + cells.shift(row, i);
     view.setFloat32(start + 4 * i, shifted * cells.scale(row, i), true);
   }
 }

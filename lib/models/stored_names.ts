@@ -74,6 +74,8 @@ function decoderNames(config: DecoderConfig, has: (name: string) => boolean): St
   const spelling = spellingOf(config);
   const prefix = isBare(spelling, has) ? "" : `${spelling.backbone}.`;
   const inLayer = new RegExp(`^(?:${spelling.backbone}\\.)?${spelling.layers}\\.(\\d+)\\.`);
+  const outer = ["embed_tokens", "norm"].map((name) => spelling.names.get(name) ?? name);
+  const inBackbone = new RegExp(`^(?:${spelling.backbone}\\.)?(?:${outer.join("|")})\\.`);
   return {
     stored(name) {
       const full = name.startsWith("model.")
@@ -87,10 +89,13 @@ function decoderNames(config: DecoderConfig, has: (name: string) => boolean): St
       // No head here has a bias.
       if (name === "lm_head.bias") return config.head.kind !== "language";
       if (name === "score.bias") return config.head.kind !== "classifier";
-      const layer = inLayer.exec(name)?.[1];
-      const isOutside = layer === undefined || Number(layer) >= config.layerCount;
       // Old checkpoints carry the rotary frequencies along, which the config gives too.
-      return isOutside || /\.rotary(?:_emb)?\.inv_freq$/.test(name);
+      if (/\.rotary(?:_emb)?\.inv_freq$/.test(name)) return true;
+      const layer = inLayer.exec(name)?.[1];
+      if (layer === undefined) return !inBackbone.test(name);
+      // Layers at the end may guess tokens further ahead; the config says how many do.
+      const ahead = Number(layer) - config.layerCount;
+      return ahead >= 0 && ahead < config.aheadLayerCount;
     },
   };
 }

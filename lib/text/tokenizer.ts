@@ -415,6 +415,30 @@ function checkModel(model: Record<string, unknown>, file: string): void {
         "two parts are needed",
     );
   }
+  if (isRecord(vocab)) checkMergedTokens(model, vocab, file);
+}
+
+/** The parts of a merge and what they become are tokens; an unknown one would vanish from texts. */
+function checkMergedTokens(
+  { merges, continuing_subword_prefix: prefix }: Record<string, unknown>,
+  vocab: Readonly<Record<string, unknown>>,
+  file: string,
+): void {
+  const inner = typeof prefix === "string" ? prefix.length : 0;
+  for (const [index, merge] of (merges as readonly (string | readonly string[])[]).entries()) {
+    const space = typeof merge === "string" ? merge.indexOf(" ", 1) : 0;
+    const [left, right] = typeof merge === "string"
+      ? [merge.slice(0, space), merge.slice(space + 1)]
+      : merge as readonly [string, string];
+    const whole = left + right.slice(inner);
+    if (isId(vocab[left]) && isId(vocab[right]) && isId(vocab[whole])) continue;
+    const unknown = [left, right, whole].find((token) => !isId(vocab[token]));
+    fail(
+      file,
+      `"model.merges" entry ${index} is ${JSON.stringify(merge)}: ` +
+        `${JSON.stringify(unknown)} is not in "model.vocab"`,
+    );
+  }
 }
 
 function isId(id: unknown): id is number {

@@ -274,6 +274,14 @@ function writeJson(dir: string, file: string, value: unknown): void {
 
 const NORM = "model.norm.weight";
 
+/** A tensor of one number. */
+const extra = (name: string): Parts[number] => ({
+  name,
+  dtype: "F32",
+  shape: [1],
+  bytes: new Uint8Array(4),
+});
+
 const BAD_FOLDERS: readonly [
   what: string,
   change: (dir: string) => void,
@@ -379,6 +387,30 @@ const BAD_FOLDERS: readonly [
     '"model.layers.2.',
   ],
   [
+    "whose config has fewer layers than the weights",
+    (dir) =>
+      writeJson(dir, "config.json", { ...tinyConfig(goldenModel("llama")), num_hidden_layers: 1 }),
+    "model.safetensors",
+    '"model.layers.1.',
+  ],
+  [
+    "with a bias of the last norm",
+    (dir) => rewrite(dir, (parts) => [...parts, extra("model.norm.bias")]),
+    "model.safetensors",
+    '"model.norm.bias"',
+  ],
+  [
+    "whose config says a thing twice",
+    (dir) =>
+      Deno.writeTextFileSync(
+        `${dir}/config.json`,
+        JSON.stringify(tinyConfig(goldenModel("llama")))
+          .replace("{", '{ "rope_theta" : 5.0, "notes": { "rope_theta": "\\"{" },'),
+      ),
+    "config.json",
+    'the key "rope_theta" appears twice',
+  ],
+  [
     "with a tensor of an unsupported type",
     (dir) =>
       rewrite(
@@ -398,14 +430,7 @@ const BAD_FOLDERS: readonly [
     (dir) =>
       rewrite(
         dir,
-        (
-          parts,
-        ) => [...parts, {
-          name: "model.layers.0.mlp.up_proj.bias",
-          dtype: "F32",
-          shape: [1],
-          bytes: new Uint8Array(4),
-        }],
+        (parts) => [...parts, extra("model.layers.0.mlp.up_proj.bias")],
       ),
     "model.safetensors",
     '"model.layers.0.mlp.up_proj.bias"',
@@ -430,6 +455,22 @@ for (const [what, change, file, says] of BAD_FOLDERS) {
   });
 }
 
+Deno.test("Layers that guess ahead may be in the weights if the config says how many there are", async () => {
+  await inTempFolder(async (dir) => {
+    writeTinyModel(dir, goldenModel("llama"));
+    rewrite(dir, (parts) => [...parts, extra("model.layers.2.enorm.weight")]);
+    const config = tinyConfig(goldenModel("llama"));
+    writeJson(dir, "config.json", { ...config, num_nextn_predict_layers: 1 });
+    (await openCheckpoint(dir))[Symbol.dispose]();
+    writeJson(dir, "config.json", config);
+    await assertRejects(
+      () => openCheckpoint(dir),
+      CheckpointError,
+      '"model.layers.2.enorm.weight"',
+    );
+  });
+});
+
 type GgufFile = { metadata: Map<string, GgufEntry>; tensors: GgufPart[] };
 
 const u32 = (value: number): GgufEntry => ({ type: "u32", value });
@@ -450,6 +491,15 @@ const BAD_GGUFS: readonly [what: string, change: (file: GgufFile) => void, says:
     "general.architecture",
   ],
   ["with experts", (f) => f.metadata.set("llama.expert_count", u32(8)), "llama.expert_count"],
+  ["with fewer layers than tensors", (f) => f.metadata.set("llama.block_count", u32(1)), "blk.1."],
+  [
+    "with a tensor that the architecture has not",
+    (f) => {
+      const bytes = new Uint8Array(4);
+      f.tensors.push({ name: "output_norm.bias", typeId: 0, shape: [1], bytes });
+    },
+    "output_norm.bias",
+  ],
   ["that is split", (f) => f.metadata.set("split.count", u32(4)), "split.no is missing"],
   [
     "without a context length",

@@ -70,6 +70,7 @@ Deno.test("A Llama config gives every field its place", () => {
     hiddenSize: 64,
     intermediateSize: 128,
     layerCount: 2,
+    aheadLayerCount: 0,
     headCount: 4,
     kvHeadCount: 2,
     headDim: 16,
@@ -274,7 +275,7 @@ const REFUSED: readonly [field: string, json: unknown, says: string][] = [
   ["architectures", { ...LLAMA, architectures: ["MambaForCausalLM"] }, "BertModel"],
   ["architectures", { model_type: "t5" }, "Qwen3ForCausalLM"],
   ["architectures", { ...LLAMA, architectures: "LlamaForCausalLM" }, '"LlamaForCausalLM"'],
-  ["architectures", { ...LLAMA, architectures: [] }, "LlamaForCausalLM, Llama"],
+  ["architectures", { ...LLAMA, architectures: [] }, "LlamaForCausalLM, MistralForCausalLM"],
   [
     "model_type",
     { ...LLAMA, model_type: "qwen2" },
@@ -401,4 +402,17 @@ Deno.test("Generation defaults of a wrong kind are refused by name", () => {
     const error = assertThrows(read, CheckpointError, field);
     assertStringIncludes(error.message, "dir/generation_config.json");
   }
+});
+
+Deno.test("Settings of a scaling without its type are refused, not left out", () => {
+  for (const rope_scaling of [{ factor: 8 }, { low_freq_factor: 1, rope_type: null }]) {
+    const error = assertThrows(() => read({ ...LLAMA, rope_scaling }), CheckpointError);
+    assertStringIncludes(error.message, "rope_scaling.rope_type");
+  }
+  assertEquals(read({ ...LLAMA, rope_parameters: { rope_theta: 5 } }).rope.theta, 5);
+});
+
+Deno.test("The message of an unknown architecture is short", () => {
+  const error = assertThrows(() => read({ architectures: ["x"] }), CheckpointError);
+  assert(error.message.length < 500, error.message);
 });

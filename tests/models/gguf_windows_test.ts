@@ -57,3 +57,22 @@ Deno.test("Gemma 3 from GGUF has its norms as they are, two rotary settings, and
   assertEquals(read("gemma3", 6, { ...WINDOW, "attention.scale": 0.5 }).attentionScale, 0.5);
   assertEquals(read("gemma3", 6, { "final_logit_softcapping": 30 }).logitSoftcap, 30);
 });
+
+Deno.test("A GGUF factor without a type scales positions linearly, as llama.cpp has it", () => {
+  const scaling = { kind: "linear", factor: 4 } as const;
+  assertEquals(read("llama", 1, { "rope.scaling.factor": 4 }).rope.scaling, scaling);
+  const none = { "rope.scaling.factor": 4, "rope.scaling.type": "none" };
+  assertEquals(read("llama", 1, none).rope.scaling, { kind: "none" });
+});
+
+Deno.test("GGUF settings that no graph follows are refused by their key", () => {
+  const settings: [string, GgufValue][] = [
+    ["attention.causal", false],
+    ["attn_logit_softcapping", 50],
+    ["logit_scale", 0.5],
+    ["expert_group_count", 4],
+  ];
+  for (const [key, value] of settings) {
+    assertThrows(() => read("llama", 1, { [key]: value }), CheckpointError, `llama.${key}`);
+  }
+});

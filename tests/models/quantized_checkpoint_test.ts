@@ -1,6 +1,12 @@
 /** Quantised safetensors: models compute with their values exactly, and what does not fit is refused. */
 
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
 import { sourceRowBytes } from "../../lib/device/block_formats.ts";
 import { openCheckpoint } from "../../lib/models/checkpoint.ts";
@@ -207,6 +213,38 @@ for (const [what, of, change, says] of REFUSED) {
       const error = await assertRejects(() => openCheckpoint(dir), CheckpointError);
       assertStringIncludes(error.message, says);
       assertStringIncludes(error.message, `${dir}/model.safetensors`);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  });
+}
+
+const numbers = (value: number): Change =>
+  changed("_scale", (part) => {
+    const values = new Float32Array(part.bytes.length / 4).fill(value);
+    return { ...part, dtype: "F32", bytes: new Uint8Array(values.buffer) };
+  });
+
+for (
+  const [value, says] of [
+    [NaN, "it holds NaN, and scales must be finite"],
+    [Infinity, "it holds Infinity, and scales must be finite"],
+    [0, "column 0 is 0, but the weight there is not"],
+  ] as const
+) {
+  Deno.test(`Scales of ${value} are refused where weights are read`, async () => {
+    const dir = await Deno.makeTempDir();
+    try {
+      writeKind(dir, kind("float-quantized by tensor"), new Random(1), { change: numbers(value) });
+      using checkpoint = await openCheckpoint(dir);
+      const [name, { sizeBytes, shape }] = [...checkpoint.tensors]
+        .find(([name]) => name.endsWith("q_proj.weight"))!;
+      const error = assertThrows(
+        () => checkpoint.readRows(name, 0, shape[0]!, new Uint8Array(sizeBytes)),
+        CheckpointError,
+      );
+      assertStringIncludes(error.message, says);
+      assertStringIncludes(error.message, "q_proj.weight_scale");
     } finally {
       await Deno.remove(dir, { recursive: true });
     }
