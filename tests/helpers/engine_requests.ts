@@ -1,5 +1,6 @@
 /** Requests as the engine takes them, engines over a loaded model, and what came out by sequence. */
 
+import { assert } from "@std/assert";
 import { Engine, type EngineOptions, type TokenEvent } from "../../lib/engine/engine.ts";
 import { DeviceRunner, type Runner } from "../../lib/engine/runner.ts";
 import { loadModel } from "../../lib/loading.ts";
@@ -57,6 +58,8 @@ export async function withModel(
     await use((more = {}) => {
       const { blockCount, windowBlockCount, maxBatchSize, maxTokensPerStep, ...options } = more;
       const { window } = runner;
+      assert((blockCount ?? 0) <= runner.blockCount, "The device has fewer blocks");
+      assert((windowBlockCount ?? 0) <= (window?.blockCount ?? Infinity), "Fewer window blocks");
       const limited: Runner = {
         blockCount: blockCount ?? runner.blockCount,
         window: window && { ...window, blockCount: windowBlockCount ?? window.blockCount },
