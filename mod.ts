@@ -18,6 +18,7 @@
  */
 
 export { AsyncLLMEngine } from "./lib/async_llm_engine.ts";
+export { inspectModel } from "./lib/inspect.ts";
 export { LLM } from "./lib/llm.ts";
 export {
   type EngineModel,
@@ -50,6 +51,15 @@ export type {
   TraceOptions,
   WireStats,
 } from "./lib/llm.ts";
+export type {
+  KvPoolPlan,
+  ModelPlan,
+  RopePlan,
+  SequencePlan,
+  TokenizerPlan,
+  WeightPart,
+  WeightPartName,
+} from "./lib/model_plan.ts";
 export type {
   ContentFormat,
   LLMOptions,

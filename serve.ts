@@ -9,14 +9,15 @@
  */
 
 import { handler, type ServedModel, VERSION } from "./lib/openai/handler.ts";
-import { LLM, type LLMOptions } from "./mod.ts";
+import { inspectModel, LLM, type LLMOptions } from "./mod.ts";
 import { type Address, banner } from "./serve/banner.ts";
 import { drain, watchSignals } from "./serve/lifecycle.ts";
 import { listenFailure, removeSocket } from "./serve/listening.ts";
+import { planText } from "./serve/plan_text.ts";
 import { rehearse } from "./serve/rehearsal.ts";
 import { type Connection, RequestLog } from "./serve/request_log.ts";
 import type { Listening, ServeSettings } from "./serve/settings.ts";
-import { explain, IMPOSSIBLE, prepare } from "./serve/start.ts";
+import { explain, IMPOSSIBLE, inFlags, type Job, prepare } from "./serve/start.ts";
 import { logStatistics } from "./serve/statistics.ts";
 import { showLoading, Terminal } from "./serve/terminal.ts";
 import { denoTracer } from "./serve/tracing.ts";
@@ -30,7 +31,8 @@ export type Load = (model: string, options: LLMOptions) => Promise<ServedModel &
  *
  * @param args the words after the command's name
  * @param load how MODEL becomes a model; by default {@linkcode LLM.load}
- * @returns the exit code: 0 after a quiet end, 1 if serving is not possible, 2 for a wrong flag
+ * @returns the exit code: 0 after a quiet end, 1 if serving is not possible or, at a dry run, if
+ *   the model does not fit, 2 for a wrong flag
  */
 export async function main(
   args: readonly string[],
@@ -39,6 +41,7 @@ export async function main(
   const terminal = Terminal.stderr();
   const job = await prepare(args, VERSION, terminal);
   if (typeof job === "number") return job;
+  if (job.settings.dryRun) return await dryRun(job, terminal);
   if (job.settings.unsafeFast) {
     if (!isRestarted()) return await restartUnsafeFast(args);
     terminal.say(UNSAFE_NOTICE);
@@ -58,6 +61,19 @@ export async function main(
     return await serve(llm, job.settings, terminal, stop.signal);
   } catch (error) {
     return stop.signal.aborted ? 0 : explain(error, terminal);
+  }
+}
+
+/** Shows what the model would take, on standard output. */
+async function dryRun({ model, settings }: Job, terminal: Terminal): Promise<number> {
+  try {
+    const onProgress = showLoading(terminal); // of a download
+    const plan = await inspectModel(model, { ...settings.llm, onProgress });
+    const problem = plan.problem === null ? null : inFlags(plan.problem);
+    console.log(planText({ ...plan, problem }));
+    return plan.fits ? 0 : IMPOSSIBLE;
+  } catch (error) {
+    return explain(error, terminal);
   }
 }
 

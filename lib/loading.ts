@@ -63,7 +63,8 @@ export interface LoadedModel {
 /** Several steps' worth of prompts: more of them would only fill the queue for everybody else. */
 const POOLING_IN_FLIGHT_MAX = 256;
 
-function loadTokenizer({ text }: Checkpoint, create: EngineFactory | undefined): Tokenizer {
+/** The tokenizer that the checkpoint holds; `create` makes the engine that is not the usual one. */
+export function loadTokenizer({ text }: Checkpoint, create: EngineFactory | undefined): Tokenizer {
   if (text.kind === "gguf") return Tokenizer.fromGguf(text.metadata, text.file, create);
   const { vocabulary, tokenizerConfig } = text;
   const json = vocabulary === undefined
@@ -73,7 +74,7 @@ function loadTokenizer({ text }: Checkpoint, create: EngineFactory | undefined):
 }
 
 /** The templates of a model. */
-interface LoadedTemplates {
+export interface LoadedTemplates {
   /** For conversations, unless there is a better one. */
   readonly main: ChatTemplate | undefined;
   /** For conversations with tools, where the checkpoint has one of its own for them. */
@@ -81,7 +82,7 @@ interface LoadedTemplates {
 }
 
 /** A template given by the caller, else the checkpoint's own, else none. */
-function loadChatTemplates(
+export function loadChatTemplates(
   { text }: Checkpoint,
   tokenizer: Tokenizer,
   { given, contentFormat, worker }: {
@@ -109,7 +110,7 @@ function loadChatTemplates(
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
-function endTokens(
+export function endTokens(
   { config }: Checkpoint,
   generation: GenerationDefaults,
   tokenizer: Tokenizer,
@@ -122,13 +123,14 @@ function endTokens(
 }
 
 /** What the owner of the process wants of the sampling, beside the model. */
-interface GivenDefaults {
+export interface GivenDefaults {
   /** A folder's generation_config.json, in place of the model's. */
   readonly folder: GenerationDefaults | undefined;
   readonly overrides: Omit<GenerationDefaults, "endTokenIds">;
 }
 
-function readGivenDefaults(options: LLMOptions, generationConfig: string): GivenDefaults {
+/** Reads and checks it. */
+export function readGivenDefaults(options: LLMOptions, generationConfig: string): GivenDefaults {
   const isFolder = !["auto", "none"].includes(generationConfig);
   return {
     folder: isFolder ? readGenerationFolder(generationConfig) : undefined,

@@ -433,6 +433,13 @@ const OTHER: readonly Flag[] = [
       "was measured); gives up the bounds checks of WebAssembly memory accesses, so that a mistake " +
       "in a kernel can corrupt the process: for performance testing",
   },
+  {
+    name: "dry-run",
+    group: "Other",
+    help:
+      "load and serve nothing: show what the model would take on the device, as these flags have " +
+      "it; exit code 1 if it does not fit",
+  },
   { name: "help", group: "Other", help: "show this text", aliases: ["-h"] },
   { name: "version", group: "Other", help: "show the version" },
 ];

@@ -56,6 +56,8 @@ export type Listening =
 export interface ServeSettings {
   readonly listening: Listening;
   readonly shutdownTimeoutSeconds: number;
+  /** Show what the model would take, and end. */
+  readonly dryRun: boolean;
   /** In a process without the bounds checks of WebAssembly. */
   readonly unsafeFast: boolean;
   readonly requests: RequestSettings;
@@ -83,6 +85,7 @@ export async function toSettings(
   return {
     listening: await listening(values),
     shutdownTimeoutSeconds: get("shutdown-timeout", 30),
+    dryRun: isOn("dry-run"),
     unsafeFast: isOn("unsafe-fast"),
     requests: {
       strictModel: isOn("strict-model"),

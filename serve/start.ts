@@ -48,7 +48,7 @@ export async function prepare(
   }
   terminal.setLevel(settings.logs.level);
   // Asked before the model loads: nobody should wait for that to be told of a taken port.
-  const problem = await listenProblem(settings.listening);
+  const problem = settings.dryRun ? undefined : await listenProblem(settings.listening);
   if (problem !== undefined) {
     terminal.fail(problem);
     return IMPOSSIBLE;
@@ -68,7 +68,7 @@ export function explain(error: unknown, terminal: Terminal): number {
 }
 
 /** A message of the library in the words of the command line: options become flags. */
-function inFlags(message: string, parameter?: string): string {
+export function inFlags(message: string, parameter?: string): string {
   let text = message;
   for (const { name, option } of FLAGS) {
     // `task` or `threads` is a plain word too; it means the option only where the error says so.

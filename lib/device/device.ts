@@ -55,7 +55,8 @@ import {
   type KvPool,
   type PanelWeight,
 } from "./kernel_table.ts";
-import { Hbm, HBM_BYTES_MAX } from "./memory.ts";
+import { type BankShape, Hbm, type MemoryNeed, offsetInBank, planBanks } from "./memory.ts";
+import { BANK_BYTES_MAX } from "./memory_bank.ts";
 import { joinSummary } from "./row_summary.ts";
 import {
   divideScratch,
@@ -131,7 +132,11 @@ export type { Router, RoutingShape } from "./routing.ts";
 export type { QuantizedFormat, WeightFormat } from "./block_formats.ts";
 export type { GroupedFormat } from "./grouped_blocks.ts";
 export type { KernelFamily };
+export type { MemoryNeed };
 export { numericsClass, SPOIL_KERNELS, StartedThreads };
+
+/** The option by which tests make the banks of a device's memory small. */
+export const STORE_BYTES: unique symbol = Symbol("storeBytes");
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -150,10 +155,17 @@ export interface DeviceOptions {
    * Default 30,000.
    */
   readonly stallTimeoutMs?: number;
+  /**
+   * What will be allocated. What does not fit 4 GiB is spread over several memories, and what the
+   * device cannot hold is refused. Default: one memory, which is refused when it is full.
+   */
+  readonly memory?: MemoryNeed;
   /** Threads that were started earlier, `threads` of them. Default: new ones. */
   readonly startedThreads?: StartedThreads;
   /** For tests: fast kernels that are to compute something else. */
   readonly [SPOIL_KERNELS]?: KernelFamily;
+  /** For tests: bytes of each bank of memory for matrices, keys and values. */
+  readonly [STORE_BYTES]?: number;
 }
 
 /** One step's int32 inputs; `tokenIds.length` rows. */
@@ -340,7 +352,7 @@ class EmulatedDevice implements Device {
 
   allocateMatrix(name: string, format: WeightFormat, n: number, k: number): void {
     invariant(!this.#matrices.has(name), `Matrix "${name}" is allocated twice`);
-    const address = this.#hbm.allocate(weightBytes(format, n, k), `"${name}"`);
+    const address = this.#hbm.allocateMatrix(weightBytes(format, n, k), `"${name}"`);
     this.#matrices.set(name, { address, format, n, k });
   }
 
@@ -371,7 +383,7 @@ class EmulatedDevice implements Device {
         k,
         source.subarray(row * rowBytes, (row + count) * rowBytes),
         count,
-        new Uint8Array(this.#hbm.buffer, panel, bytes),
+        this.#hbm.bytes(panel, bytes),
       );
     }
   }
@@ -405,9 +417,8 @@ class EmulatedDevice implements Device {
     this.#kvLayers = pools.map((pool, layer) => {
       const bytes = (kvBlockBytes(shape) / 2) *
         (pool === "window" ? windowBlockCount : blockCount);
-      const keys = this.#hbm.allocate(bytes, `the keys of layer ${layer}`);
-      const values = this.#hbm.allocate(bytes, `the values of layer ${layer}`);
-      return { keys, values, dtype, kvHeads, headDim, pool };
+      const keys = this.#hbm.allocateKv(2 * bytes, `the keys and values of layer ${layer}`);
+      return { keys, values: keys + bytes, dtype, kvHeads, headDim, pool };
     });
   }
 
@@ -459,17 +470,13 @@ class EmulatedDevice implements Device {
   /** No element runs between steps, so the host may write. */
   #copyBlocks(copies: readonly BlockCopyInput[]): void {
     if (copies.length === 0) return;
-    const memory = new Uint8Array(this.#hbm.buffer);
     for (const { keys, values, pool: layerPool, ...shape } of this.#kvLayers) {
       const sizeBytes = kvBlockBytes(shape) / 2;
       for (const start of [keys, values]) {
         for (const { from, to, pool = "global" } of copies) {
           if (pool !== layerPool) continue;
-          memory.copyWithin(
-            start + to * sizeBytes,
-            start + from * sizeBytes,
-            start + (from + 1) * sizeBytes,
-          );
+          const source = this.#hbm.bytes(start + from * sizeBytes, sizeBytes);
+          this.#hbm.bytes(start + to * sizeBytes, sizeBytes).set(source);
         }
       }
     }
@@ -594,6 +601,27 @@ function lastPositions({ positions, sequences, blockTables }: StepInputs): Int32
   return sequences.map((sequence) => last[sequence] as number);
 }
 
+/** How the banks of a device with these options are divided. */
+function bankShape(options: DeviceOptions): BankShape {
+  const { threads = 1, limits = DEFAULT_LIMITS } = options;
+  const sizeBytes = scratchBytes(limits);
+  const workBytes = sizeBytes * Math.max(1, threads);
+  if (workBytes > BANK_BYTES_MAX / 2) {
+    throw new DeviceMemoryError(`Scratch memory of ${sizeBytes} bytes an element is too large`);
+  }
+  return { workBytes, storeBytes: options[STORE_BYTES] };
+}
+
+/**
+ * How many memories of up to 4 GiB a device with these options has.
+ *
+ * @throws {DeviceMemoryError} As many as there can be do not hold what is to be allocated.
+ */
+export function bankCount(options: DeviceOptions): number {
+  const shape = bankShape(options);
+  return options.memory === undefined ? 1 : planBanks(options.memory, shape);
+}
+
 /** Opens an emulated device. Close it, or hold it with `await using`: its threads run until then. */
 export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
   const { threads = 1, kernels = "simd", limits = DEFAULT_LIMITS, maxOutputRows = 64 } = given;
@@ -604,12 +632,12 @@ export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
   if (!Number.isInteger(threads) || threads < 0 || threads > 64) {
     throw new RangeError(`Cannot use threads ${threads}: it must be an integer from 0 to 64`);
   }
-  const hbm = new Hbm();
+  const hbm = new Hbm(bankCount(given), bankShape(given));
   const sizeBytes = scratchBytes(limits);
-  if (sizeBytes * Math.max(1, threads) > HBM_BYTES_MAX / 2) {
-    throw new DeviceMemoryError(`Scratch memory of ${sizeBytes} bytes an element is too large`);
-  }
-  const scratch = () => divideScratch(hbm.allocate(sizeBytes, "scratch"), limits);
+  const scratch = () =>
+    hbm.memories.map((_, bank) =>
+      divideScratch(offsetInBank(hbm.allocate(sizeBytes, "scratch", bank)), limits)
+    );
   const options = { backend: kernels, spoiled: given[SPOIL_KERNELS] };
   let pes: PeGroup;
   if (threads === 0) {

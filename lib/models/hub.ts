@@ -10,7 +10,7 @@ import { chooseWeights } from "./hub_choice.ts";
 import { HubClient } from "./hub_client.ts";
 import type { DownloadJob } from "./hub_download.ts";
 import type { HubListing } from "./hub_listing.ts";
-import { downloadModel } from "./hub_model.ts";
+import { downloadHeaders, downloadModel } from "./hub_model.ts";
 import { checkRevision, type HubName, isLocalOnly, readHubName } from "./hub_name.ts";
 import { DownloadProgress } from "./hub_progress.ts";
 import { type Environment, expandHome, type HubSettings, readHubSettings } from "./hub_settings.ts";
@@ -27,6 +27,11 @@ export interface ResolveOptions {
   readonly onProgress?: (done: number, total: number) => void;
   /** Ends the download; what has come so far is kept. */
   readonly signal?: AbortSignal;
+  /**
+   * Instead of weights in safetensors files that the cache lacks, get only their headers, into the
+   * folder that this gives and that is then the result. Default: get all.
+   */
+  readonly headersInto?: () => string;
   /** Default: those of the real world. */
   readonly times?: HubTimes;
   /** Default: the system's. */
@@ -105,6 +110,11 @@ async function download(
   const job: DownloadJob = { client, cache, listing, times, signal, onBytes };
   try {
     await cache.prepare();
+    if (options.headersInto !== undefined && weights.kind !== "gguf") {
+      const folder = options.headersInto();
+      await downloadHeaders(job, weights, { progress, folder });
+      return folder;
+    }
     await downloadModel(job, weights, progress);
     await cache.writeRef(listing.revision, listing.commit);
   } catch (error) {

@@ -5,6 +5,7 @@ import { readModelConfig } from "./config.ts";
 import { isObject } from "./fields.ts";
 import { chooseSmallFiles, type HubWeights } from "./hub_choice.ts";
 import { downloadAll, type DownloadJob } from "./hub_download.ts";
+import { fetchHeaders } from "./hub_headers.ts";
 import type { HubFile, HubListing } from "./hub_listing.ts";
 import type { DownloadProgress } from "./hub_progress.ts";
 import { ModelFolder } from "./model_folder.ts";
@@ -18,11 +19,36 @@ export async function downloadModel(
   weights: HubWeights,
   progress: DownloadProgress,
 ): Promise<void> {
-  const { cache, listing } = job;
   if (weights.kind === "gguf") {
     progress.expect([weights.file]);
     return await downloadAll(job, [weights.file]);
   }
+  const { small, large } = await chooseFiles(job, weights);
+  progress.expect([...small, ...large]);
+  await downloadSmall(job, small);
+  await downloadAll(job, large);
+}
+
+/** The same for looking at it: the headers of the weights alone, with the small files, in `folder`. */
+export async function downloadHeaders(
+  job: DownloadJob,
+  weights: SafetensorsWeights,
+  { progress, folder }: { readonly progress: DownloadProgress; readonly folder: string },
+): Promise<void> {
+  const { small, large } = await chooseFiles(job, weights);
+  progress.expect(small);
+  await downloadSmall(job, small);
+  await fetchHeaders(job, { small, large }, folder);
+}
+
+type SafetensorsWeights = Exclude<HubWeights, { readonly kind: "gguf" }>;
+
+/** The files beside the weights, and those of the weights, for which an index is downloaded. */
+async function chooseFiles(
+  job: DownloadJob,
+  weights: SafetensorsWeights,
+): Promise<{ readonly small: HubFile[]; readonly large: HubFile[] }> {
+  const { cache, listing } = job;
   const small = chooseSmallFiles(listing);
   if (weights.kind === "sharded") small.push(weights.index);
   for (const { name, sizeBytes } of small) {
@@ -39,11 +65,14 @@ export async function downloadModel(
   const large = weights.kind === "single"
     ? [weights.file]
     : shardsOf(listing, folder, weights.index);
-  progress.expect([...small, ...large]);
+  return { small, large };
+}
+
+/** A config of a model that cannot be loaded ends the download. */
+async function downloadSmall(job: DownloadJob, small: readonly HubFile[]): Promise<void> {
   await downloadAll(job, small);
-  const files = new ModelFolder(folder);
+  const files = new ModelFolder(job.cache.snapshot(job.listing.commit));
   readModelConfig(files.nameOf("config.json"), files.readJson("config.json"));
-  await downloadAll(job, large);
 }
 
 /** The files that an index names, all of which the hub must have. */

@@ -1,24 +1,21 @@
 /** A checkpoint on a device: the architecture table, and how much memory goes where. */
 
-import { DeviceMemoryError } from "../base/errors.ts";
 import { invariant } from "../base/invariant.ts";
-import {
-  type BucketTables,
-  bucketTables,
-  maxContextLength,
-  maxPromptLength,
-  maxWholePromptLength,
-} from "../device/bucket.ts";
+import { type BucketTables, bucketTables } from "../device/bucket.ts";
 import type { ActivationType } from "../device/activations.ts";
 import type { Graph } from "../device/compiler/graph.ts";
 import {
+  bankCount,
   type Device,
   type DeviceOptions,
+  kvBlockBytes,
+  type KvPoolShape,
   numericsClass,
   openDevice,
   type SPOIL_KERNELS,
+  type STORE_BYTES,
 } from "../device/device.ts";
-import type { KernelLimits, KvDtype } from "../device/kernel_table.ts";
+import type { KernelLimits, KvDtype, KvPool } from "../device/kernel_table.ts";
 import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph } from "./architectures/decoder.ts";
 import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
@@ -26,18 +23,18 @@ import { exaone4Graph } from "./architectures/exaone4.ts";
 import { expertDecoderGraph } from "./architectures/expert_decoder.ts";
 import { gemma3Graph } from "./architectures/gemma3.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { type KvPlan, planKv } from "./kv_plan.ts";
+import { planKv } from "./kv_plan.ts";
 import { parseExpertName } from "./expert_names.ts";
 import type { TensorInfo } from "./expected_tensors.ts";
 import { readHeadTensors } from "./head_tensors.ts";
 import { roundEmbeddingScale } from "./embedding_scale.ts";
 import type { DecoderArchitecture, DecoderConfig, ModelConfig } from "./model_config.ts";
-import { HBM_BYTES_MAX } from "../device/memory.ts";
+import { PlannedModel } from "./planned_model.ts";
 import { ropeChoice, ropeTable } from "./rope.ts";
 import {
   type ActivationDtype,
   checkActivations,
-  deviceWeightBytes,
+  deviceMatrices,
   type LoadWatch,
   uploadWeights,
   type WeightDtype,
@@ -94,23 +91,68 @@ export interface ModelOptions extends LoadWatch {
   readonly maxTokensPerStep: number;
   readonly buckets: Partial<BucketTables>;
   /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
-  readonly device?: Pick<DeviceOptions, "startedThreads" | typeof SPOIL_KERNELS>;
+  readonly device?: Pick<
+    DeviceOptions,
+    "startedThreads" | typeof SPOIL_KERNELS | typeof STORE_BYTES
+  >;
 }
 
 /** Fewest rows of logits a step has room for: prompt log-probabilities come this many at a time. */
 const OUTPUT_ROWS_MIN = 64;
 
-/** Refuses what cannot fit before a byte of it is read. */
-function checkMemory(weightBytes: number, { poolBytes }: KvPlan): void {
-  if (weightBytes + poolBytes <= HBM_BYTES_MAX) return;
-  throw new DeviceMemoryError(
-    `Cannot hold ${weightBytes} bytes of weights and ${poolBytes} bytes of keys and values (kvCacheBytes): the device has ${HBM_BYTES_MAX}`,
-  );
+/**
+ * Refuses what cannot fit before a byte of it is read.
+ *
+ * @throws {DeviceMemoryError} It cannot.
+ */
+export function checkMemory(planned: PlannedModel, options: ModelOptions): void {
+  bankCount(deviceOptions(planned, options));
+}
+
+/** The device that a model is opened on. */
+function deviceOptions(planned: PlannedModel, options: ModelOptions): DeviceOptions {
+  const { config, graph, matrices } = planned;
+  return {
+    ...options.device,
+    threads: options.threads,
+    kernels: options.kernels,
+    limits: kernelLimits(config),
+    maxOutputRows: planned.maxOutputRows,
+    // What cannot fit is refused when it is opened, before a byte of it is read.
+    memory: {
+      matrices: matrices.map(({ sizeBytes }) => sizeBytes),
+      kvLayers: kvLayerBytes(graph, kvShape(planned)),
+    },
+    activations: ACTIVATIONS[options.activationDtype],
+  };
 }
 
 /** The keys and values of an encoder are activations like others: they do not outlive their step. */
 function kvDtype({ kind }: ModelConfig, { kvCacheDtype }: ModelOptions): KvDtype {
   return kind === "encoder" || kvCacheDtype === "float32" ? "f32" : "bf16";
+}
+
+function kvShape({ config, kvDtype, kv: { blockCount, window } }: PlannedModel): KvPoolShape {
+  return {
+    dtype: kvDtype,
+    kvHeads: config.kvHeadCount,
+    headDim: config.headDim,
+    blockCount,
+    windowBlockCount: window?.blockCount ?? 0,
+  };
+}
+
+/** The pool of each layer. */
+function kvPools({ kvLayers }: Graph): KvPool[] {
+  return kvLayers.map(({ pool = "global" }) => pool);
+}
+
+/** Bytes of each layer's keys and values. */
+function kvLayerBytes(graph: Graph, shape: KvPoolShape): number[] {
+  const { blockCount, windowBlockCount = 0 } = shape;
+  return kvPools(graph).map((pool) =>
+    kvBlockBytes(shape) * (pool === "window" ? windowBlockCount : blockCount)
+  );
 }
 
 /** The tokens that a step takes, of an encoder with the longest prompt whole. */
@@ -160,30 +202,54 @@ async function sha256(text: string): Promise<string> {
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/**
+ * What the checkpoint becomes on a device. Nothing of it is read, and it need not fit.
+ *
+ * @throws {InvalidParameterError} An option does not go with the model.
+ */
+export function planModel(checkpoint: Checkpoint, options: ModelOptions): PlannedModel {
+  const { config } = checkpoint;
+  const dtype = kvDtype(config, options);
+  const kv = planKv(config, dtype, options);
+  const maxTokensPerStep = tokensPerStep(config, kv.contextLength, options.maxTokensPerStep);
+  const maxBatchSize = Math.min(options.maxBatchSize, maxTokensPerStep);
+  const graph = graphOf(roundEmbeddingScale(checkpoint, options.dtype), kv.contextLength);
+  const matrices = deviceMatrices(checkpoint, graph, options.dtype);
+  checkActivations(checkpoint, graph, options);
+  const infos = [...checkpoint.tensors.values()];
+  return new PlannedModel({
+    config,
+    graph,
+    kv,
+    kvDtype: dtype,
+    buckets: bucketTables(options.buckets, {
+      maxContextLength: kv.contextLength,
+      maxBatchSize,
+      maxTokensPerStep,
+    }),
+    maxBatchSize,
+    maxOutputRows: Math.max(OUTPUT_ROWS_MIN, maxBatchSize),
+    matrices,
+    parameterCount: infos.reduce((sum, info) => sum + elementCount(info), 0),
+    activeParameterCount: activeParameterCount(config, infos),
+  });
+}
+
 /** A model that is ready to run. */
-export class Model implements AsyncDisposable {
+export class Model extends PlannedModel implements AsyncDisposable {
   #fingerprint = "";
   #heads: ReadonlyMap<string, Float32Array> = new Map();
   /** How many kernels had been replaced when the fingerprint was taken. */
   #fallbackCount = -1;
 
   private constructor(
-    readonly config: ModelConfig,
-    readonly graph: Graph,
+    planned: PlannedModel,
     readonly device: Device,
-    readonly buckets: BucketTables,
-    /** KV blocks, and how many bytes they take. */
-    readonly kv: KvPlan,
-    /** Most rows of logits in one step. */
-    readonly maxOutputRows: number,
     /** Everything that can change a bit of the output, but for kernels that are replaced. */
     readonly identity: readonly string[],
-    readonly parameterCount: number,
-    /** Those that take part in one token: all but the experts that it does not go to. */
-    readonly activeParameterCount: number,
-    /** Bytes of the weight matrices as the device holds them. */
-    readonly weightBytes: number,
-  ) {}
+  ) {
+    super(planned);
+  }
 
   /** Everything that can change a bit of the output, as a SHA-256 in hex. */
   get fingerprint(): string {
@@ -200,41 +266,6 @@ export class Model implements AsyncDisposable {
     this.#fingerprint = await sha256([...this.identity, ...families].join("\n"));
   }
 
-  /** KV blocks of layers that see everything. */
-  get blockCount(): number {
-    return this.kv.blockCount;
-  }
-
-  /** The KV blocks of layers with a window; undefined where there are none. */
-  get windowPool(): KvPlan["window"] {
-    return this.kv.window;
-  }
-
-  /** Bytes of all KV blocks. */
-  get kvCacheBytes(): number {
-    return this.kv.poolBytes;
-  }
-
-  /** Whether each token sees all tokens of its sequence, so that a prompt runs in one step. */
-  get isEncoder(): boolean {
-    return this.config.kind === "encoder";
-  }
-
-  /** Whether it can give logits, and so tokens. Hidden states it can always give. */
-  get isGenerative(): boolean {
-    return this.graph.output !== null;
-  }
-
-  /** Numbers in a hidden state. */
-  get hiddenSize(): number {
-    return this.config.hiddenSize;
-  }
-
-  /** Token types (segments) that are told apart; 0: the model has none. */
-  get tokenTypeCount(): number {
-    return this.config.kind === "encoder" ? this.config.tokenTypeCount : 0;
-  }
-
   /**
    * A tensor of the head that is computed on the host, row-major: of the layers that
    * `config.head` names "….weight" and, of an encoder's, "….bias".
@@ -243,16 +274,6 @@ export class Model implements AsyncDisposable {
     const values = this.#heads.get(name);
     invariant(values !== undefined, `The head of ${this.config.className} has no "${name}"`);
     return values;
-  }
-
-  /** Longest prompt the buckets take. */
-  get maxPromptLength(): number {
-    return this.isEncoder ? maxWholePromptLength(this.buckets) : maxPromptLength(this.buckets);
-  }
-
-  /** Longest context the buckets reach. */
-  get maxContextLength(): number {
-    return maxContextLength(this.buckets);
   }
 
   /** Opens a device and reads the checkpoint's weights into it. */
@@ -269,50 +290,17 @@ export class Model implements AsyncDisposable {
 
   /** Opens a device that has room for the checkpoint. Its threads start before this first waits. */
   static async open(checkpoint: Checkpoint, options: ModelOptions): Promise<Model> {
-    const { config } = checkpoint;
-    const dtype = kvDtype(config, options);
-    const kv = planKv(config, dtype, options);
-    const maxTokensPerStep = tokensPerStep(config, kv.contextLength, options.maxTokensPerStep);
-    const maxBatchSize = Math.min(options.maxBatchSize, maxTokensPerStep);
-    const buckets = bucketTables(options.buckets, {
-      maxContextLength: kv.contextLength,
-      maxBatchSize,
-      maxTokensPerStep,
-    });
-    const graph = graphOf(roundEmbeddingScale(checkpoint, options.dtype), kv.contextLength);
-    const weightBytes = deviceWeightBytes(checkpoint, graph, options.dtype);
-    checkActivations(checkpoint, graph, options);
-    checkMemory(weightBytes, kv);
-    const maxOutputRows = Math.max(OUTPUT_ROWS_MIN, maxBatchSize);
-    const device = await openDevice({
-      ...options.device,
-      threads: options.threads,
-      kernels: options.kernels,
-      limits: kernelLimits(config),
-      maxOutputRows,
-      activations: ACTIVATIONS[options.activationDtype],
-    });
-    const infos = [...checkpoint.tensors.values()];
-    return new Model(
-      config,
-      graph,
-      device,
-      buckets,
-      kv,
-      maxOutputRows,
-      [
-        checkpoint.identity,
-        options.dtype,
-        options.activationDtype,
-        dtype,
-        options.kernels,
-        numericsClass(),
-        ...ropeChoices(config, kv.contextLength),
-      ],
-      infos.reduce((sum, info) => sum + elementCount(info), 0),
-      activeParameterCount(config, infos),
-      weightBytes,
-    );
+    const planned = planModel(checkpoint, options);
+    const device = await openDevice(deviceOptions(planned, options));
+    return new Model(planned, device, [
+      checkpoint.identity,
+      options.dtype,
+      options.activationDtype,
+      planned.kvDtype,
+      options.kernels,
+      numericsClass(),
+      ...ropeChoices(planned.config, planned.kv.contextLength),
+    ]);
   }
 
   /** Reads the weights, and makes room for keys and values: then the model can run. */
@@ -320,8 +308,7 @@ export class Model implements AsyncDisposable {
     const { config, device } = this;
     await uploadWeights(checkpoint, this.graph, device, options);
     this.#heads = readHeadTensors(checkpoint);
-    const dtype = kvDtype(config, options);
-    const { contextLength, blockCount, window } = this.kv;
+    const { contextLength } = this.kv;
     if (config.kind === "decoder") {
       for (
         const [name, rope] of [
@@ -333,13 +320,7 @@ export class Model implements AsyncDisposable {
         device.uploadFloats(name, ropeTable(rope, contextLength));
       }
     }
-    device.allocateKv(this.graph.kvLayers.map(({ pool = "global" }) => pool), {
-      dtype,
-      kvHeads: config.kvHeadCount,
-      headDim: config.headDim,
-      blockCount,
-      windowBlockCount: window?.blockCount ?? 0,
-    });
+    device.allocateKv(kvPools(this.graph), kvShape(this));
     await this.noticeFallbacks();
   }
 

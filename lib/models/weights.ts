@@ -102,17 +102,25 @@ function formatOf({ name, format }: TensorInfo, dtype: WeightDtype): WeightForma
   return dtype === "q4" && isSensitive ? "q8_0" : FORMATS[dtype];
 }
 
+/** A matrix as the device will hold it. */
+export interface DeviceMatrix {
+  /** What the checkpoint has. */
+  readonly info: TensorInfo;
+  readonly format: WeightFormat;
+  readonly sizeBytes: number;
+}
+
 /**
- * Bytes that the matrices will take on the device.
+ * The matrices as the device will hold them, in the order in which they are allocated.
  *
  * @throws {InvalidParameterError} A matrix cannot be stored as `dtype` asks.
  */
-export function deviceWeightBytes(
+export function deviceMatrices(
   checkpoint: Checkpoint,
   graph: Graph,
   dtype: WeightDtype,
-): number {
-  return placeMatrices(checkpoint, graph, dtype).reduce((sum, { name, shape, format }) => {
+): DeviceMatrix[] {
+  return placeMatrices(checkpoint, graph, dtype).map(({ name, shape, info, format }) => {
     const elements = blockElements(format);
     if (shape.k % elements !== 0) {
       throw new InvalidParameterError(
@@ -121,8 +129,8 @@ export function deviceWeightBytes(
         `Cannot store "${name}" as ${dtype}: its rows of ${shape.k} are no multiple of ${elements}; use bfloat16`,
       );
     }
-    return sum + weightBytes(format, shape.n, shape.k);
-  }, 0);
+    return { info, format, sizeBytes: weightBytes(format, shape.n, shape.k) };
+  });
 }
 
 /**

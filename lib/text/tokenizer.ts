@@ -162,6 +162,18 @@ export class Tokenizer {
     return new Tokenizer(source, file, create);
   }
 
+  /** The algorithm: "BPE", "WordPiece", "Unigram" or "WordLevel". */
+  get kind(): string {
+    const { model } = this.source.json as TokenizerJson;
+    if (model["type"] !== undefined) return model["type"] as string;
+    // Files that leave the type out are told by their parts.
+    return model["merges"] !== undefined
+      ? "BPE"
+      : Array.isArray(model["vocab"])
+      ? "Unigram"
+      : "WordPiece";
+  }
+
   /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
   get specialIds(): readonly number[] {
     return [...this.#special];

@@ -95,8 +95,8 @@ function element(spoiled?: KernelFamily, refusals = new Refusals()) {
   const memory = new WebAssembly.Memory({ initial: 100, maximum: 100, shared: true });
   const { table, recheck } = createKernels(
     { backend: "simd", refusals: refusals.buffer, spoiled },
-    memory,
-    divideScratch(SCRATCH, LIMITS),
+    [memory],
+    [divideScratch(SCRATCH, LIMITS)],
   );
   const area = new CheckArea(memory, { address: FREE, sizeBytes: 2 ** 20 });
   return { memory, table, recheck, refusals, area };

@@ -8,7 +8,7 @@ import {
   weightBytes,
   type WeightFormat,
 } from "../../lib/device/block_formats.ts";
-import { Hbm } from "../../lib/device/memory.ts";
+import { Hbm, offsetInBank } from "../../lib/device/memory.ts";
 import {
   divideScratch,
   InlinePe,
@@ -42,7 +42,11 @@ const K = 96;
 
 async function openElements(hbm: Hbm, threads: number): Promise<PeGroup> {
   const limits = { kMax: K, headDimMax: 8, headGroupMax: 1 };
-  const scratch = () => divideScratch(hbm.allocate(scratchBytes(limits), "scratch"), limits);
+  const scratch = () =>
+    hbm.memories.map((_, bank) => {
+      const address = hbm.allocate(scratchBytes(limits), "scratch", bank);
+      return divideScratch(offsetInBank(address), limits);
+    });
   const backend = "reference";
   return threads === 0 ? new InlinePe(hbm, scratch(), { backend }) : await ThreadedPes.start(hbm, {
     backend,
@@ -87,14 +91,13 @@ async function packedByElements(
 ): Promise<{ packed: Uint8Array; behind: Uint8Array; bad: number | undefined }> {
   const source = hbm.allocate(rows.length, "rows");
   const size = weightBytes(to, ROW_COUNT, K);
-  const target = hbm.allocate(size + 64, "panels");
-  const memory = new Uint8Array(hbm.buffer);
-  memory.set(rows, source);
-  memory.fill(0xa5, target, target + size + 64);
+  const target = hbm.allocateMatrix(size + 64, "panels");
+  hbm.bytes(source, rows.length).set(rows);
+  const memory = hbm.bytes(target, size + 64).fill(0xa5);
   const bad = await elements.pack({ source, from, rowCount: ROW_COUNT, k: K, target, to });
   return {
-    packed: memory.slice(target, target + size),
-    behind: memory.slice(target + size, target + size + 64),
+    packed: memory.slice(0, size),
+    behind: memory.slice(size),
     bad,
   };
 }
@@ -102,7 +105,7 @@ async function packedByElements(
 for (const threads of [0, 1, 2, 3]) {
   Deno.test(`Packing leaves one thread's bytes with ${threads || "no"} worker threads`, async () => {
     const random = new Random(randomSeed());
-    const hbm = new Hbm();
+    const hbm = new Hbm(threads % 2 + 1); // panels in the bank of the rows, and in another one
     const elements = await openElements(hbm, threads);
     try {
       for (const [from, to] of CASES) {

@@ -687,3 +687,58 @@ Deno.test("At most four files are downloaded at once", async () => {
   await at.resolve();
   assertEquals(most, 4);
 });
+
+/** Weights of 100,000 bytes behind a header of 1000, of whatever. */
+function withHeader(): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(101_008).map((_, index) => index % 251);
+  new DataView(bytes.buffer).setBigUint64(0, 1000n, true);
+  return bytes;
+}
+
+Deno.test("Instead of weights their headers can be had, with a hole as long as the weights", async () => {
+  const weights = withHeader();
+  const pooling = { "1_Pooling/config.json": '{"pooling":1}' };
+  await using at = new Setting({
+    files: { ...FILES, ...pooling, "model.safetensors": weights },
+  });
+  // The first connection is cut inside the header, the second one ends nowhere.
+  let cuts = 1;
+  at.hub.trick = ({ host }, honest) =>
+    host !== "store"
+      ? undefined
+      : cuts-- > 0
+      ? at.hub.cut(honest(), 500)
+      : at.hub.stall(honest(), 1500);
+  const folder = `${at.cache}/headers`;
+  const headersInto = () => {
+    Deno.mkdirSync(folder);
+    return folder;
+  };
+  assertEquals(await at.resolve(NAME, { headersInto }), folder);
+  assertEquals(names(folder), ["1_Pooling", "config.json", "model.safetensors", "tokenizer.json"]);
+  const content = Deno.readFileSync(`${folder}/model.safetensors`);
+  assertEquals(content.byteLength, weights.byteLength);
+  assertEquals(content.subarray(0, 1008), weights.subarray(0, 1008));
+  assert(content.subarray(1008).every((byte) => byte === 0));
+  assertEquals(names(at.snapshot), ["1_Pooling", "config.json", "tokenizer.json"]);
+  const small = Object.values({ ...FILES, ...pooling, "model.safetensors": "" })
+    .reduce((sum, { length }) => sum + length, 0);
+  assertEquals(at.progress.at(-1), [small, small]);
+
+  at.hub.trick = undefined;
+  assertEquals(await at.resolve(), at.snapshot);
+  assertEquals(Deno.readFileSync(`${at.snapshot}/model.safetensors`), weights);
+  // What is in the cache is taken from there.
+  const headersAgain = () => `${at.cache}/again`;
+  assertEquals(await at.resolve(NAME, { headersInto: headersAgain }), at.snapshot);
+});
+
+Deno.test("A header that never comes whole is told in one sentence", async () => {
+  await using at = new Setting({ files: { ...FILES, "model.safetensors": withHeader() } });
+  at.hub.trick = ({ host }, honest) => host === "store" ? at.hub.cut(honest(), 500) : undefined;
+  const headersInto = () => Deno.makeTempDirSync({ dir: at.cache });
+  assertMatch(
+    await at.refusal(NAME, { headersInto }),
+    /^Cannot download the header of "model.safetensors" of "org\/model" at revision "main": .*; try again later$/,
+  );
+});

@@ -133,6 +133,38 @@ Deno.test("The command shows the download, then serves the model under its id", 
   assertStringIncludes(text, `${NAME} is ready`);
 });
 
+Deno.test("A dry run gets the headers of weights alone, and leaves the rest for the load", async () => {
+  await using at = new Setting();
+  const files = Object.entries(filesOf(at.folder));
+  const weights = files.filter(([name]) => name.endsWith(".safetensors"));
+  assertEquals(weights.length, 2);
+  at.hub.trick = ({ path }, honest) => {
+    const [, content] = weights.find(([, bytes]) => path === `/${blobOf(bytes)}`) ?? [];
+    if (content === undefined) return undefined;
+    // Whoever waits for more than the header waits for ever.
+    const headerBytes = Number(new DataView(content.buffer).getBigUint64(0, true));
+    return at.hub.stall(honest(), 8 + headerBytes);
+  };
+  const args = ["-A", SERVE, "--dry-run"];
+  const run = async (model: string) => {
+    const { code, stdout } = await at.start([...args, model]).output();
+    assertEquals(code, 0);
+    return new TextDecoder().decode(stdout);
+  };
+  const remote = await run(NAME);
+  assertEquals(remote.replace(NAME, ""), (await run(at.folder)).replace(at.folder, ""));
+  const cached = [...Deno.readDirSync(at.snapshot)].map(({ name }) => name).sort();
+  const small = files.map(([name]) => name).filter((name) => !name.endsWith(".safetensors"));
+  assertEquals(cached, small.sort());
+
+  at.hub.trick = undefined;
+  const { tokenIds } = await at.load(NAME);
+  assertEquals(tokenIds, (await at.load(at.folder)).tokenIds);
+  at.hub.requests.length = 0;
+  assertEquals(await run(NAME), remote);
+  assertEquals(at.hub.requests, []);
+});
+
 Deno.test("The command says in one sentence that it is offline, and ends quietly at Ctrl-C", async () => {
   await using at = new Setting();
   const args = ["-A", SERVE, NAME, "--port=0", "--host=127.0.0.1"];

@@ -7,6 +7,7 @@ import {
   sourceRowBytes,
   type WeightFormat,
 } from "../block_formats.ts";
+import { bytesAt } from "../memory.ts";
 import { RowConverter } from "../requantize.ts";
 
 /** Rows that lie in HBM as the checkpoint has them, and where their panels go. */
@@ -29,7 +30,7 @@ export interface PackJob {
  * @returns The first value of the share that the new format cannot hold, undefined if there is none.
  */
 export function packRows(
-  buffer: ArrayBufferLike,
+  memories: readonly WebAssembly.Memory[],
   job: PackJob,
   pe: { readonly index: number; readonly count: number },
 ): number | undefined {
@@ -42,8 +43,8 @@ export function packRows(
   for (let panel = Math.floor((panelCount * pe.index) / pe.count); panel < panelEnd; panel++) {
     const row = panel * PANEL_COLUMNS;
     const count = Math.min(PANEL_COLUMNS, rowCount - row);
-    const rows = new Uint8Array(buffer, job.source + row * rowBytes, count * rowBytes);
-    const target = new Uint8Array(buffer, job.target + panel * sizeBytes, sizeBytes);
+    const rows = bytesAt(memories, job.source + row * rowBytes, count * rowBytes);
+    const target = bytesAt(memories, job.target + panel * sizeBytes, sizeBytes);
     packPanel(to, k, converter?.convert(rows, count) ?? rows, count, target);
   }
   return converter?.badValue;

@@ -49,13 +49,18 @@ export class InlinePe implements PeGroup {
   readonly #trace = new KernelTrace();
   readonly #executor: Executor;
 
-  constructor(hbm: Hbm, scratch: Scratch, options: Pick<PeOptions, "backend" | "spoiled">) {
+  /** With a scratch in each bank. */
+  constructor(
+    hbm: Hbm,
+    scratches: readonly Scratch[],
+    options: Pick<PeOptions, "backend" | "spoiled">,
+  ) {
     this.#hbm = hbm;
     const shared = { ...options, refusals: this.refusals.buffer };
-    this.#kernels = createKernels(shared, hbm.memory, scratch);
+    this.#kernels = createKernels(shared, hbm.memories, scratches);
     this.#executor = new Executor(
       this.#kernels.table,
-      hbm.memory,
+      hbm.memories[0] as WebAssembly.Memory,
       { index: 0, count: 1 },
       this.#trace,
     );
@@ -75,7 +80,7 @@ export class InlinePe implements PeGroup {
   }
 
   pack(job: PackJob): Promise<number | undefined> {
-    return Promise.resolve(packRows(this.#hbm.buffer, job, { index: 0, count: 1 }));
+    return Promise.resolve(packRows(this.#hbm.memories, job, { index: 0, count: 1 }));
   }
 
   trace(): Promise<TraceEntry[]> {
@@ -140,8 +145,8 @@ interface PeOptions {
 
 /** How the workers are started and watched. */
 export interface ThreadedPesOptions extends PeOptions {
-  /** One region an element. */
-  readonly scratches: readonly Scratch[];
+  /** One region an element and bank. */
+  readonly scratches: readonly (readonly Scratch[])[];
   /** Threads to begin with. */
   readonly started?: StartedThreads | undefined;
   /** After how long without progress a command is given up. */
@@ -174,7 +179,7 @@ export class ThreadedPes implements PeGroup {
     this.#queue = new CommandQueue(this.count);
   }
 
-  /** Starts one worker a scratch region and waits until all listen. */
+  /** Starts one worker for each element that has scratch and waits until all listen. */
   static async start(hbm: Hbm, options: ThreadedPesOptions): Promise<ThreadedPes> {
     const pes = new ThreadedPes(hbm, options);
     await pes.#start();
@@ -307,11 +312,11 @@ export class ThreadedPes implements PeGroup {
     };
     const start: WorkerStart = {
       queue: this.#queue.buffer,
-      memory: this.#hbm.memory,
+      memories: this.#hbm.memories,
       peIndex,
       peCount: this.count,
       kernels: { backend, spoiled, refusals: this.refusals.buffer },
-      scratch: scratches[peIndex] as Scratch,
+      scratches: scratches[peIndex] as readonly Scratch[],
     };
     worker.postMessage(start);
     return worker;

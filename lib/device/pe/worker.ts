@@ -11,11 +11,13 @@ import { readPackJob, writeBadValue } from "./pack_mailbox.ts";
 /** The one message a worker ever receives. */
 export interface WorkerStart {
   readonly queue: SharedArrayBuffer;
-  readonly memory: WebAssembly.Memory;
+  /** The banks of HBM; commands speak of the first. */
+  readonly memories: readonly WebAssembly.Memory[];
   readonly peIndex: number;
   readonly peCount: number;
   readonly kernels: KernelOptions;
-  readonly scratch: Scratch;
+  /** One in each bank. */
+  readonly scratches: readonly Scratch[];
 }
 
 /** The part of the worker's global scope that is used here; the worker library types are not public. */
@@ -43,10 +45,11 @@ function goWrong(queue: CommandQueue, peIndex: number): boolean {
 }
 
 function serve(start: WorkerStart): void {
-  const { memory, peIndex, peCount } = start;
+  const { memories, peIndex, peCount } = start;
+  const memory = memories[0] as WebAssembly.Memory;
   const queue = new CommandQueue(peCount, start.queue);
   const trace = new KernelTrace();
-  const kernels = createKernels(start.kernels, memory, start.scratch);
+  const kernels = createKernels(start.kernels, memories, start.scratches);
   const executor = new Executor(kernels.table, memory, { index: peIndex, count: peCount }, trace);
   const bytesAt = (address: number, length: number) =>
     new Uint8Array(memory.buffer).subarray(address >>> 0, (address >>> 0) + length);
@@ -73,7 +76,7 @@ function serve(start: WorkerStart): void {
         case COMMAND.pack: {
           const pe = { index: peIndex, count: peCount };
           const job = readPackJob(memory.buffer, first >>> 0);
-          writeBadValue(memory.buffer, first >>> 0, peIndex, packRows(memory.buffer, job, pe));
+          writeBadValue(memory.buffer, first >>> 0, peIndex, packRows(memories, job, pe));
           break;
         }
         case COMMAND.recheck:

@@ -21,11 +21,12 @@ export interface SafetensorsEntry {
 }
 
 /** The format's own limit, shared by its reference reader. */
-const HEADER_SIZE_MAX_BYTES = 100_000_000;
+export const HEADER_SIZE_MAX_BYTES = 100_000_000;
 const TENSOR_COUNT_MAX = 1_000_000;
 const NAME_LENGTH_MAX = 1024;
 const RANK_MAX = 16;
-const LENGTH_FIELD_BYTES = 8;
+/** The length of the header, before it. */
+export const LENGTH_FIELD_BYTES = 8;
 
 /** Every dtype of the format; most of them only so that a file which holds one can be checked. */
 const BITS_PER_ELEMENT: ReadonlyMap<string, number> = new Map([
