@@ -10,6 +10,7 @@ import {
   goldenModel,
   goldenPrompt,
 } from "../helpers/golden_models.ts";
+import { modelLogits } from "../helpers/model_logits.ts";
 import { type TinyModelOptions, writeTinyGguf, writeTinyModel } from "../helpers/tiny_model.ts";
 
 /** As the reference states it: 2e-5 absolute or 1e-5 relative, whichever is larger. */
@@ -150,6 +151,8 @@ for (
   const name of [
     "llama",
     "mistral",
+    "qwen3",
+    "qwen3-yarn",
     "exaone4-full",
     "exaone4-hybrid",
     "gemma3",
@@ -223,5 +226,19 @@ Deno.test("The golden Llama as a GGUF of EXAONE 3 gives the reference's logits a
     await check(path, goldenExaone());
   } finally {
     await Deno.remove(path);
+  }
+});
+
+Deno.test("The golden Qwen 2 without its window, which GGUF cannot name, has the same logits from either format", async () => {
+  const golden = goldenModel("qwen2");
+  const plain = { ...golden, config: { ...golden.config, use_sliding_window: false } };
+  const dir = await Deno.makeTempDir();
+  try {
+    writeTinyModel(dir, plain);
+    writeTinyGguf(`${dir}/a.gguf`, plain);
+    const ids = goldenPrompt(golden);
+    assertEquals(await modelLogits(`${dir}/a.gguf`, ids), await modelLogits(dir, ids));
+  } finally {
+    await Deno.remove(dir, { recursive: true });
   }
 });
