@@ -35,5 +35,5 @@ EXPOSE 8000
 HEALTHCHECK --start-period=60m --interval=15s --timeout=5s --retries=3 \
     CMD ["deno", "run", "--no-prompt", "--cached-only", "--allow-net=127.0.0.1", "--allow-env=HEALTH_PORT", "/app/tools/container/health.ts"]
 # Reads /models, and what is mounted elsewhere; writes only to /models; starts no programs.
-ENTRYPOINT ["deno", "run", "--no-prompt", "--cached-only", "--frozen", "--allow-net", "--allow-read", "--allow-write=/models", "--allow-env=HF_TOKEN,HUGGING_FACE_HUB_TOKEN,HF_TOKEN_PATH,HF_HOME,HF_HUB_CACHE,HF_HUB_OFFLINE,TRANSFORMERS_OFFLINE,HF_ENDPOINT,VLLM_API_KEY,VLLM_SERVER_DEV_MODE,FURIOSA_SERVER_DEV_MODE,OTEL_DENO,OTEL_SDK_DISABLED", "/app/serve.ts"]
+ENTRYPOINT ["deno", "run", "--no-prompt", "--cached-only", "--frozen", "--allow-net", "--allow-read", "--allow-write=/models", "--allow-env=HF_TOKEN,HUGGING_FACE_HUB_TOKEN,HF_TOKEN_PATH,HF_HOME,HF_HUB_CACHE,HF_HUB_OFFLINE,TRANSFORMERS_OFFLINE,HF_ENDPOINT,VLLM_API_KEY,VLLM_SERVER_DEV_MODE,FURIOSA_SERVER_DEV_MODE,EXPECTED_AVERAGE_SEQ_LENGTH,OTEL_DENO,OTEL_SDK_DISABLED", "/app/serve.ts"]
 CMD ["--help"]

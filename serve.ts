@@ -11,7 +11,7 @@
 import { handler, type ServedModel, VERSION } from "./lib/openai/handler.ts";
 import { inspectModel, LLM, type LLMOptions } from "./mod.ts";
 import { type Address, banner } from "./serve/banner.ts";
-import { drain, watchSignals } from "./serve/lifecycle.ts";
+import { drain, openRequestCount, watchSignals } from "./serve/lifecycle.ts";
 import { listenFailure, removeSocket } from "./serve/listening.ts";
 import { planText } from "./serve/plan_text.ts";
 import { rehearse } from "./serve/rehearsal.ts";
@@ -60,7 +60,7 @@ export async function main(
     await using llm = await load(job.model, { ...job.settings.llm, ...loading });
     return await serve(llm, job.settings, terminal, stop.signal);
   } catch (error) {
-    return stop.signal.aborted ? 0 : explain(error, terminal);
+    return stop.signal.aborted ? 0 : explain(error, terminal, job.model);
   }
 }
 
@@ -116,8 +116,15 @@ async function serve(
       : "Stopping: open requests are ended",
   );
   try {
-    const cut = async () => await llm[Symbol.asyncDispose]();
-    await drain(server, settings.shutdownTimeoutSeconds, cut);
+    let count = 0;
+    const cut = async () => {
+      count = await openRequestCount(answer, requests);
+      await llm[Symbol.asyncDispose]();
+    };
+    const isQuiet = await drain(server, settings.shutdownTimeoutSeconds, cut);
+    if (!isQuiet && count > 0) {
+      terminal.say(count === 1 ? "1 open request was ended" : `${count} open requests were ended`);
+    }
   } finally {
     if (listening.kind === "socket") await removeSocket(listening.path);
   }

@@ -102,6 +102,7 @@ export class LLM implements AsyncDisposable {
       dtype: loaded.dtype,
       activationDtype: loaded.activationDtype,
       hasChatTemplate: loaded.chatTemplate !== undefined,
+      maxWaitingRequests: loaded.maxWaitingRequests,
     });
   }
 
@@ -651,7 +652,8 @@ export class LLM implements AsyncDisposable {
   #template(source: string): ChatTemplate {
     const { tokenizer: { specialTokens: tokens }, requestTextWorker: worker, contentFormat } =
       this.#loaded;
-    return new ChatTemplate(source, { tokens, file: "chatTemplate", worker, contentFormat });
+    const parameter = "chatTemplate";
+    return new ChatTemplate(source, { tokens, file: parameter, parameter, worker, contentFormat });
   }
 }
 

@@ -56,6 +56,7 @@ export interface LoadedModel {
   readonly pooling: PoolingModel;
   /** A template that the caller gave, which rerankers use in place of their prompt. */
   readonly scoreTemplate: ChatTemplate | undefined;
+  readonly maxWaitingRequests: number;
   /** Requests that one call for pooling has in the engine at most. */
   readonly poolingInFlight: number;
 }
@@ -131,7 +132,7 @@ export interface GivenDefaults {
 
 /** Reads and checks it. */
 export function readGivenDefaults(options: LLMOptions, generationConfig: string): GivenDefaults {
-  const isFolder = !["auto", "none"].includes(generationConfig);
+  const isFolder = !["auto", "vllm", "none"].includes(generationConfig);
   return {
     folder: isFolder ? readGenerationFolder(generationConfig) : undefined,
     overrides: checkGenerationOverrides(options.overrideGenerationConfig ?? {}),
@@ -237,6 +238,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       ),
       pooling: poolingModel({ id, checkpoint, model, tokenizer }, resolved.task),
       scoreTemplate: options.chatTemplate === undefined ? undefined : chatTemplate,
+      maxWaitingRequests: resolved.maxWaitingRequests,
       poolingInFlight: Math.min(resolved.maxWaitingRequests, POOLING_IN_FLIGHT_MAX),
     };
   } catch (error) {

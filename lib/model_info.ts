@@ -54,6 +54,8 @@ export interface ModelInfo {
   readonly kernelFallbacks: readonly string[];
   /** Whether there is a chat template, the checkpoint's or one that was given. */
   readonly hasChatTemplate: boolean;
+  /** Requests that may wait; one more is refused. */
+  readonly maxWaitingRequests: number;
   /** The shapes that wires are compiled for. */
   readonly buckets: BucketTables;
 }
@@ -72,7 +74,10 @@ export interface ModelStats {
 export function modelInfo(
   model: Model,
   pooling: PoolingModel,
-  given: Pick<ModelInfo, "id" | "threads" | "dtype" | "activationDtype" | "hasChatTemplate">,
+  given: Pick<
+    ModelInfo,
+    "id" | "threads" | "dtype" | "activationDtype" | "hasChatTemplate" | "maxWaitingRequests"
+  >,
 ): ModelInfo {
   return {
     ...given,

@@ -107,9 +107,9 @@ export interface LLMOptions {
   readonly chatTemplateContentFormat?: ContentFormat;
   /**
    * Where the middle tier of sampling defaults comes from. Default "auto": the model's
-   * generation_config.json. "none": there is none. Anything else is a folder that holds one in
-   * place of the model's: its end tokens count, and its `max_new_tokens` is the most that a request
-   * gets.
+   * generation_config.json. "none", or "vllm" as vLLM calls it: there is none. Anything else is a
+   * folder that holds one in place of the model's: its end tokens count, and its `max_new_tokens` is
+   * the most that a request gets.
    */
   readonly generationConfig?: string;
   /**
@@ -153,7 +153,7 @@ export interface ResolvedOptions {
   readonly enablePrefixCaching: boolean;
   readonly tokenizerMode: TokenizerMode;
   readonly chatTemplateContentFormat: ContentFormat;
-  /** "auto", "none", or a folder. */
+  /** "auto", "vllm", "none", or a folder. */
   readonly generationConfig: string;
   readonly task: ModelTask | "auto";
   readonly buckets: Partial<BucketTables>;

@@ -3,7 +3,7 @@
 import { embed } from "./embedding.ts";
 import type { EmbeddingRequestOutput, RerankOutput, ScoringRequestOutput } from "./outputs.ts";
 import { checkPoolingParams, PoolingParams } from "./pooling/params.ts";
-import { dot } from "./pooling/pooler.ts";
+import { cosine } from "./pooling/pooler.ts";
 import type { ClassifierHead } from "./pooling_model.ts";
 import { classifierPlan } from "./pooling_plan.ts";
 import {
@@ -127,7 +127,7 @@ async function cosines(
     const between = pad === undefined ? [] : [pad];
     return {
       requestId: `${requestId}-${i}`,
-      outputs: { score: dot(a.outputs.embedding, b.outputs.embedding) },
+      outputs: { score: cosine(a.outputs.embedding, b.outputs.embedding) },
       promptTokenIds: [...a.promptTokenIds, ...between, ...b.promptTokenIds],
       finished: true,
       cachedTokens: a.cachedTokens + b.cachedTokens,

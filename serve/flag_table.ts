@@ -10,6 +10,7 @@ import {
   jsonObject,
   rootPath,
   seconds,
+  supported,
   words,
 } from "./flag_values.ts";
 import { IDLE_FLAGS } from "./idle_flags.ts";
@@ -235,6 +236,15 @@ const REQUESTS: readonly Flag[] = [
     read: integer(-1),
   },
   {
+    name: "stream-interval",
+    group: "Requests",
+    value: "TOKENS",
+    standard: "1",
+    help: "tokens a chunk of a stream where a request does not say; the first and the last one " +
+      "come at once",
+    read: integer(1),
+  },
+  {
     name: "return-tokens-as-token-ids",
     group: "Requests",
     help: "write tokens of log-probabilities as token_id:ID where a request does not choose",
@@ -250,6 +260,14 @@ const REQUESTS: readonly Flag[] = [
     help:
       "give every answer an X-Request-Id header; without the flag only those whose request had " +
       "one",
+  },
+  {
+    name: "fingerprint-mode",
+    group: "Requests",
+    value: "full|hash|none",
+    standard: "full",
+    help: "what system_fingerprint says: the version and the model's hash, the hash alone, or null",
+    read: supported(["full", "hash", "none"], ["custom"]),
   },
   {
     name: "max-waiting-requests",
@@ -347,6 +365,16 @@ const MEMORY: readonly Flag[] = [
     help: "how activations meet quantised weights; integers are faster and less exact",
     read: choice("float32", "int16", "int8"),
     option: "activationDtype",
+  },
+  {
+    name: "expected-average-length",
+    group: "Memory and batching",
+    value: "TOKENS",
+    standard: "EXPECTED_AVERAGE_SEQ_LENGTH of the environment, else 1024",
+    help: "length of an average sequence, prompt and answer: it divides the memory for keys and " +
+      "values between layers that see everything and layers with a window",
+    read: integer(1),
+    option: "expectedAverageLength",
   },
   {
     name: "kv-cache-dtype",

@@ -47,6 +47,16 @@ export function choice(...words: readonly string[]): Reader<string> {
   };
 }
 
+/** One of a few words; others are known, and for a later release. */
+export function supported(words: readonly string[], later: readonly string[]): Reader<string> {
+  const read = choice(...words);
+  return (text) => {
+    if (!later.includes(text)) return read(text);
+    const right = words.length === 1 ? words[0] : `one of ${words.join(", ")}`;
+    throw new RangeError(`it is not supported yet, give ${right}`);
+  };
+}
+
 /** A count of bytes, with a unit or without. */
 export function bytes(text: string): number {
   const match = /^(\d+(?:\.\d+)?) ?(?:([kmgt])(i?b)?|b)?$/i.exec(text);

@@ -4,7 +4,7 @@
  */
 
 import type { Flag } from "./flag.ts";
-import { choice, devices, integer, number, parallelSize } from "./flag_values.ts";
+import { choice, devices, integer, number, parallelSize, supported } from "./flag_values.ts";
 
 const group = "Accepted, without effect here";
 const cores = "--threads says how many processing elements there are";
@@ -12,6 +12,8 @@ const oneCard = "there is one emulated card";
 const noDraft = "there is no speculative decoding";
 const oneScheduler = "there is one scheduler, and it needs no such limit";
 const always = "this is always so";
+const noOutputs = "what is answered is never logged";
+const headLimits = "Deno limits the head of a request by itself";
 
 /** The rows of these flags. */
 export const IDLE_FLAGS: readonly Flag[] = [
@@ -60,6 +62,7 @@ export const IDLE_FLAGS: readonly Flag[] = [
     help: `${oneCard}; the names are checked, such as npu:0, npu:0:3, npu:0:4-7 or npu:0,npu:1`,
     read: devices,
   },
+  { name: "device-mesh", group, value: "MESH", help: oneCard },
   {
     name: "max-prompt-len",
     group,
@@ -167,6 +170,30 @@ export const IDLE_FLAGS: readonly Flag[] = [
   { name: "enable-server-load-tracking", group, help: always },
   { name: "enable-tokenizer-info-endpoint", group, help: always },
   { name: "enable-chunked-prefill", group, help: always },
+  { name: "enable-log-outputs", group, help: noOutputs },
+  { name: "enable-log-deltas", group, help: noOutputs },
+  {
+    name: "logprobs-mode",
+    group,
+    value: "raw_logprobs",
+    help: "log-probabilities are those of the model, before anything changes them for the choice",
+    read: supported(["raw_logprobs"], ["processed_logprobs", "raw_logits", "processed_logits"]),
+  },
+  {
+    name: "ssl-cert-reqs",
+    group,
+    value: "0",
+    help: "clients are not asked for certificates",
+    read: noClientCertificates,
+  },
+  {
+    name: "h11-max-incomplete-event-size",
+    group,
+    value: "BYTES",
+    help: headLimits,
+    read: integer(1),
+  },
+  { name: "h11-max-header-count", group, value: "COUNT", help: headLimits, read: integer(1) },
   { name: "disable-log-requests", group, help: "that is so without --enable-log-requests" },
   {
     name: "seed",
@@ -193,3 +220,10 @@ export const IDLE_FLAGS: readonly Flag[] = [
   { name: "swap-space", group, value: "GIGABYTES", help: "nothing is swapped", read: number(0) },
   { name: "enforce-eager", group, help: "there are no graphs to capture" },
 ];
+
+/** Python's `ssl.CERT_NONE`; 1 and 2 would let in only clients that have a certificate. */
+function noClientCertificates(text: string): number {
+  const value = integer(0, 2)(text);
+  if (value === 0) return value;
+  throw new RangeError("certificates of clients are not supported yet, give 0");
+}

@@ -46,6 +46,16 @@ export async function drain(
   return false;
 }
 
+/** How many requests for the model are being answered: the handler counts them for `GET /load`. */
+export async function openRequestCount(
+  answer: (request: Request) => Promise<Response>,
+  { apiKeys: [key] }: { readonly apiKeys: readonly string[] },
+): Promise<number> {
+  const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
+  const response = await answer(new Request("http://localhost/load", { headers }));
+  return (await response.json())["server_load"];
+}
+
 /** Whether a promise settles within a time. */
 async function settles(promise: Promise<void>, timeoutMs: number): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;

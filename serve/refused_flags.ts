@@ -1,4 +1,7 @@
-/** Flags that a later release will have. To ignore them would change what clients are answered. */
+/**
+ * Flags that a later release will have. To ignore them would change what clients are answered, or
+ * let in whom they should keep out.
+ */
 
 import type { Flag } from "./flag.ts";
 
@@ -20,6 +23,11 @@ export const REFUSED_FLAGS: readonly Flag[] = [
     value: "NAME",
     help: "structured outputs",
   },
+  { name: "enable-per-request-metrics", group, help: "a request's own times in its answer" },
+  { name: "score-template", group, value: "NAME", help: "a choice of prompts for pairs" },
+  { name: "ssl-ca-certs", group, value: "FILE", help: "to ask clients for certificates" },
+  { name: "ssl-ciphers", group, value: "LIST", help: "a choice of ciphers" },
+  { name: "enable-ssl-refresh", group, help: "to read a renewed certificate while serving" },
   { name: "enable-responses-api-store", group, help: "the Responses API" },
   {
     name: "responses-api-store-max-entries",

@@ -3,6 +3,7 @@
 import type { LLMOptions } from "../mod.ts";
 import { type FlagValues, isIdle } from "./flag.ts";
 import { FLAGS } from "./flag_table.ts";
+import { integer } from "./flag_values.ts";
 import type { LogLevel } from "./terminal.ts";
 
 /** The options of the HTTP handler that flags can set. */
@@ -21,6 +22,8 @@ export interface RequestSettings {
   readonly forceIncludeUsage: boolean;
   readonly returnTokensAsTokenIds: boolean;
   readonly maxLogprobs: number;
+  readonly streamInterval: number;
+  readonly fingerprintMode: "full" | "hash" | "none";
   readonly trustRequestChatTemplate: boolean;
   readonly devMode: boolean;
 }
@@ -101,6 +104,8 @@ export async function toSettings(
       forceIncludeUsage: isOn("enable-force-include-usage"),
       returnTokensAsTokenIds: isOn("return-tokens-as-token-ids"),
       maxLogprobs: get("max-logprobs", 20),
+      streamInterval: get("stream-interval", 1),
+      fingerprintMode: get("fingerprint-mode", "full"),
       trustRequestChatTemplate: isOn("trust-request-chat-template"),
       devMode: isOn("dev-mode") || isDevMode(environment),
       ...(names === undefined ? {} : { servedModelNames: names }),
@@ -114,7 +119,7 @@ export async function toSettings(
       payloads: isOn("enable-payload-logging"),
       statistics: !isOn("disable-log-stats"),
     },
-    llm: await llmOptions(values),
+    llm: await llmOptions(values, environment),
     idleFlags: FLAGS.filter((flag) => isIdle(flag) && values[flag.name] !== undefined)
       .map(({ name }) => `--${name}`),
   };
@@ -147,16 +152,31 @@ async function listening(values: FlagValues): Promise<Listening> {
   };
 }
 
-async function llmOptions(values: FlagValues): Promise<LLMOptions> {
+async function llmOptions(values: FlagValues, environment: Environment): Promise<LLMOptions> {
   const options: Record<string, unknown> = {};
   for (const { name, option } of FLAGS) {
     if (option !== undefined && values[name] !== undefined) options[option] = values[name];
   }
-  if (options["generationConfig"] === "vllm") options["generationConfig"] = "none";
+  const averageLength = options["expectedAverageLength"] ?? readAverageLength(environment);
+  if (averageLength !== undefined) options["expectedAverageLength"] = averageLength;
   if (options["kvCacheDtype"] === "auto") options["kvCacheDtype"] = "bfloat16";
   const template = options["chatTemplate"];
   if (typeof template === "string") options["chatTemplate"] = await readTemplate(template);
   return options;
+}
+
+/** Furiosa-LLM has no flag for it. */
+function readAverageLength(environment: Environment): number | undefined {
+  const text = environment.get("EXPECTED_AVERAGE_SEQ_LENGTH") ?? "";
+  if (text === "") return undefined;
+  try {
+    return integer(1)(text);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new RangeError(
+      `Cannot use EXPECTED_AVERAGE_SEQ_LENGTH "${text}" of the environment: ${error.message}`,
+    );
+  }
 }
 
 /** A text with a brace or a line break is a template; anything else names a file. */

@@ -1,6 +1,6 @@
 /** From the words of a command line to a checked job, or to an exit code. */
 
-import { InvalidParameterError } from "../mod.ts";
+import { InvalidParameterError, ModelNotFoundError } from "../mod.ts";
 import { flagOfOption, FLAGS } from "./flag_table.ts";
 import { readCommand } from "./flags.ts";
 import { helpText } from "./help.ts";
@@ -57,13 +57,14 @@ export async function prepare(
 }
 
 /** Tells why the model could not be loaded or served, and gives the exit code. */
-export function explain(error: unknown, terminal: Terminal): number {
+export function explain(error: unknown, terminal: Terminal, model?: string): number {
   const message = error instanceof Error ? error.message : String(error);
   const isParameter = error instanceof InvalidParameterError;
   const told = isParameter && flagOfOption(error.parameter) !== undefined
     ? inFlags(message, error.parameter)
     : inFlags(message);
-  terminal.fail(told);
+  const isCommand = error instanceof ModelNotFoundError && model === "help";
+  terminal.fail(isCommand ? `${told}; --help shows the flags` : told);
   return told === message ? IMPOSSIBLE : WRONG_FLAG;
 }
 
@@ -73,7 +74,8 @@ export function inFlags(message: string, parameter?: string): string {
   for (const { name, option } of FLAGS) {
     // `task` or `threads` is a plain word too; it means the option only where the error says so.
     if (option === undefined || option !== parameter && !/[A-Z]/.test(option)) continue;
-    text = text.replaceAll(new RegExp(`(?<![\\w-])${option}\\b`, "g"), `--${name}`);
+    const words = new RegExp(`"${option}"|(?<![\\w-])${option}\\b`, "g");
+    text = text.replaceAll(words, `--${name}`); // a flag stands without quotes
   }
   return text;
 }

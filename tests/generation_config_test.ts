@@ -97,6 +97,8 @@ Deno.test("A folder without a file, and overrides that are wrong, are refused by
   const dir = await Deno.makeTempDir();
   try {
     assertThrows(() => readGenerationFolder(dir), InvalidParameterError, dir);
+    const words = "it must be auto, vllm, none or a folder";
+    assertThrows(() => readGenerationFolder("nowhere"), InvalidParameterError, words);
   } finally {
     await Deno.remove(dir);
   }

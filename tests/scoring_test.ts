@@ -8,7 +8,7 @@ import {
   UnsupportedTaskError,
 } from "../mod.ts";
 import { PoolingParams } from "../lib/pooling/params.ts";
-import { dot, normalized } from "../lib/pooling/pooler.ts";
+import { cosine, normalized } from "../lib/pooling/pooler.ts";
 import { rerankerPrompt } from "../lib/reranker_prompt.ts";
 import { rerank, score } from "../lib/scoring.ts";
 import { TextWorker } from "../lib/text/text_worker.ts";
@@ -175,12 +175,20 @@ Deno.test("An embedding model scores by the cosine, and embeds each text once", 
     context.tokenizer.encode(text, { addSpecialTokens: true })
   );
   assertEquals(outputs[0]?.promptTokenIds, [...a!, 0, ...x!]);
-  const cosine = dot(normalized(fakeRow(a!)), normalized(fakeRow(x!)));
-  assertAlmostEquals(outputs[0]!.outputs.score, cosine, 1e-6);
+  const expected = cosine(normalized(fakeRow(a!)), normalized(fakeRow(x!)));
+  assertAlmostEquals(outputs[0]!.outputs.score, expected, 1e-6);
   assertAlmostEquals(outputs[1]!.outputs.score, 1, 1e-6);
   // The length of the vectors is the cosine's business, whatever the parameters say.
   const raw = await score(context, "a", ["x", "a"], new PoolingParams({ normalize: false }));
   assertEquals(raw.map((output) => output.outputs), outputs.map((output) => output.outputs));
+});
+
+Deno.test("A cosine is never beyond 1, whatever rounding does to the vectors", () => {
+  const vector = new Float32Array(384).fill(Math.fround(1 / Math.sqrt(384)));
+  for (const [length, sign] of [[1.0001, 1], [1.0001, -1]] as const) {
+    const long = vector.map((value) => value * length);
+    assertEquals(cosine(long, long.map((value) => value * sign)), sign);
+  }
 });
 
 Deno.test("rerank sorts by score and keeps where each document was", async () => {

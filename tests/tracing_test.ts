@@ -119,15 +119,26 @@ tracedTest(
     assertEquals(left.phases.map(({ name }) => name), ["queue", "prefill", "decode"]);
 
     const controller = new AbortController();
-    const answer = llm.generate("the cat", endless, { signal: controller.signal });
-    await Promise.resolve();
-    controller.abort(new Error("enough"));
-    await assertRejects(() => answer, Error, "enough");
+    const { signal } = controller;
+    const onQueued = () => controller.abort(new Error("enough"));
+    await assertRejects(
+      () => llm.generate("the cat", endless, { signal, onQueued }),
+      Error,
+      "enough",
+    );
     await idle(llm);
     const { span, phases } = only(tracer);
     assertEquals([span.status?.code, span.attributes["error.type"]], [2, "AbortError"]);
     assertEquals(span.attributes["gen_ai.usage.completion_tokens"], 0);
     assertEquals([seconds(span, "time_to_first_token"), phases[0]?.name], [undefined, "queue"]);
+
+    // Its prompt is still being read: the engine, whose requests are traced, never hears of it.
+    const early = new AbortController();
+    const answer = llm.generate("the cat", endless, { signal: early.signal });
+    early.abort(new Error("never mind"));
+    await assertRejects(() => answer, Error, "never mind");
+    await idle(llm);
+    assertEquals(tracer.takeRequests(), []);
   },
 );
 

@@ -49,6 +49,10 @@ default-chat-template-kwargs:
 const VARIABLES: readonly (readonly string[])[] = [
   ["Variable", "Meaning"],
   ["`VLLM_API_KEY`", "a key, where `--api-key` gives none"],
+  [
+    "`EXPECTED_AVERAGE_SEQ_LENGTH`",
+    "a length in tokens, where `--expected-average-length` gives none",
+  ],
   ["`VLLM_SERVER_DEV_MODE`, `FURIOSA_SERVER_DEV_MODE`", "1: as `--dev-mode`"],
   [
     "`HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`",
@@ -62,7 +66,8 @@ const NOTES: Readonly<Partial<Record<typeof GROUPS[number], string>>> = {
   "Accepted, without effect here":
     "Values are checked, and one line at the start names the flags that do nothing here.",
   "Not supported yet":
-    "These end the command: to ignore them would change what clients are answered.",
+    "These end the command: to ignore them would change what clients are answered, or let in whom they\n" +
+    "should keep out.",
 };
 
 /** The whole page. */

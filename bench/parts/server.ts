@@ -1,6 +1,7 @@
 /** What the server adds to the engine: 64 streams over HTTP beside `LLM.stream`, in turns. */
 
 import { Connection } from "../../tools/soak/connection.ts";
+import { withLimit } from "../server/limit.ts";
 import { median, quantile, rounded } from "../report/figures.ts";
 import type { PartFindings, Table } from "../report/results.ts";
 import type { StreamAnswer, Way } from "../server/protocol.ts";
@@ -18,8 +19,12 @@ const HEALTH_GOAL = `/health p99 during ${STREAMS} streams and long prompts`;
 /** Requests to `/health` are that far apart. */
 const HEALTH_PAUSE_MS = 5;
 const HEALTH_SAMPLES_MIN = 300;
+/** Long prompts come that long after each other: the client that writes them also asks `/health`. */
+const LONG_PAUSE_MS = 50;
 const REFUSED_BYTES = 1_000_000;
 const ACCEPTED_BYTES = 100_000;
+/** A single request that takes longer will never end. */
+const REQUEST_LIMIT_MS = 120_000;
 
 /** Both. */
 export async function measureServer(options: PartOptions): Promise<PartFindings> {
@@ -111,7 +116,10 @@ async function measureHealth(
   let round = 100_000;
   for (const { name, bytes } of MEANWHILE) {
     const times: number[] = [];
-    const isDone = () => times.length >= HEALTH_SAMPLES_MIN;
+    let failure: unknown;
+    const isDone = () => failure !== undefined || times.length >= HEALTH_SAMPLES_MIN;
+    // One that fails ends the others, before the server that they ask is ended.
+    const fail = (error: unknown) => void (failure ??= error);
     const generate = async () => {
       while (!isDone()) {
         const [streams, tokens] = [STREAMS, TOKENS];
@@ -125,9 +133,14 @@ async function measureHealth(
       }
     };
     const send = async () => {
-      while (bytes !== undefined && !isDone()) await sendLong(subject.port, bytes);
+      const body = bytes === undefined ? undefined : longBody(bytes);
+      while (body !== undefined && !isDone()) {
+        await sendLong(subject.port, body);
+        await new Promise((resolve) => setTimeout(resolve, LONG_PAUSE_MS));
+      }
     };
-    await Promise.all([generate(), ask(), send()]);
+    await Promise.all([generate(), ask(), send()].map((work) => work.catch(fail)));
+    if (failure !== undefined) throw failure;
     const row = [0.5, 0.95, 0.99, 1].map((share) => rounded(quantile(times, share)));
     say(`/health, ${name}: p50 ${row[0]}, p99 ${row[2]}, worst ${row[3]} ms`);
     rows.push([name, ...row]);
@@ -149,19 +162,33 @@ async function healthMs(port: number): Promise<number> {
   const start = performance.now();
   using connection = await Connection.open(port);
   await connection.get("/health");
-  await connection.readAnswer();
+  await withLimit(connection.readAnswer(), REQUEST_LIMIT_MS, "An answer of /health");
   return performance.now() - start;
 }
 
-/** A long text: longer than the context unless it may be cut. */
-async function sendLong(port: number, bytes: number): Promise<void> {
+/** A request with a long text: longer than the context unless it may be cut. */
+interface LongBody {
+  readonly text: string;
+  readonly status: number;
+}
+
+function longBody(bytes: number): LongBody {
   const isCut = bytes === ACCEPTED_BYTES;
   const prompt = "A long way to the next town. ".repeat(Math.ceil(bytes / 29)).slice(0, bytes);
+  return {
+    text: JSON.stringify({
+      prompt,
+      max_tokens: 1,
+      ...(isCut ? { truncate_prompt_tokens: 16 } : {}),
+    }),
+    status: isCut ? 200 : 400,
+  };
+}
+
+async function sendLong(port: number, body: LongBody): Promise<void> {
   using connection = await Connection.open(port);
-  await connection.post(
-    "/v1/completions",
-    JSON.stringify({ prompt, max_tokens: 1, ...(isCut ? { truncate_prompt_tokens: 16 } : {}) }),
-  );
-  const { status, text } = await connection.readAnswer();
-  if (status !== (isCut ? 200 : 400)) throw new Error(`The server answers ${status}: ${text}`);
+  await connection.post("/v1/completions", body.text);
+  const answer = connection.readAnswer();
+  const { status, text } = await withLimit(answer, REQUEST_LIMIT_MS, "The answer to a long prompt");
+  if (status !== body.status) throw new Error(`The server answers ${status}: ${text}`);
 }

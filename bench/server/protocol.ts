@@ -20,6 +20,11 @@ export interface StreamAnswer {
   readonly mainThreadMs: number | undefined;
 }
 
+/** In place of it: a stream was refused or failed. */
+export interface StreamFailure {
+  readonly error: string;
+}
+
 /** Said once, when the server listens. */
 export interface Listening {
   readonly port: number;
@@ -27,6 +32,11 @@ export interface Listening {
 
 /** Sampling as people ask for it, and no early end, by the names of the library. */
 export const SAMPLING = { temperature: 0.8, topK: 40, seed: 1, ignoreEos: true } as const;
+
+/** Where the requests of a way go. */
+export function pathOf(way: Way): string {
+  return way === "completions" ? "/v1/completions" : "/v1/chat/completions";
+}
 
 /** A question that no other stream asks, as a chat. */
 export function makeQuestion(round: number, stream: number): string {

@@ -18,11 +18,17 @@ export class StreamWatch {
 
   constructor(count: number) {
     this.#count = count;
+    this.#done.promise.catch(() => {}); // whoever waits for it is told all the same
   }
 
-  /** What was measured, when all streams have ended. */
+  /** What was measured, when all streams have ended; fails as soon as one of them does. */
   get done(): Promise<StreamAnswer> {
     return this.#done.promise;
+  }
+
+  /** One of the streams will not come, or not to its end. */
+  fail(error: unknown): void {
+    this.#done.reject(error);
   }
 
   /** Passes a stream on. */
@@ -30,14 +36,23 @@ export class StreamWatch {
     deltas: AsyncIterable<GenerationDelta>,
   ): AsyncGenerator<GenerationDelta, void, void> {
     let tokens = 0;
-    for await (const delta of deltas) {
-      this.#tokens++;
-      if (++tokens === 2 && ++this.#underWay === this.#count) {
-        this.#tokens = 0;
-        this.#start = now();
+    let isWhole = false;
+    try {
+      for await (const delta of deltas) {
+        this.#tokens++;
+        if (++tokens === 2 && ++this.#underWay === this.#count) {
+          this.#tokens = 0;
+          this.#start = now();
+        }
+        if (delta.finishReason !== null) this.#stop();
+        yield delta;
       }
-      if (delta.finishReason !== null) this.#stop();
-      yield delta;
+      isWhole = true;
+    } catch (error) {
+      this.fail(error);
+      throw error;
+    } finally {
+      if (!isWhole) this.fail(new Error("The reader of a stream left before its end"));
     }
     if (++this.#ended < this.#count) return;
     if (this.#result === undefined) this.#done.reject(new Error("The streams did not overlap"));

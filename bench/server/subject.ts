@@ -2,19 +2,30 @@
 
 import { handler, type ServedModel } from "../../lib/openai/handler.ts";
 import { LLM, SamplingParams } from "../../mod.ts";
-import { makeQuestion, SAMPLING, type StreamAnswer, type StreamQuestion } from "./protocol.ts";
+import {
+  makeQuestion,
+  pathOf,
+  SAMPLING,
+  type StreamAnswer,
+  type StreamFailure,
+  type StreamQuestion,
+} from "./protocol.ts";
 import { StreamWatch } from "./stream_watch.ts";
 
 await using llm = await LLM.load(Deno.args[0] as string);
-let watch: StreamWatch | undefined;
 
-/** The model, its streams watched while there is a question. */
+/** The question that is being answered. Other requests may come meanwhile, on another way. */
+let asked: { readonly question: StreamQuestion; readonly watch: StreamWatch } | undefined;
+
+/** The model, the streams of a question watched. */
 const watched: ServedModel = new Proxy(llm, {
   get(model, name) {
     if (name === "stream") {
       return (...args: Parameters<LLM["stream"]>) => {
         const deltas = model.stream(...args);
-        return watch === undefined ? deltas : watch.watch(deltas);
+        const isChat = Array.isArray(args[0]);
+        const isAsked = asked !== undefined && isChat === (asked.question.way !== "completions");
+        return isAsked ? asked!.watch.watch(deltas) : deltas;
       };
     }
     const value: unknown = Reflect.get(model, name, model);
@@ -22,21 +33,41 @@ const watched: ServedModel = new Proxy(llm, {
   },
 });
 
-async function measure(question: StreamQuestion): Promise<StreamAnswer> {
-  watch = new StreamWatch(question.streams);
-  if (question.way === "direct") {
-    await Promise.all(Array.from({ length: question.streams }, async (_, stream) => {
-      const messages = [{ role: "user", content: makeQuestion(question.round, stream) }];
-      const params = new SamplingParams({ ...SAMPLING, maxTokens: question.tokens });
-      for await (const _ of watched.stream(messages, params));
-    }));
+async function measure(question: StreamQuestion): Promise<StreamAnswer | StreamFailure> {
+  const watch = new StreamWatch(question.streams);
+  asked = { question, watch };
+  try {
+    if (question.way === "direct") await streamAll(question);
+    return await watch.done;
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  } finally {
+    asked = undefined;
   }
-  const answer = await watch.done;
-  watch = undefined;
-  return answer;
 }
 
-const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, handler(watched));
+async function streamAll(question: StreamQuestion): Promise<void> {
+  await Promise.all(Array.from({ length: question.streams }, async (_, stream) => {
+    const messages = [{ role: "user", content: makeQuestion(question.round, stream) }];
+    const params = new SamplingParams({ ...SAMPLING, maxTokens: question.tokens });
+    for await (const _ of watched.stream(messages, params));
+  }));
+}
+
+const answer = handler(watched);
+
+/** The handler; of a refusal on the way of the question, which the model never saw, it tells too. */
+async function observed(request: Request): Promise<Response> {
+  const response = await answer(request);
+  if (response.status === 200 || asked === undefined) return response;
+  const { question, watch } = asked;
+  if (new URL(request.url).pathname === pathOf(question.way)) {
+    watch.fail(new Error(`A request was answered with ${response.status}`));
+  }
+  return response;
+}
+
+const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, observed);
 console.log(JSON.stringify({ port: server.addr.port }));
 let rest = "";
 for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {

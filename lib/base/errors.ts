@@ -75,6 +75,14 @@ export class DownloadError extends Error {
 export class ChatTemplateError extends Error {
   /** The class, as errors show it. */
   override name = "ChatTemplateError";
+  /** `chatTemplate` where the call itself brought the template, so that it is what to change. */
+  readonly parameter: "chatTemplate" | undefined;
+
+  /** Makes the error. */
+  constructor(message: string, options: ErrorOptions & { parameter?: "chatTemplate" } = {}) {
+    super(message, options);
+    this.parameter = options.parameter;
+  }
 }
 
 /** The model is not for what was asked of it: a generative model has no embeddings, an encoder writes no text. */

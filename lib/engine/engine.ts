@@ -2,7 +2,7 @@
  * The step loop: admit, plan, pack, run, settle, and again while there is work.
  *
  * Arrivals and aborts are noted when they come and enter at the start of the next step, so nothing
- * changes under a step that is on the device. A loop starts with the first request and ends with
+ * changes under a step that is on the device; only who waits may leave the queue at once. A loop starts with the first request and ends with
  * the last; between steps, other tasks get a turn.
  */
 
@@ -131,7 +131,7 @@ export class Engine {
   readonly #requests = new Map<string, AnyRequest>();
   /** What enters with the next step. */
   #arrivals: AnyRequest[] = [];
-  /** Sequences that leave with the next step. */
+  /** Sequences that leave with the next step; none that waits. */
   #aborts = new Set<Scheduled>();
   #arrivalCount = 0;
   #stepCount = 0;
@@ -232,7 +232,7 @@ export class Engine {
    *
    * With an `index`, ends that one of the request's sequences: no further event of it is sent, and
    * the channel closes when the others have ended too. One that has ended already is left as it is.
-   * Blocks are freed at the start of the next step.
+   * Who waits leaves the queue at once; blocks are freed at the start of the next step.
    *
    * @throws {InvalidParameterError} The request has no sequence `index`, or is a beam search, whose
    *   beams compete with each other and end together.
@@ -244,7 +244,7 @@ export class Engine {
     const group = groupWithSequence(request, index);
     const sequence = group.drop(index);
     if (sequence !== undefined) {
-      this.#aborts.add(sequence);
+      this.#leave(sequence);
       this.#metrics.sequenceEnd(sequence);
     }
     // Whoever ends sequences one by one has seen what was wanted of each, such as a stop string.
@@ -480,8 +480,16 @@ export class Engine {
 
   #abort(group: AnyRequest, end: "stop" | "abort"): void {
     if (this.#requests.get(group.id) !== group) return;
-    for (const member of group.members) this.#aborts.add(member);
+    const isNew = this.#arrivals.includes(group);
+    if (isNew) this.#arrivals = this.#arrivals.filter((it) => it !== group);
+    else for (const member of group.members) this.#leave(member);
     this.#finish(group, end);
+  }
+
+  /** A sequence leaves: at once if it waits, so that others have its place, else before the next step. */
+  #leave(sequence: Scheduled): void {
+    if (sequence.state === "waiting") this.#scheduler.remove(sequence);
+    else this.#aborts.add(sequence);
   }
 
   #measureEnd(group: AnyRequest, end: RequestEnd, error?: unknown): void {

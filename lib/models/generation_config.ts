@@ -55,7 +55,8 @@ export function readGenerationFolder(path: string): GenerationDefaults {
     throw new InvalidParameterError(
       "generationConfig",
       path,
-      `Cannot use generationConfig "${path}": it must be auto, none or a folder that has a ${FILE}`,
+      `Cannot use generationConfig "${path}": it must be auto, vllm, none or a folder that ` +
+        `has a ${FILE}`,
     );
   }
   return readGenerationConfig(folder.nameOf(FILE), folder.readJson(FILE));

@@ -94,7 +94,9 @@ export class Fields {
     const exact = digits === undefined ? BigInt(number) : BigInt(digits);
     if (BigInt.asIntN(64, exact) === exact) return exact;
     const token = exact < 0n ? "greater_than_equal" : "less_than_equal";
-    throw this.shapeError(name, sent, "an integer of 64 bits", token);
+    // With the digits that were sent: a number has no room for them.
+    const shown = typeof sent === "string" ? sent : exact;
+    throw this.shapeError(name, shown, "an integer of 64 bits", token);
   }
 
   boolean(name: string): boolean | undefined {

@@ -15,6 +15,7 @@ import { plainUsage, type RouteContext, usage } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
 import { addLoadReport } from "./load_report.ts";
 import { chatLogprobs, promptLogprobs } from "./logprobs.ts";
+import { ofPrompt } from "./prompt_field.ts";
 import { eventStream } from "./sse.ts";
 import { atIntervals } from "./stream_interval.ts";
 import type { ChatCompletion, ChatCompletionChunk } from "./types.ts";
@@ -28,7 +29,7 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   const { stream, interval } = chat.delivery;
   const queue = new QueueWatch(1);
   const options = { ...chat.options, onQueued: queue.onQueued };
-  const generated = llm.stream(chat.messages, chat.params, options);
+  const generated = ofPrompt("messages", llm.stream(chat.messages, chat.params, options));
   const deltas = assistantDeltas(
     stream && interval > 1 ? atIntervals(generated, interval) : generated,
   );
@@ -58,7 +59,7 @@ function newChoices({ choiceCount }: ChatRequest): ChatChoice[] {
 async function fold(
   deltas: AsyncIterable<AssistantDelta>,
   chat: ChatRequest,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): Promise<ChatCompletion> {
   const choices = newChoices(chat);
   let prompt: PromptInfo | undefined;
@@ -111,7 +112,7 @@ async function fold(
 async function* chunks(
   deltas: AsyncIterable<AssistantDelta>,
   chat: ChatRequest,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): AsyncGenerator<ChatCompletionChunk, void, void> {
   const { includeUsage, continuousUsage } = chat.delivery;
   const head = { ...chat.head, object: "chat.completion.chunk" as const };

@@ -3,11 +3,10 @@
 import type { ChatMessage, ChatOptions } from "../llm.ts";
 import type { Fields } from "./body.ts";
 import type { RouteContext } from "./context.ts";
-import { badRequest } from "./errors.ts";
 import { type GenerationRequest, readGenerationRequest } from "./generation_request.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { chatParams } from "./params.ts";
-import { withDefaultKwargs } from "./template_defaults.ts";
+import { checkHasTemplate, withDefaultKwargs } from "./template_defaults.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 
 /** A checked request. */
@@ -28,7 +27,7 @@ export function readChatRequest(fields: Fields, context: RouteContext): ChatRequ
   const messages = readMessages(fields, servedModelNames[0]);
   const given = readChatOptions(fields, trustRequestChatTemplate);
   const options = withDefaultKwargs(given, context.settings);
-  checkHasTemplate(options, context);
+  checkHasTemplate(options, context, "use /v1/completions");
   const isEcho = fields.boolean("echo") ?? false;
   const request = readGenerationRequest(fields, context, "chatcmpl-", chatParams);
   const last = messages.at(-1);
@@ -42,16 +41,6 @@ export function readChatRequest(fields: Fields, context: RouteContext): ChatRequ
     // A message of another role is not what the answer goes on with.
     echo: isEcho && last?.role === role ? textOf(last) : "",
   };
-}
-
-/** vLLM's words for a model that only completes; what to do about it is said behind them. */
-function checkHasTemplate({ chatTemplate }: ChatOptions, { llm }: RouteContext): void {
-  if (llm.info.hasChatTemplate || chatTemplate !== undefined) return;
-  throw badRequest(
-    "As of transformers v4.44, default chat template is no longer allowed, so you must provide a " +
-      "chat template if the tokenizer does not define one. Start the server with " +
-      "--chat-template, or use /v1/completions.",
-  );
 }
 
 function textOf({ content }: ChatMessage): string {

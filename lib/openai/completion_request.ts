@@ -19,6 +19,8 @@ export interface Echo {
 /** A checked request. The choices of the first prompt come first. */
 export interface CompletionRequest extends GenerationRequest {
   readonly prompts: readonly Prompt[];
+  /** The field of each prompt: `prompt` itself, or an entry of it. */
+  readonly promptPaths: readonly string[];
   /** undefined: the prompts are not repeated. */
   readonly echo: Echo | undefined;
 }
@@ -26,13 +28,16 @@ export interface CompletionRequest extends GenerationRequest {
 /** Reads and checks a body. */
 export function readCompletionRequest(fields: Fields, context: RouteContext): CompletionRequest {
   refuseUnsupported(fields, "completions");
-  const prompts = readPrompts(fields, context.llm.info.vocabSize);
+  const prompts = readPrompts(fields, context.llm.info);
+  const sent = fields.raw("prompt");
+  const isList = Array.isArray(sent) && typeof sent[0] !== "number";
   const isEcho = fields.boolean("echo") ?? false;
   const request = readGenerationRequest(fields, context, "cmpl-", completionParams);
   const addSpecialTokens = fields.boolean("add_special_tokens") ?? true;
   return {
     ...request,
     prompts,
+    promptPaths: prompts.map((_, index) => isList ? `prompt.${index}` : "prompt"),
     options: { ...request.options, addSpecialTokens },
     echo: isEcho
       ? { isAll: fields.integer("max_tokens") === 0, hasText: !request.returnTokenIds }

@@ -10,6 +10,7 @@ import { QueueWatch } from "./early_head.ts";
 import { addLoadReport } from "./load_report.ts";
 import { completionLogprobs, offsetAfter, promptLogprobs } from "./logprobs.ts";
 import { merge } from "./merge.ts";
+import { ofPrompt } from "./prompt_field.ts";
 import { optionsOfPrompt } from "./request_options.ts";
 import { eventStream } from "./sse.ts";
 import { atIntervals } from "./stream_interval.ts";
@@ -21,13 +22,16 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   const fields = await readFields(context);
   const request = readCompletionRequest(fields, context);
   const { llm, hooks, settings: { systemFingerprint } } = context;
-  const { prompts, params, options, delivery: { stream, interval } } = request;
+  const { prompts, promptPaths, params, options, delivery: { stream, interval } } = request;
   // All prompts start at once. A refused one is found before any token is computed, so even in a
   // stream it is a plain HTTP error.
   const queue = new QueueWatch(prompts.length);
   const watched = { ...options, onQueued: queue.onQueued };
   const deltas = merge(prompts.map((prompt, index, { length }) => {
-    const deltas = llm.stream(prompt, params, optionsOfPrompt(watched, index, length));
+    const deltas = ofPrompt(
+      promptPaths[index] as string,
+      llm.stream(prompt, params, optionsOfPrompt(watched, index, length)),
+    );
     return stream && interval > 1 ? atIntervals(deltas, interval) : deltas;
   }));
   const batch = new CompletionBatch(request, (ids) => llm.detokenize(ids));
@@ -48,7 +52,7 @@ async function fold(
   deltas: AsyncIterable<readonly [number, GenerationDelta]>,
   request: CompletionRequest,
   batch: CompletionBatch,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): Promise<Completion> {
   for await (const [at, delta] of deltas) batch.grow(at, delta);
   return {
@@ -97,7 +101,7 @@ async function* chunks(
   deltas: AsyncIterable<readonly [number, GenerationDelta]>,
   request: CompletionRequest,
   batch: CompletionBatch,
-  systemFingerprint: string,
+  systemFingerprint: string | null,
 ): AsyncGenerator<CompletionChunk, void, void> {
   const { includeUsage, continuousUsage } = request.delivery;
   const head = { ...request.head, object: "text_completion" as const };

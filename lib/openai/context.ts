@@ -54,11 +54,12 @@ export interface Settings {
   readonly servedModelNames: readonly [string, ...string[]];
   readonly bodySizeLimit: number;
   readonly maxLogprobs: number;
-  readonly systemFingerprint: string;
+  readonly systemFingerprint: string | null;
   readonly responseRole: string;
   readonly trustRequestChatTemplate: boolean;
   readonly strictModel: boolean;
   readonly defaultChatTemplateKwargs: Readonly<Record<string, unknown>>;
+  readonly streamInterval: number;
   readonly forceIncludeUsage: boolean;
   readonly returnTokensAsTokenIds: boolean;
   /** Starts with a slash and does not end with one; or empty. */

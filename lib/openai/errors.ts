@@ -66,19 +66,37 @@ export function badShape(message: string, path: string): HttpError {
   return new HttpError(400, message, { type: "Bad Request", param });
 }
 
-/** What a client is told of an error. Whatever is not known to be meant for it is a plain 500. */
-export function toHttpError(error: unknown): HttpError {
+/** The model as the library calls it, and as clients know it. */
+export interface ModelNames {
+  readonly id: string;
+  readonly servedName: string;
+}
+
+/**
+ * What a client is told of an error. Whatever is not known to be meant for it is a plain 500.
+ *
+ * @param model Whose id is a path for many, and then nobody's business.
+ */
+export function toHttpError(error: unknown, model?: ModelNames): HttpError {
+  const told = (message: string) =>
+    model === undefined ? withoutPaths(message) : message.split(`"${model.id}"`).map(withoutPaths)
+      .join(`"${model.servedName}"`);
   if (error instanceof HttpError) return error;
   if (error instanceof InvalidParameterError) {
     const name = snakeCase(error.parameter);
     // A request has its token ids in a field of another name, or from a template.
     const param = error.parameter === "promptTokenIds" ? null : name;
-    return badRequest(withoutPaths(wireWords(error, name)), param);
+    return badRequest(told(wireWords(error, name)), param);
   }
   if (error instanceof ContextLengthError) return contextLength(error);
-  if (error instanceof ChatTemplateError) return badRequest(withoutPaths(error.message));
+  if (error instanceof ChatTemplateError) {
+    const { parameter, message } = error;
+    if (parameter === undefined) return badRequest(told(message));
+    const param = snakeCase(parameter);
+    return badRequest(told(message.replaceAll(parameter, param)), param);
+  }
   if (error instanceof UnsupportedTaskError) {
-    return new HttpError(400, withoutPaths(error.message), { type: "model_not_supported" });
+    return new HttpError(400, told(error.message), { type: "model_not_supported" });
   }
   if (error instanceof QueueFullError) {
     const retryAfter = String(Math.max(1, Math.ceil(error.retryAfterSeconds)));
@@ -121,8 +139,7 @@ function contextLength(error: ContextLengthError): HttpError {
   // Clients recognise an overflow by the first sentence; LangChain and LiteLLM search for it.
   return badRequest(
     `This model's maximum context length is ${tokenLimit} tokens. However, ${asked}. Please ` +
-      "reduce the length of the input prompt or the number of requested output tokens. " +
-      `(${withoutPaths(error.message)})`,
+      "reduce the length of the input prompt or the number of requested output tokens.",
     "input_tokens",
   );
 }

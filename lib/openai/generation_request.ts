@@ -35,7 +35,7 @@ export function readGenerationRequest(
   readParams: (fields: Fields, limits: ParamLimits) => SamplingParams,
 ): GenerationRequest {
   const { settings } = context;
-  const delivery = readDelivery(fields, settings.forceIncludeUsage);
+  const delivery = readDelivery(fields, settings);
   const head = answerHead(context, idPrefix, fields.string("request_id"));
   const truncationSide = fields.choice("truncation_side", ["left", "right"]);
   const params = readParams(fields, paramLimits(context));

@@ -67,10 +67,14 @@ export interface HandlerOptions {
   readonly maxLogprobs?: number;
   /** `system_fingerprint` of answers. Default: this package's version and the model's fingerprint. */
   readonly systemFingerprint?: string;
+  /** How much of the default `system_fingerprint` is said: all, the hash, or null. Default "full". */
+  readonly fingerprintMode?: "full" | "hash" | "none";
   /** The role of answers. Default `"assistant"`. */
   readonly responseRole?: string;
   /** Variables of the chat template where a request does not set them. Default none. */
   readonly defaultChatTemplateKwargs?: Readonly<Record<string, unknown>>;
+  /** Tokens a chunk of a stream where a request does not say. Default 1. */
+  readonly streamInterval?: number;
   /** End every stream with its token counts, also where a request does not ask. Default false. */
   readonly forceIncludeUsage?: boolean;
   /** Write tokens as `token_id:ID` where a request does not choose. Default false. */
@@ -123,7 +127,8 @@ export function handler(
       response = await answer(request, id, server);
     } catch (error) {
       settings.onError(error);
-      response = errorResponse(toHttpError(error));
+      const [servedName] = settings.servedModelNames;
+      response = errorResponse(toHttpError(error, { id: llm.info.id, servedName }));
     }
     const path = routePath(request, server);
     settings.requestCounts.count(request.method, response.status, path);
@@ -144,12 +149,13 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
     maxLogprobs: options.maxLogprobs ?? 20,
     // Asked each time: it changes if a kernel turns out wrong and another computes in its place.
     get systemFingerprint() {
-      return options.systemFingerprint ?? `rngd-llm-${VERSION}-${llm.info.fingerprint}`;
+      return options.systemFingerprint ?? defaultFingerprint(llm, options.fingerprintMode);
     },
     responseRole: options.responseRole ?? "assistant",
     trustRequestChatTemplate: options.trustRequestChatTemplate ?? false,
     strictModel: options.strictModel ?? false,
     defaultChatTemplateKwargs: options.defaultChatTemplateKwargs ?? {},
+    streamInterval: options.streamInterval ?? 1,
     forceIncludeUsage: options.forceIncludeUsage ?? false,
     returnTokensAsTokenIds: options.returnTokensAsTokenIds ?? false,
     rootPath: checkedRootPath(options.rootPath ?? ""),
@@ -162,6 +168,14 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
       if (toHttpError(error).status === STATUS_CODE.InternalServerError) report(error);
     },
   };
+}
+
+function defaultFingerprint(
+  { info: { fingerprint } }: ServedModel,
+  mode: HandlerOptions["fingerprintMode"] = "full",
+): string | null {
+  if (mode === "none") return null;
+  return mode === "hash" ? fingerprint : `rngd-llm-${VERSION}-${fingerprint}`;
 }
 
 /** Without the slash at its end, which means nothing. */

@@ -37,6 +37,9 @@ export function readCounts(fields: Fields): { n: number | undefined; bestOf: num
 export function readStops(fields: Fields): readonly string[] | undefined {
   const value = fields.raw("stop");
   if (value === undefined) return undefined;
+  if (typeof value !== "string" && !Array.isArray(value)) {
+    throw fields.shapeError("stop", value, "a string or an array of strings", "list_type");
+  }
   const stops = typeof value === "string" ? [value] : texts(fields, "stop");
   if (stops.includes("")) throw badRequest("stop cannot contain an empty string.", "stop");
   if (stops.length <= STOP_COUNT_MAX) return stops.length > 0 ? stops : undefined;

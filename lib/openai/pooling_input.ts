@@ -9,7 +9,7 @@ import type { AnswerHead, RouteContext } from "./context.ts";
 import { badRequest, show } from "./errors.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { readRequestOptions } from "./request_options.ts";
-import { withDefaultKwargs } from "./template_defaults.ts";
+import { checkHasTemplate, withDefaultKwargs } from "./template_defaults.ts";
 import type { PoolingUsage } from "./types.ts";
 
 /** Most inputs of one request, as OpenAI has it. */
@@ -81,6 +81,7 @@ async function conversation(fields: Fields, context: RouteContext): Promise<Prom
   }
   const messages = readMessages(fields, settings.servedModelNames[0]);
   const options = readChatOptions(fields, settings.trustRequestChatTemplate, false);
+  checkHasTemplate(options, context, "give input in place of messages");
   return {
     promptTokenIds: await llm.tokenizeChat(messages, {
       ...withDefaultKwargs(options, settings),

@@ -1,13 +1,23 @@
 /** The `prompt` field of a completions request. */
 
-import type { Prompt } from "../llm.ts";
+import { InvalidParameterError } from "../base/errors.ts";
+import type { ModelInfo, Prompt } from "../llm.ts";
 import { type Fields, readTokenIds } from "./body.ts";
 import { badRequest } from "./errors.ts";
+import { wireWords } from "./wire_words.ts";
 
 const PROMPT_COUNT_MAX = 1024;
 
-/** A text, a list of texts, the ids of one prompt, or a list of such lists. */
-export function readPrompts(fields: Fields, vocabSize: number): Prompt[] {
+/**
+ * A text, a list of texts, the ids of one prompt, or a list of such lists.
+ *
+ * All prompts of a request are queued together: more than may wait would be refused even by a model
+ * that does nothing else, so to come again later is no help.
+ */
+export function readPrompts(
+  fields: Fields,
+  { vocabSize, maxWaitingRequests }: Pick<ModelInfo, "vocabSize" | "maxWaitingRequests">,
+): Prompt[] {
   const value = fields.raw("prompt");
   if (typeof value === "string" && value !== "") return [value];
   const list = value === undefined || value === "" ? [] : promptList(fields, value);
@@ -18,6 +28,13 @@ export function readPrompts(fields: Fields, vocabSize: number): Prompt[] {
   if (list.length > PROMPT_COUNT_MAX) {
     throw badRequest(
       `prompt list length ${list.length} exceeds the maximum allowed count of ${PROMPT_COUNT_MAX}.`,
+      "prompt",
+    );
+  }
+  if (list.length > maxWaitingRequests) {
+    throw badRequest(
+      `prompt list length ${list.length} exceeds the ${maxWaitingRequests} requests that this ` +
+        "server lets wait. Please send fewer prompts at once.",
       "prompt",
     );
   }
@@ -45,4 +62,19 @@ function readIds(
 ): { readonly promptTokenIds: readonly number[] } {
   if (list.length === 0) throw badRequest("The decoder prompt cannot be empty", path);
   return { promptTokenIds: readTokenIds(fields, list, path, vocabSize) };
+}
+
+/** An answer's deltas; what the model says of the prompt's tokens is said of the field it came from. */
+export async function* ofPrompt<Delta>(
+  path: string,
+  deltas: AsyncGenerator<Delta, void, void>,
+): AsyncGenerator<Delta, void, void> {
+  try {
+    yield* deltas;
+  } catch (error) {
+    if (!(error instanceof InvalidParameterError && error.parameter === "promptTokenIds")) {
+      throw error;
+    }
+    throw badRequest(wireWords(error, path), path);
+  }
 }

@@ -5,7 +5,7 @@ import type { RouteContext } from "./context.ts";
 import { jsonResponse } from "./json.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { maxModelLength } from "./models.ts";
-import { withDefaultKwargs } from "./template_defaults.ts";
+import { checkHasTemplate, withDefaultKwargs } from "./template_defaults.ts";
 import type { DetokenizeAnswer, TokenizeAnswer } from "./types.ts";
 
 /** Text or messages → token ids. The length is not checked against the model's. */
@@ -21,8 +21,10 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
   } else if (fields.has("messages")) {
     const messages = readMessages(fields, settings.servedModelNames[0]);
     const tools = fields.records("tools");
+    const options = readChatOptions(fields, settings.trustRequestChatTemplate);
+    checkHasTemplate(options, context, "give prompt in place of messages");
     tokens = await llm.tokenizeChat(messages, {
-      ...withDefaultKwargs(readChatOptions(fields, settings.trustRequestChatTemplate), settings),
+      ...withDefaultKwargs(options, settings),
       ...(tools === undefined ? {} : { tools }),
       addSpecialTokens: fields.boolean("add_special_tokens") ?? false,
       signal: context.signal,

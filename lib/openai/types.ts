@@ -76,7 +76,7 @@ export interface ChatCompletion {
     readonly routed_experts: null;
   }[];
   readonly service_tier: null;
-  readonly system_fingerprint: string;
+  readonly system_fingerprint: string | null;
   readonly usage: Usage;
   readonly prompt_logprobs: PromptLogprobs | null;
   readonly prompt_token_ids: readonly number[] | null;
@@ -103,7 +103,7 @@ export interface ChatCompletionChunk {
   readonly prompt_token_ids?: readonly number[] | null;
   readonly prompt_text?: string | null;
   readonly usage?: Usage;
-  readonly system_fingerprint?: string;
+  readonly system_fingerprint?: string | null;
 }
 
 /** The answer of `POST /v1/completions`. */
@@ -124,7 +124,7 @@ export interface Completion {
     readonly routed_experts: null;
   }[];
   readonly service_tier: null;
-  readonly system_fingerprint: string;
+  readonly system_fingerprint: string | null;
   readonly usage: Usage;
   readonly kv_transfer_params: null;
   readonly ec_transfer_params: null;
@@ -147,7 +147,7 @@ export interface CompletionChunk {
     readonly token_ids: readonly number[] | null;
   }[];
   readonly usage?: Usage;
-  readonly system_fingerprint?: string;
+  readonly system_fingerprint?: string | null;
 }
 
 /** Tokens counted for one request without an answer of tokens. */

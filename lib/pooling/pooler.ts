@@ -95,10 +95,15 @@ export function normalized(vector: Float32Array): Float32Array {
   return vector.map((value) => value / length);
 }
 
-/** The product of two vectors of equal length: of normalised ones their cosine. */
+/** The product of two vectors of equal length. */
 export function dot(a: Float32Array, b: Float32Array): number {
   invariant(a.length === b.length, `Vectors of ${a.length} and ${b.length} numbers are multiplied`);
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
   return sum;
+}
+
+/** The cosine of two normalised vectors. Rounding does not take it out of [−1, 1]. */
+export function cosine(a: Float32Array, b: Float32Array): number {
+  return Math.max(-1, Math.min(1, dot(a, b)));
 }

@@ -51,6 +51,8 @@ export interface ChatTemplateOptions {
   readonly tokens: Readonly<Record<string, string>>;
   /** Where the template comes from, as errors name it. */
   readonly file: string;
+  /** A call brought it, and not the model: errors of the template are of that parameter. */
+  readonly parameter?: "chatTemplate";
   /**
    * How the template is given a message's content: as one text, or as OpenAI's list of parts.
    * Default "auto": whichever it reads.
@@ -122,10 +124,14 @@ export class ChatTemplate implements Disposable {
     try {
       this.#facts = new CompiledTemplate(source).facts;
     } catch (error) {
-      throw new ChatTemplateError(
-        `Cannot read the chat template of "${options.file}": ${(error as Error).message}`,
-        { cause: error },
-      );
+      const { file, parameter } = options;
+      const what = parameter === undefined
+        ? `Cannot read the chat template of "${file}"`
+        : `Cannot use ${parameter}`;
+      throw new ChatTemplateError(`${what}: ${(error as Error).message}`, {
+        cause: error,
+        ...(parameter && { parameter }),
+      });
     }
     this.#ownsWorker = options.worker === undefined;
     this.#worker = options.worker ?? new TextWorker();
@@ -180,7 +186,7 @@ export class ChatTemplate implements Disposable {
     this.close();
   }
 
-  #run(
+  async #run(
     variables: Readonly<Record<string, unknown>>,
     signal: AbortSignal | undefined,
   ): Promise<string> {
@@ -191,7 +197,13 @@ export class ChatTemplate implements Disposable {
       timeoutMs: this.#options.timeoutMs ?? 5000,
       outputLengthMax: this.#options.outputLengthMax ?? 4 * 1024 * 1024,
     };
-    return this.#worker.render(request, signal);
+    const { parameter } = this.#options;
+    try {
+      return await this.#worker.render(request, signal);
+    } catch (error) {
+      if (parameter === undefined || !(error instanceof ChatTemplateError)) throw error;
+      throw new ChatTemplateError(error.message, { cause: error, parameter });
+    }
   }
 
   #readKwargs(kwargs: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {

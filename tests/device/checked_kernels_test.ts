@@ -175,6 +175,7 @@ async function runTiny(dir: string, threads: number, spoiled?: KernelFamily) {
     dtype: "auto",
     activationDtype: "float32",
     hasChatTemplate: false,
+    maxWaitingRequests: 1024,
   });
   return {
     row: rows.row(0).slice(),

@@ -222,6 +222,40 @@ Deno.test("Engine frees a request that is aborted while it is on the device", as
   await assertIdle(engine);
 });
 
+Deno.test("What waits leaves the queue at once when it is aborted, and others have its place", async () => {
+  let runs = 0;
+  const onDevice = Promise.withResolvers<void>();
+  const mayFinish = Promise.withResolvers<void>();
+  const { engine } = setUp({
+    maxBatchSize: 1,
+    onRun: async () => {
+      if (++runs > 2) return;
+      if (runs === 2) onDevice.resolve();
+      if (runs === 2) await mayFinish.promise;
+    },
+  }, { maxWaitingRequests: 3 });
+  const running = collect(engine.submit(ask("running", [1], { maxTokens: 3 })));
+  await Promise.resolve();
+  const told = [collect(engine.submit(ask("queued", [2])))];
+  await onDevice.promise; // "queued" waits in the scheduler, the next two have not been seen by it
+  const rows = engine.submitPooling({ id: "rows", promptTokenIds: [3], rows: "last" });
+  told.push(collect(engine.submit(ask("new", [4]))));
+  assertThrows(() => engine.submit(ask("refused", [5])), QueueFullError, "3 requests");
+  for (const id of ["queued", "rows", "new"]) engine.abort(id);
+  assertEquals([engine.stats().waitingCount, engine.stats().runningCount], [0, 1]);
+  const taken = ["a", "b", "c"].map((id) =>
+    outcome(engine.submit(ask(id, [20], { maxTokens: 1 })))
+  );
+  assertThrows(() => engine.submit(ask("refused", [5])), QueueFullError, "3 requests");
+  mayFinish.resolve();
+  assertEquals(await Promise.all(told), [[], []]);
+  await assertRejects(() => rows, DOMException, "aborted");
+  assertEquals((await running).map(({ tokenId }) => tokenId), [2, 3, 4]);
+  assertEquals(await Promise.all(taken), Array(3).fill([[21], "length", null]));
+  assertEquals(runs, 3 + 3); // nothing was computed for those who had left
+  await assertIdle(engine);
+});
+
 Deno.test("Engine fails the requests of a step that the device could not run, and no others", async () => {
   let runs = 0;
   const { engine } = setUp({

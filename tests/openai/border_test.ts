@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { handler, type HandlerOptions, type ServedModel } from "../../lib/openai/handler.ts";
 import { idle, tinyTest } from "../helpers/tiny_llm.ts";
 import { FakeLLM } from "./fake_llm.ts";
-import { CHAT, COMPLETIONS, HELLO, type Json, post } from "./requests.ts";
+import { ask, CHAT, COMPLETIONS, HELLO, type Json, post } from "./requests.ts";
 
 /** A body as text, with a member in front that `JSON.stringify` could not write. */
 function bodyWith(path: string, member: string): string {
@@ -102,6 +102,29 @@ tinyTest("A template of the request that loops ends at a limit", async (llm) => 
   const body = bodyWith(CHAT, `"chat_template":${JSON.stringify(loop)}`);
   const options = { trustRequestChatTemplate: true };
   const { status, body: { error } } = await survived(CHAT, body, llm, options);
-  assertEquals(status, 400);
+  assertEquals([status, error.param], [400, "chat_template"]);
   assertStringIncludes(error.message, "Cannot render the chat template");
 });
+
+tinyTest(
+  "Whatever is wrong with the template of a request is said of chat_template",
+  async (llm) => {
+    const options = { trustRequestChatTemplate: true };
+    for (
+      const [template, words] of [
+        ["{% for %}", "Cannot use chat_template: "],
+        ["{{ messages | nothing }}", "Cannot render the chat template: "],
+        ["{{ raise_exception('no roles') }}", "no roles"],
+      ] as const
+    ) {
+      for (const path of [CHAT, "/tokenize"]) {
+        const body = { ...HELLO, ["chat_template"]: template };
+        const { status, body: { error } } = await ask(path, body, llm, options);
+        assertEquals([status, error.param], [400, "chat_template"], template);
+        assertStringIncludes(error.message, words);
+        assertEquals(error.message.includes("chatTemplate"), false);
+      }
+    }
+    await idle(llm);
+  },
+);

@@ -56,6 +56,7 @@ const INFO: ModelInfo = {
   weightBytes: 4,
   kvCacheBytes: 1024,
   hasChatTemplate: true,
+  maxWaitingRequests: 1024,
   buckets: {
     prefill: [{ batchSize: 1, attentionSize: 64 }],
     decode: [{ batchSize: 4, attentionSize: 128 }],
@@ -71,6 +72,8 @@ export interface FakeOptions {
   /** Awaited before each token; the first call comes before the first delta. */
   readonly before?: (step: number, signal: AbortSignal | undefined) => Promise<void> | void;
   readonly cachedTokens?: number;
+  /** Facts that differ from the usual ones. */
+  readonly info?: Partial<ModelInfo>;
   /** What it is for besides text: then its prompts run on {@linkcode FakeLLM.engine}. */
   readonly pooling?: PoolingModel;
   readonly engine?: FakePoolingEngine;
@@ -109,6 +112,7 @@ export class FakeLLM implements ServedModel {
       task: pooling.task,
       poolingTasks: pooling.tasks,
       embeddingSize: pooling.embedding?.width ?? null,
+      ...options.info,
       ...(options.pooling === undefined ? {} : { maxPromptLength: pooling.maxLength }),
     };
   }

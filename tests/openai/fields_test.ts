@@ -166,6 +166,7 @@ Deno.test("The API document names exactly the fields that are read", () => {
       maxLogprobs: 20,
       trustRequestChatTemplate: false,
       responseRole: "assistant",
+      streamInterval: 1,
       defaultChatTemplateKwargs: {},
     },
     request: new Request("http://localhost/"),

@@ -169,10 +169,17 @@ tinyTest(
     assertEquals([status, body.usage.completion_tokens], [200, 1]);
     const nothing = { messages: [], max_tokens: 1, add_generation_prompt: false };
     const refused = await ask(CHAT, nothing, llm);
-    assertEquals([refused.status, refused.body.error.message], [
+    const { message, param } = refused.body.error;
+    assertEquals([refused.status, message, param], [
       400,
       "The decoder prompt cannot be empty",
+      "messages",
     ]);
+    const options = { add_special_tokens: false, max_tokens: 1 };
+    for (const [prompt, field] of [[["a", ""], "prompt.1"], [[""], "prompt.0"]] as const) {
+      const { status, body: { error } } = await ask(COMPLETIONS, { ...options, prompt }, llm);
+      assertEquals([status, error.message, error.param], [400, message, field]);
+    }
   },
 );
 

@@ -1,7 +1,7 @@
 /** What the server's owner decides for all requests: names, origins, paths, ids, defaults. */
 
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { handler, type HandlerOptions } from "../../lib/openai/handler.ts";
+import { handler, type HandlerOptions, VERSION } from "../../lib/openai/handler.ts";
 import { classifierModel, embeddingModel } from "../helpers/fake_pooling.ts";
 import { FakeLLM } from "./fake_llm.ts";
 import { ask, CHAT, COMPLETIONS, events, get, HELLO, post, send } from "./requests.ts";
@@ -168,4 +168,27 @@ Deno.test("The server's template variables lie beneath those of the request", as
 Deno.test("The role of answers is the server's to choose", async () => {
   const answer = await ask(CHAT, HELLO, undefined, { responseRole: "model" });
   assertEquals(answer.body.choices[0].message.role, "model");
+});
+
+Deno.test("The fingerprint of answers says all, the hash alone, or nothing", async () => {
+  for (
+    const [options, expected] of [
+      [{}, `rngd-llm-${VERSION}-f00dfeed`],
+      [{ fingerprintMode: "hash" }, "f00dfeed"],
+      [{ fingerprintMode: "none" }, null],
+      [{ fingerprintMode: "none", systemFingerprint: "mine" }, "mine"],
+    ] as const
+  ) {
+    for (const [path, body] of [[CHAT, HELLO], [COMPLETIONS, { prompt: "a" }]] as const) {
+      const whole = await ask(path, body, undefined, options);
+      assertEquals(whole.body.system_fingerprint, expected);
+      const streamed = await send(post(path, { ...body, stream: true }), undefined, options);
+      assertEquals((await events(streamed)).at(-2).system_fingerprint, expected);
+    }
+  }
+});
+
+Deno.test("A slash at the end of a path means nothing, so /v1/models/ is the list", async () => {
+  const { object, data } = await (await send(get("/v1/models/"))).json();
+  assertEquals([object, data.length], ["list", 1]);
 });

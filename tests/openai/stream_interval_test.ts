@@ -37,6 +37,18 @@ Deno.test("Each choice of a chat has an interval of its own, and usage rises wit
   assertEquals([counts(0), counts(1)], [[1, 5, 6], [1, 5, 7]]);
 });
 
+Deno.test("Where a request is silent, the server's interval counts", async () => {
+  const options = { streamInterval: 3 };
+  const sizes = async (body: object) => {
+    const request = { prompt: "x", return_token_ids: true, stream: true, ...body };
+    const response = await send(post(COMPLETIONS, request), undefined, options);
+    return (await events(response)).slice(0, -1)
+      .map(({ choices: [choice] }) => choice.token_ids.length);
+  };
+  assertEquals(await sizes({}), [1, 3, 2]);
+  assertEquals(await sizes({ stream_interval: 1 }), [1, 1, 1, 1, 1, 1]);
+});
+
 Deno.test("A whole answer knows no interval", async () => {
   const { status, body } = await ask(CHAT, { ...HELLO, stream_interval: 5 });
   assertEquals([status, body.choices[0].message.content], [200, "Hello world!"]);

@@ -9,6 +9,7 @@ import {
   QueueFullError,
   UnsupportedTaskError,
 } from "../../lib/base/errors.ts";
+import { embeddingModel } from "../helpers/fake_pooling.ts";
 import { FakeLLM } from "./fake_llm.ts";
 import { ask, CHAT, COMPLETIONS, events, HELLO, post, refusal, send } from "./requests.ts";
 
@@ -60,7 +61,7 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ best_of: 2, temperature: 0 }, "best_of", "best_of must be 1 when using greedy sampling"],
   [{ best_of: 2, stream: true }, "best_of", "best_of must equal n to use output_kind=DELTA"],
   [{ best_of: 0 }, "best_of", "best_of must be greater than or equal to n"],
-  [{ stop: 5 }, "body.stop", "list_type"],
+  [{ stop: 5 }, "body.stop", "it must be a string or an array of strings (list_type)"],
   [{ stop: ["a", 5] }, "body.stop.1", "string_type"],
   [{ stop: "" }, "stop", "stop cannot contain an empty string."],
   [{ stop: [""] }, "stop", "stop cannot contain an empty string."],
@@ -333,6 +334,8 @@ Deno.test("Seeds of 64 bits are exact, and none beyond is taken", async () => {
   for (const written of ["9223372036854775808", "-9223372036854775809", "1e999"]) {
     const { status, body } = await ask(CHAT, `{"messages":[],"seed":${written}}`);
     assertEquals([status, body.error.param], [400, "body.seed"]);
+    const shown = written === "1e999" ? "Infinity" : written; // digits as they were sent
+    assertStringIncludes(body.error.message, `Cannot use seed ${shown}: it must be`);
   }
 });
 
@@ -470,11 +473,48 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
   }
 });
 
+Deno.test("More prompts than may ever wait are refused as such, not for now", async () => {
+  const llm = new FakeLLM({ info: { maxWaitingRequests: 3 } });
+  const { param, code, message } = await refusal(COMPLETIONS, { prompt: Array(4).fill("a") }, llm);
+  assertEquals([param, code], ["prompt", 400]);
+  assertStringIncludes(message, "list length 4 exceeds the 3 requests that this server lets wait");
+  assertEquals((await ask(COMPLETIONS, { prompt: Array(3).fill("a") }, llm)).status, 200);
+});
+
+Deno.test("A prompt too long is said once, in the words that clients search for", async () => {
+  const thrown = new ContextLengthError(5000, 4096, "Cannot run 5000 tokens");
+  assertEquals(
+    (await refusal(CHAT, HELLO, failing(thrown))).message,
+    "This model's maximum context length is 4096 tokens. However, your prompt contains at least " +
+      "5000 input tokens. Please reduce the length of the input prompt or the number of requested " +
+      "output tokens.",
+  );
+});
+
+Deno.test("Without a chat template, messages are refused wherever they may stand", async () => {
+  const llm = () => new FakeLLM({ pooling: embeddingModel(), info: { hasChatTemplate: false } });
+  for (const path of ["/v1/embeddings", "/pooling", "/tokenize"]) {
+    const { param, code, message } = await refusal(path, HELLO, llm());
+    assertEquals([path, param, code], [path, "messages", 400]);
+    assertStringIncludes(message, "Start the server with --chat-template, or give ");
+  }
+});
+
+Deno.test("Errors name the model as it is served, not as it lies on the disk", async () => {
+  for (const id of ["/home/me/models/x.gguf", "models/x.gguf"]) {
+    const thrown = new UnsupportedTaskError("score", `Cannot score with "${id}": see "/etc/a/b"`);
+    const llm = Object.assign(failing(thrown), { info: { ...new FakeLLM().info, id } });
+    const options = { servedModelNames: ["org/x"] };
+    const { body: { error } } = await ask(CHAT, HELLO, llm, options);
+    assertEquals(error.message, 'Cannot score with "org/x": see "<path>"');
+  }
+});
+
 Deno.test("A model without a chat template takes chats only with one of their own", async () => {
   const llm = new FakeLLM();
   const bare = Object.assign(llm, { info: { ...llm.info, hasChatTemplate: false } });
-  const { code, message } = await refusal(CHAT, HELLO, bare);
-  assertEquals(code, 400);
+  const { code, param, message } = await refusal(CHAT, HELLO, bare);
+  assertEquals([code, param], [400, "messages"]);
   assertStringIncludes(message, "default chat template is no longer allowed");
   const own = { ...HELLO, chat_template: "{{ messages }}" };
   const trusted = await ask(CHAT, own, bare, { trustRequestChatTemplate: true });

@@ -54,6 +54,7 @@ Deno.test("Answers that outlast the shutdown timeout are cut", async () => {
     assertEquals(await running.code(), 0);
     assert(performance.now() - started < 2500, "it did not wait for the answer");
     assertStringIncludes(await answer, '"message":"The server is shutting down"');
+    assertStringIncludes(running.text, "\n1 open request was ended\n");
   }
 });
 

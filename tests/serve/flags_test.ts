@@ -46,6 +46,8 @@ const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>>
   "response-role": ["model", "model"],
   "default-chat-template-kwargs": ['{"a": [1]}', { a: [1] }],
   "max-logprobs": ["-1", -1],
+  "stream-interval": ["5", 5],
+  "fingerprint-mode": ["hash", "hash"],
   "max-waiting-requests": ["1", 1],
   "log-level": ["warning", "warning"],
   "disable-access-log-for-endpoints": ["/health,/metrics", ["/health", "/metrics"]],
@@ -53,6 +55,7 @@ const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>>
   "kv-cache-bytes": ["1GiB", 2 ** 30],
   "dtype": ["q8", "q8"],
   "activation-dtype": ["int8", "int8"],
+  "expected-average-length": ["2048", 2048],
   "kv-cache-dtype": ["float32", "float32"],
   "max-batch-size": ["8", 8],
   "max-num-batched-tokens": ["256", 256],
@@ -65,6 +68,11 @@ const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>>
   "data-parallel-routing-policy": ["round-robin", "round-robin"],
   "data-parallel-scoring-profile": ["load", "load"],
   "devices": ["npu:0:0-3,npu:1", ["npu:0:0-3", "npu:1"]],
+  "device-mesh": ["npu:0", "npu:0"],
+  "logprobs-mode": ["raw_logprobs", "raw_logprobs"],
+  "ssl-cert-reqs": ["0", 0],
+  "h11-max-incomplete-event-size": ["4194304", 4194304],
+  "h11-max-header-count": ["256", 256],
   "max-prompt-len": ["1024", 1024],
   "min-batch-size": ["1", 1],
   "scheduler-kind": ["offline", "offline"],
@@ -305,6 +313,45 @@ Deno.test("A wrong flag is named together with the right one", () => {
   ) assertEquals(mistake(...args), message);
 });
 
+Deno.test("What of a known flag is for a later release is said as such", () => {
+  for (
+    const [args, message] of [
+      [
+        ["--logprobs-mode=raw_logits"],
+        'Cannot use --logprobs-mode "raw_logits": it is not supported yet, give raw_logprobs',
+      ],
+      [
+        ["--logprobs-mode=none"],
+        'Cannot use --logprobs-mode "none": it must be raw_logprobs',
+      ],
+      [
+        ["--fingerprint-mode=custom"],
+        'Cannot use --fingerprint-mode "custom": it is not supported yet, give one of full, hash, none',
+      ],
+      [
+        ["--ssl-cert-reqs=2"],
+        'Cannot use --ssl-cert-reqs "2": certificates of clients are not supported yet, give 0',
+      ],
+      [
+        ["--ssl-ca-certs", "ca.pem"],
+        "Cannot use --ssl-ca-certs: to ask clients for certificates is not supported yet",
+      ],
+    ] as const
+  ) assertEquals(mistake("m", ...args), message);
+});
+
+Deno.test("The average length is the flag's, else that of Furiosa-LLM's variable", async () => {
+  const length = async (args: readonly string[], text: string) => {
+    const variables = environment({ EXPECTED_AVERAGE_SEQ_LENGTH: text });
+    return (await toSettings(values("m", ...args), variables)).llm.expectedAverageLength;
+  };
+  assertEquals(await length([], ""), undefined);
+  assertEquals(await length([], "2048"), 2048);
+  assertEquals(await length(["--expected-average-length=512"], "2048"), 512);
+  const words = 'Cannot use EXPECTED_AVERAGE_SEQ_LENGTH "long" of the environment: it must be';
+  await assertRejects(() => length([], "long"), RangeError, words);
+});
+
 Deno.test("The nearest word is only offered when it is near", () => {
   assertEquals(nearest("--hosst", ["--host", "--port"]), "--host");
   assertEquals(nearest("--banana", ["--host", "--port"]), undefined);
@@ -326,7 +373,7 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   assertEquals(settings.llm, {
     kvCacheBytes: 2 ** 20,
     kvCacheDtype: "bfloat16",
-    generationConfig: "none",
+    generationConfig: "vllm",
     enablePrefixCaching: false,
     maxTokensPerStep: 64,
     maxModelLength: 100,

@@ -5,6 +5,7 @@ import {
   ChatTemplateError,
   CheckpointError,
   InvalidParameterError,
+  ModelNotFoundError,
 } from "../../lib/base/errors.ts";
 import { banner, type BannerFacts } from "../../serve/banner.ts";
 import { drain } from "../../serve/lifecycle.ts";
@@ -194,11 +195,18 @@ Deno.test("A model's refusal is told in the words of the command line", () => {
   assertEquals(explain(new InvalidParameterError("prefillBuckets", [], bucket), terminal), 2);
   const template = 'Cannot read the chat template of "chatTemplate": no task for threads';
   assertEquals(explain(new ChatTemplateError(template), terminal), 2);
+  const nowhere = new ModelNotFoundError("There is none");
+  assertEquals([explain(nowhere, terminal, "help"), explain(nowhere, terminal, "x")], [1, 1]);
+  const overrides = "overrideGenerationConfig";
+  const topP = `Cannot use top_p 0 of "${overrides}": it must be above 0`;
+  assertEquals(explain(new InvalidParameterError(overrides, {}, topP), terminal), 2);
   assertEquals(
     text(),
     "error: Cannot use --max-batch-size 0: at least 1\nerror: Cannot read x.gguf\n" +
       "error: Cannot use --prefill-buckets: batchSize must be at most --max-batch-size, 64\n" +
-      'error: Cannot read the chat template of "--chat-template": no task for threads\n',
+      "error: Cannot read the chat template of --chat-template: no task for threads\n" +
+      "error: There is none; --help shows the flags\nerror: There is none\n" +
+      "error: Cannot use top_p 0 of --override-generation-config: it must be above 0\n",
   );
 });
 

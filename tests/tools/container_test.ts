@@ -47,6 +47,17 @@ Deno.test("The build context holds what is copied, and nothing else", () => {
   assertStringIncludes(read(".dockerignore"), "\n*\n");
 });
 
+Deno.test("Every variable that the command reads may be read in the image", () => {
+  const [, allowed] = /--allow-env=([\w,]+)/.exec(instructions("ENTRYPOINT")[0]!)!;
+  const files = [...Deno.readDirSync(join(ROOT, "serve"))].map(({ name }) => `serve/${name}`);
+  const named = /\bget\("([A-Z][A-Z_]+)"\)/g;
+  const variables = files.flatMap((file) =>
+    [...read(file).matchAll(named)].map(([, name]) => name!)
+  );
+  assert(variables.includes("VLLM_API_KEY") && variables.includes("OTEL_DENO"), variables.join());
+  assertEquals([...new Set(variables)].filter((name) => !allowed!.split(",").includes(name)), []);
+});
+
 Deno.test("What is copied serves a hub model with the image's permissions, is well, and ends well", async () => {
   const dir = await Deno.makeTempDir();
   try {
