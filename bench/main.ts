@@ -17,6 +17,7 @@ import { measureModels } from "./parts/models.ts";
 import type { MeasurePart } from "./parts/part.ts";
 import { measurePeers } from "./parts/peers.ts";
 import { measureServer } from "./parts/server.ts";
+import { measureShapes } from "./parts/shapes.ts";
 import { measureWllama } from "./parts/wllama.ts";
 import { type PartName, PARTS } from "./report/goals.ts";
 import { drawChart } from "./report/charts.ts";
@@ -26,6 +27,7 @@ import { mergePart, NOTHING, type Performance } from "./report/results.ts";
 const MEASURE: Readonly<Record<PartName, MeasurePart>> = {
   kernels: measureKernels,
   models: measureModels,
+  shapes: measureShapes,
   engine: measureEngine,
   load: measureLoad,
   foreign: measureForeign,

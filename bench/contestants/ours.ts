@@ -46,8 +46,13 @@ async function load(
     kvCacheDtype: kvType === "bf16" ? "bfloat16" : "float32",
     ...options,
   });
-  const { weightBytes, threads } = llm.info;
-  return { engine: `@rngd/llm ${VERSION}`, weightBytes, threads: [Math.max(1, threads)] };
+  const { weightBytes, parameterCount, activeParameterCount, threads } = llm.info;
+  return {
+    engine: `@rngd/llm ${VERSION}`,
+    weightBytes,
+    activeShare: activeParameterCount / parameterCount,
+    threads: [Math.max(1, threads)],
+  };
 }
 
 async function prefill(llm: LLM, prompt: readonly number[]): Promise<Answers["prefill"]> {

@@ -39,6 +39,8 @@ export interface Answers {
   readonly load: {
     readonly engine: string;
     readonly weightBytes: number;
+    /** The share of the weights that one token meets. Default: all of them. */
+    readonly activeShare?: number;
     /** Thread counts that `threads` may name. */
     readonly threads: readonly number[];
     /** What the engine says about the instructions it uses. */

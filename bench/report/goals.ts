@@ -4,6 +4,7 @@
 export const PARTS = [
   "kernels",
   "models",
+  "shapes",
   "engine",
   "load",
   "foreign",

@@ -18,7 +18,8 @@ those count that a calibration loop before and after found undisturbed. Whole mo
 filtered so: both sides alternate, every round gives a ratio, and the median of the ratios counts.
 
 Ours is the engine as it is shipped, with sampling on; peers only compute logits. Keys and values
-are bfloat16 on both sides where the peer has that, the model is SmolLM2-135M-Instruct. A figure
+are bfloat16 on both sides where the peer has that, the model is SmolLM2-135M-Instruct except where a
+section says otherwise. A figure
 beside another engine counts only if our perplexity on the golden text stays within 0.5 % of the
 same format's exact arithmetic (float32 activations, float32 keys and values).
 `;
@@ -40,6 +41,7 @@ with the reason: Chromium (\`chromium\` on the path) for wllama, and llama-serve
 const TITLES: Readonly<Record<PartName, string>> = {
   kernels: "Kernels",
   models: "Whole models beside the machine",
+  shapes: "Other shapes, random weights",
   engine: "The main thread",
   load: "Start",
   foreign: "Beside another program",

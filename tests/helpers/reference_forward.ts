@@ -32,6 +32,15 @@ export function referenceLogits(
   return new Forward(model, onGap).run(ids);
 }
 
+/** Hidden states [hiddenSize] behind the last norm: what logits are made of, and what is pooled. */
+export function referenceHiddenStates(
+  model: ReferenceModel,
+  ids: readonly number[],
+  onGap: (gap: number) => void = () => {},
+): Float64Array[] {
+  return new Forward(model, onGap).states(ids);
+}
+
 class Forward {
   readonly #model: ReferenceModel;
   readonly #type: string;
@@ -54,6 +63,18 @@ class Forward {
   }
 
   run(ids: readonly number[]): Float64Array[] {
+    const isTied = (this.#config("tie_word_embeddings") ?? this.#type === "gemma3_text") as boolean;
+    const head = isTied
+      ? this.#tensor("embed_tokens")
+      : this.#model.tensors.get("lm_head.weight") as Float32Array;
+    const cap = this.#number("final_logit_softcapping", 0);
+    return this.states(ids).map((state) => {
+      const logits = multiply(state, head);
+      return cap === 0 ? logits : logits.map((logit) => cap * Math.tanh(logit / cap));
+    });
+  }
+
+  states(ids: readonly number[]): Float64Array[] {
     const embedding = this.#tensor("embed_tokens");
     const scale = this.#type === "gemma3_text" ? Math.sqrt(this.#hidden) : 1;
     const stream = ids.map((id) =>
@@ -64,13 +85,7 @@ class Forward {
     );
     const layerCount = this.#number("num_hidden_layers", this.#number("num_layers", 0));
     for (let layer = 0; layer < layerCount; layer++) this.#layer(stream, layer);
-    const isTied = (this.#config("tie_word_embeddings") ?? this.#type === "gemma3_text") as boolean;
-    const head = isTied ? embedding : this.#model.tensors.get("lm_head.weight") as Float32Array;
-    const cap = this.#number("final_logit_softcapping", 0);
-    return stream.map((row) => {
-      const logits = multiply(this.#norm(row, "norm"), head);
-      return cap === 0 ? logits : logits.map((logit) => cap * Math.tanh(logit / cap));
-    });
+    return stream.map((row) => this.#norm(row, "norm"));
   }
 
   #layer(stream: Float64Array[], layer: number): void {

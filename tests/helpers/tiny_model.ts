@@ -84,7 +84,7 @@ export function writeTinyModel(
         name: rename(diskName(golden, name)),
         dtype,
         shape,
-        bytes: encode(given[name] ?? values, dtype),
+        bytes: encodeValues(given[name] ?? values, dtype),
       }];
   });
   if (shards === 1) Deno.writeFileSync(`${dir}/model.safetensors`, safetensorsBytes(parts));
@@ -111,7 +111,7 @@ export function tinyGgufBytes(
     if (ggufArchitecture(golden) !== "llama") {
       const isNorm = name.endsWith("norm.weight");
       const stored = isNorm ? values.map((value) => value + normOffset) : values;
-      return { name: ggufName(name, config), typeId: 0, shape, bytes: encode(stored, "F32") };
+      return { name: ggufName(name, config), typeId: 0, shape, bytes: encodeValues(stored, "F32") };
     }
     const heads = name.includes(".q_proj.")
       ? headCount
@@ -119,11 +119,11 @@ export function tinyGgufBytes(
       ? kvHeadCount
       : 0;
     const rows = heads === 0 ? values : pairRows(values, heads, headDim, shape[1] ?? 1);
-    return { name: ggufName(name, config), typeId: 0, shape, bytes: encode(rows, "F32") };
+    return { name: ggufName(name, config), typeId: 0, shape, bytes: encodeValues(rows, "F32") };
   });
   const divisors = llama3Divisors(golden, headDim);
   if (divisors !== undefined) {
-    const bytes = encode(divisors, "F32");
+    const bytes = encodeValues(divisors, "F32");
     tensors.push({ name: "rope_freqs.weight", typeId: 0, shape: [divisors.length], bytes });
   }
   const file = { metadata: tinyMetadata(golden), tensors };
@@ -194,7 +194,8 @@ function writeShards(dir: string, parts: readonly SafetensorsPart[], shardCount:
   writeJson(`${dir}/model.safetensors.index.json`, index);
 }
 
-function encode(values: Float32Array, dtype: "F32" | "F16" | "BF16"): Uint8Array {
+/** Values as a file of that dtype has them; all of theirs are exact in each. */
+export function encodeValues(values: Float32Array, dtype: "F32" | "F16" | "BF16"): Uint8Array {
   if (dtype === "F16") return new Uint8Array(Float16Array.from(values).buffer);
   const bits = new Uint32Array(values.slice().buffer);
   // The low halves are zero, so cutting them off is no rounding.

@@ -10,7 +10,14 @@ import {
   goldenModel,
   goldenPrompt,
 } from "../helpers/golden_models.ts";
-import { type TinyModelOptions, writeTinyGguf, writeTinyModel } from "../helpers/tiny_model.ts";
+import { modelLogits } from "../helpers/model_logits.ts";
+import {
+  encodeValues,
+  tinyGgufBytes,
+  type TinyModelOptions,
+  writeTinyGguf,
+  writeTinyModel,
+} from "../helpers/tiny_model.ts";
 
 /** As the reference states it: 2e-5 absolute or 1e-5 relative, whichever is larger. */
 function assertLogit(actual: number, expected: number, what: string): void {
@@ -150,6 +157,8 @@ for (
   const name of [
     "llama",
     "mistral",
+    "qwen3",
+    "qwen3-yarn",
     "exaone4-full",
     "exaone4-hybrid",
     "gemma3",
@@ -159,15 +168,25 @@ for (
     "exaone_moe",
   ] as const
 ) {
-  Deno.test(`Golden model ${name} as GGUF F32 gives the reference's logits and greedy tokens`, async () => {
-    const path = await Deno.makeTempFile({ suffix: ".gguf" });
-    try {
-      writeTinyGguf(path, goldenModel(name));
-      await check(path, goldenModel(name));
-    } finally {
-      await Deno.remove(path);
-    }
-  });
+  for (const [dtype, typeId] of [["F32", 0], ["F16", 1], ["BF16", 30]] as const) {
+    Deno.test(`Golden model ${name} as GGUF ${dtype} gives the reference's logits and greedy tokens`, async () => {
+      const path = await Deno.makeTempFile({ suffix: ".gguf" });
+      try {
+        const bytes = tinyGgufBytes(goldenModel(name), ({ tensors }) => {
+          for (const [i, tensor] of tensors.entries()) {
+            // Vectors and routers are never less than float32 in such files.
+            if (tensor.shape.length < 2 || tensor.name.includes("ffn_gate_inp")) continue;
+            const values = new Float32Array(tensor.bytes.slice().buffer);
+            tensors[i] = { ...tensor, typeId, bytes: encodeValues(values, dtype) };
+          }
+        });
+        Deno.writeFileSync(path, bytes);
+        await check(path, goldenModel(name));
+      } finally {
+        await Deno.remove(path);
+      }
+    });
+  }
 }
 
 /** What the checkpoints of EXAONE 3 call the parts of Llama, in the order of replacement. */
@@ -223,5 +242,19 @@ Deno.test("The golden Llama as a GGUF of EXAONE 3 gives the reference's logits a
     await check(path, goldenExaone());
   } finally {
     await Deno.remove(path);
+  }
+});
+
+Deno.test("The golden Qwen 2 without its window, which GGUF cannot name, has the same logits from either format", async () => {
+  const golden = goldenModel("qwen2");
+  const plain = { ...golden, config: { ...golden.config, use_sliding_window: false } };
+  const dir = await Deno.makeTempDir();
+  try {
+    writeTinyModel(dir, plain);
+    writeTinyGguf(`${dir}/a.gguf`, plain);
+    const ids = goldenPrompt(golden);
+    assertEquals(await modelLogits(`${dir}/a.gguf`, ids), await modelLogits(dir, ids));
+  } finally {
+    await Deno.remove(dir, { recursive: true });
   }
 });

@@ -2,7 +2,8 @@
  * Forward passes as a property: small models with random settings of every family are written,
  * loaded and asked, one request at a time and in a crowd, and every log-probability is that of a
  * plain forward pass, whether prompts were cut in chunks, windows left behind, prefixes cached or
- * requests preempted.
+ * requests preempted. The hidden states and embeddings that the same weights give without a head are
+ * those of that pass too.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -11,9 +12,20 @@ import { kvBlockBytes } from "../../lib/device/device.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
 import { expectedTensors } from "../../lib/models/expected_tensors.ts";
 import { planKv } from "../../lib/models/kv_plan.ts";
-import { LLM, type LLMOptions, type RequestOutput, SamplingParams } from "../../mod.ts";
+import {
+  LLM,
+  type LLMOptions,
+  PoolingParams,
+  type RequestOutput,
+  SamplingParams,
+} from "../../mod.ts";
 import { seededRandom } from "../helpers/mutations.ts";
-import { referenceLogits, type ReferenceModel, storedName } from "../helpers/reference_forward.ts";
+import {
+  referenceHiddenStates,
+  referenceLogits,
+  type ReferenceModel,
+  storedName,
+} from "../helpers/reference_forward.ts";
 import { safetensorsBytes } from "../helpers/safetensors_writer.ts";
 import { tinyTokenizerConfig, tinyTokenizerJson } from "../helpers/tiny_tokenizer_files.ts";
 
@@ -320,7 +332,9 @@ for (const modelType of Object.keys(FAMILIES)) {
         const tensors = write(dir, config, dice);
         const contextLength = dice.one(96, 128);
         const model = { config, tensors, contextLength };
-        await compare(dir, model, dice, where);
+        const prompts = makeUpPrompts(dice);
+        await compare(dir, model, prompts, where);
+        await compareStates(dir, model, prompts, where);
       } catch (error) {
         throw new Error(where, { cause: error });
       } finally {
@@ -330,29 +344,41 @@ for (const modelType of Object.keys(FAMILIES)) {
   });
 }
 
-async function compare(
-  dir: string,
-  model: ReferenceModel,
-  dice: Dice,
-  where: string,
-): Promise<void> {
+/** Two of them begin alike. */
+function makeUpPrompts(dice: Dice): number[][] {
   const ids = (count: number) =>
     Array.from({ length: count }, () => dice.integer(0, VOCAB_SIZE - 1));
   const shared = ids(20);
-  const prompts = [
+  return [
     ids(dice.integer(1, 5)),
     [...shared, ...ids(dice.integer(1, 10))],
     [...shared, ...ids(dice.integer(1, 10))],
     ids(dice.integer(25, 31)),
     ids(dice.integer(40, 60)),
   ];
-  const options = {
-    threads: 0,
-    kvCacheDtype: "float32",
-    maxModelLength: model.contextLength,
-  } as const satisfies LLMOptions;
+}
+
+function roomyOptions({ contextLength }: ReferenceModel): LLMOptions {
+  return { threads: 0, kvCacheDtype: "float32", maxModelLength: contextLength };
+}
+
+function tightOptions(model: ReferenceModel): LLMOptions {
+  return {
+    ...roomyOptions(model),
+    maxTokensPerStep: 24,
+    maxBatchSize: 4,
+    kvCacheBytes: tightCache(model),
+  };
+}
+
+async function compare(
+  dir: string,
+  model: ReferenceModel,
+  prompts: readonly (readonly number[])[],
+  where: string,
+): Promise<void> {
   const alone: RequestOutput[] = [];
-  await using roomy = await LLM.load(dir, options);
+  await using roomy = await LLM.load(dir, roomyOptions(model));
   for (const prompt of prompts) {
     const [output] = await ask(roomy, [prompt], greedy({ promptLogprobs: 2 }));
     check(model, output!, `alone, ${where}`);
@@ -361,13 +387,7 @@ async function compare(
   const tokens = (outputs: readonly RequestOutput[]) =>
     outputs.map(({ outputs: [answer] }) => answer?.tokenIds);
 
-  const crowded = {
-    ...options,
-    maxTokensPerStep: 24,
-    maxBatchSize: 4,
-    kvCacheBytes: tightCache(model),
-  };
-  await using tight = await LLM.load(dir, crowded);
+  await using tight = await LLM.load(dir, tightOptions(model));
   const together = await ask(tight, prompts, greedy({ promptLogprobs: 2 }));
   for (const output of together) check(model, output, `in a crowd, ${where}`);
   assertEquals(tokens(together), tokens(alone), `in a crowd, ${where}`);
@@ -381,6 +401,61 @@ async function compare(
   const { preemptionCount, prefixHitTokens } = tight.stats().engine;
   assert(preemptionCount > 0, `nothing was preempted, ${where}`);
   assert(prefixHitTokens > 0, `no prefix was found again, ${where}`);
+}
+
+/** The same files as a bare backbone: states of every token, and embeddings, which are pooled. */
+async function compareStates(
+  dir: string,
+  model: ReferenceModel,
+  prompts: readonly (readonly number[])[],
+  where: string,
+): Promise<void> {
+  const [name] = model.config["architectures"] as [string];
+  const bare = name.replace("Gemma3", "Gemma3Text").replace("ForCausalLM", "Model");
+  Deno.writeTextFileSync(
+    `${dir}/config.json`,
+    JSON.stringify({ ...model.config, architectures: [bare] }),
+  );
+  const inputs = prompts.map((ids) => ({ promptTokenIds: [...ids] }));
+  const near = (actual: Float32Array, expected: Float64Array, what: string) => {
+    assertEquals(actual.length, expected.length);
+    expected.forEach((value, column) => {
+      const tolerance = 1e-4 * Math.max(1, Math.abs(value));
+      const difference = Math.abs(actual[column]! - value);
+      assert(difference <= tolerance, `${what}, ${column}: ${actual[column]}, not ${value}`);
+    });
+  };
+  const raw = new PoolingParams({ normalize: false });
+  await using roomy = await LLM.load(dir, roomyOptions(model));
+  const alone: (readonly Float32Array[])[] = [];
+  const embeddings: Float32Array[] = [];
+  for (const [i, input] of inputs.entries()) {
+    const { outputs: { data } } = await roomy.encode(input, raw, { task: "token_embed" });
+    const { outputs: { embedding } } = await roomy.embed(input);
+    alone.push(data as readonly Float32Array[]);
+    embeddings.push(embedding);
+    let gap = Infinity;
+    const states = referenceHiddenStates(model, prompts[i]!, (found) => gap = Math.min(gap, found));
+    if (gap < CLOSE_EXPERTS) continue;
+    assertEquals(alone[i]!.length, states.length);
+    states.forEach((state, position) =>
+      near(alone[i]![position]!, state, `state ${position} of prompt ${i}, ${where}`)
+    );
+    const last = states.at(-1)!;
+    const length = Math.hypot(...last);
+    near(embedding, last.map((value) => value / length), `embedding of prompt ${i}, ${where}`);
+  }
+  await using tight = await LLM.load(dir, tightOptions(model));
+  const [states, pooled] = await Promise.all([
+    tight.encode(inputs, raw, { task: "token_embed" }),
+    tight.embed(inputs),
+  ]);
+  assertEquals(states.map(({ outputs }) => outputs.data), alone, `in a crowd, ${where}`);
+  assertEquals(
+    pooled.map(({ outputs }) => outputs.embedding),
+    embeddings,
+    `in a crowd, ${where}`,
+  );
 }
 
 function windowsOf({ config }: ReferenceModel): readonly number[] {
