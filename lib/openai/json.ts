@@ -62,11 +62,18 @@ export class JsonScan {
     if (piece === "") return;
     let index = this.#isHidden ? 1 : 0;
     this.#isHidden = false;
+    // Long strings are most of a long body: only their ends and what is hidden in them are looked for.
+    let end = -1;
+    let escape = -1;
     for (; index < piece.length; index++) {
       const code = piece.charCodeAt(index);
       if (this.#inString) {
-        if (code === 0x22) this.#inString = false;
-        else if (code === 0x5c && ++index === piece.length) this.#isHidden = true;
+        if (end < index) end = indexOrEnd(piece, '"', index);
+        if (escape < index) escape = indexOrEnd(piece, "\\", index);
+        index = Math.min(end, escape);
+        if (index === piece.length) break;
+        if (index === end) this.#inString = false;
+        else if (++index === piece.length) this.#isHidden = true;
       } else if (code === 0x22) {
         this.#inString = true;
       } else if (code === 0x2c) {
@@ -86,6 +93,11 @@ export class JsonScan {
   #fail(message: string, index: number): never {
     throw new JsonError(message, this.#position + index);
   }
+}
+
+function indexOrEnd(text: string, part: string, from: number): number {
+  const index = text.indexOf(part, from);
+  return index < 0 ? text.length : index;
 }
 
 /**
