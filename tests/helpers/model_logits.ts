@@ -10,6 +10,15 @@ export async function modelLogits(
   ids: readonly number[],
   options: LLMOptions = {},
 ): Promise<Float32Array[]> {
+  return (await runPrompt(path, ids, options)).rows;
+}
+
+/** The same, and the names of the kernels that computed them. */
+export async function runPrompt(
+  path: string,
+  ids: readonly number[],
+  options: LLMOptions,
+): Promise<{ readonly rows: Float32Array[]; readonly kernels: string[] }> {
   const loaded = await loadModel(path, { kvCacheDtype: "float32", ...options });
   try {
     const positions = Int32Array.from(ids, (_, i) => i);
@@ -25,7 +34,8 @@ export async function modelLogits(
       windowBlockTables: blockTables,
       outputRows: positions,
     });
-    return ids.map((_, i) => rows.row(i).slice());
+    const kernels = (await loaded.model.device.trace()).map((entry) => entry.kernel);
+    return { rows: ids.map((_, i) => rows.row(i).slice()), kernels };
   } finally {
     await loaded.engine.close();
     await loaded.model.close();

@@ -1,8 +1,6 @@
 /** The tiny golden models through loading, device and engine: logits and greedy tokens of the reference. */
 
 import { assert, assertEquals } from "@std/assert";
-import { DeviceRunner } from "../../lib/engine/runner.ts";
-import { loadModel } from "../../lib/loading.ts";
 import { LLM, type LLMOptions, SamplingParams } from "../../mod.ts";
 import {
   GOLDEN_MODEL_NAMES,
@@ -10,7 +8,7 @@ import {
   goldenModel,
   goldenPrompt,
 } from "../helpers/golden_models.ts";
-import { modelLogits } from "../helpers/model_logits.ts";
+import { modelLogits, runPrompt } from "../helpers/model_logits.ts";
 import {
   encodeValues,
   tinyGgufBytes,
@@ -25,49 +23,26 @@ function assertLogit(actual: number, expected: number, what: string): void {
   assert(Math.abs(actual - expected) <= tolerance, `${what}: ${actual}, not ${expected}`);
 }
 
-/** Logits of every position, read from the rows of the engine's own runner. */
 async function checkLogits(
   path: string,
   { expect, config }: GoldenModel,
   ids: number[],
   options: LLMOptions,
 ): Promise<void> {
-  const loaded = await loadModel(path, { kvCacheDtype: "float32", ...options });
-  try {
-    const positions = Int32Array.from(ids, (_, i) => i);
-    const blockTables = [Array.from({ length: Math.ceil(ids.length / 16) }, (_, i) => i)];
-    const rows = await new DeviceRunner(loaded.model).run({
-      kind: "prefill",
-      tokenIds: Int32Array.from(ids),
-      positions,
-      slots: positions,
-      sequences: new Int32Array(ids.length),
-      blockTables,
-      windowSlots: positions,
-      windowBlockTables: blockTables,
-      outputRows: positions,
-    });
-    for (let position = 0; position < ids.length; position++) {
-      const row = rows.row(position);
-      assertEquals(row.length, config.vocab_size);
-      const mean = row.reduce((sum, logit) => sum + logit, 0) / row.length;
-      assertLogit(mean, expect.mean[position] as number, `mean at position ${position}`);
-      assertEquals(row.indexOf(Math.max(...row)), expect.argmax[position], `argmax at ${position}`);
-    }
-    const last = rows.row(ids.length - 1);
-    for (const [i, logit] of expect.last8.entries()) {
-      assertLogit(last[i] as number, logit, `logit ${i}`);
-    }
-    const kernels = (await loaded.model.device.trace()).map((entry) => entry.kernel);
-    assert(
-      kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")),
-      kernels.join(" "),
-    );
-  } finally {
-    await loaded.engine.close();
-    await loaded.model.close();
-    loaded.textWorker.close();
+  const { rows, kernels } = await runPrompt(path, ids, options);
+  for (const [position, row] of rows.entries()) {
+    assertEquals(row.length, config.vocab_size);
+    const mean = row.reduce((sum, logit) => sum + logit, 0) / row.length;
+    assertLogit(mean, expect.mean[position] as number, `mean at position ${position}`);
+    assertEquals(row.indexOf(Math.max(...row)), expect.argmax[position], `argmax at ${position}`);
   }
+  for (const [i, logit] of expect.last8.entries()) {
+    assertLogit(rows.at(-1)?.[i] as number, logit, `logit ${i}`);
+  }
+  assert(
+    kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")),
+    kernels.join(" "),
+  );
 }
 
 async function checkGreedy(
