@@ -3,16 +3,9 @@
 import { Connection } from "../../tools/soak/connection.ts";
 import { quantile, rounded } from "../report/figures.ts";
 import type { Table } from "../report/results.ts";
-import type { HealthAnswer, HealthQuestion } from "./health_worker.ts";
+import { askHealth, HEALTH_PAUSE_MS, HEALTH_SAMPLES } from "./ask_health.ts";
 import { withLimit } from "./limit.ts";
 import type { SubjectProcess } from "./subject_process.ts";
-
-/** Requests to `/health` are that far apart. */
-const HEALTH_PAUSE_MS = 5;
-/** Ten of them are slower than the p99. */
-const HEALTH_SAMPLES = 1000;
-/** All of them, beside everything else. */
-const HEALTH_LIMIT_MS = 300_000;
 
 /** A request with a text that is longer than the context. */
 interface LongRequest {
@@ -96,24 +89,6 @@ export async function measureHealth(
       rows,
     },
   };
-}
-
-async function askHealth(port: number): Promise<readonly number[]> {
-  const worker = new Worker(new URL("health_worker.ts", import.meta.url), { type: "module" });
-  try {
-    const answer = new Promise<HealthAnswer>((resolve, reject) => {
-      worker.onmessage = ({ data }: MessageEvent<HealthAnswer>) => resolve(data);
-      worker.onerror = ({ message }) => reject(new Error(message));
-    });
-    worker.postMessage(
-      { port, samples: HEALTH_SAMPLES, pauseMs: HEALTH_PAUSE_MS } satisfies HealthQuestion,
-    );
-    const result = await withLimit(answer, HEALTH_LIMIT_MS, "The last answer of /health");
-    if ("error" in result) throw new Error(result.error);
-    return result.times;
-  } finally {
-    worker.terminate();
-  }
 }
 
 async function sendLong(port: number, { body, status }: LongRequest): Promise<void> {
