@@ -8,8 +8,8 @@
  */
 
 import { InvalidParameterError } from "../base/errors.ts";
-import { kvBlockBytes } from "../device/device.ts";
 import { KV_BLOCK_SIZE, type KvDtype } from "../device/kernel_table.ts";
+import { kvBlockBytes } from "../device/kv_blocks.ts";
 import { windowRoom } from "../device/kv_window.ts";
 import type { ModelConfig } from "./model_config.ts";
 
