@@ -88,7 +88,7 @@ const WORKSHOP = /^(?:tests|bench|tools)\//;
 /** The files through which each outside package enters. Node built-ins have no gate. */
 export const GATES: Readonly<Record<string, readonly string[]>> = {
   "ndarray": ["lib/device/kernels/ndarray.ts"],
-  "@huggingface/tokenizers": ["lib/text/tokenizer.ts"],
+  "@huggingface/tokenizers": ["lib/text/package_engine.ts"],
   "@huggingface/jinja": ["lib/text/chat_template.ts"],
   "@std/http": ["lib/openai/handler.ts", "lib/openai/sse.ts"],
   "@std/cli": ["serve/flags.ts"],
