@@ -1,6 +1,7 @@
 /** The SDK: a model on a device, and what one can ask of it. */
 
-import { ChatTemplateError, ClosedError, UnsupportedTaskError } from "./base/errors.ts";
+import { chat, generate } from "./answering.ts";
+import { ClosedError } from "./base/errors.ts";
 import type { TraceEntry } from "./device/device.ts";
 import {
   classify,
@@ -10,8 +11,6 @@ import {
   type EncodeOptions,
   submitPooling,
 } from "./embedding.ts";
-import { foldDeltas } from "./fold.ts";
-import { generateDeltas } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
 import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
 import type { TokenizerInfo } from "./models/tokenizer_info.ts";
@@ -28,31 +27,19 @@ import type {
 import { PoolingParams } from "./pooling/params.ts";
 import type { PoolingContext, PoolingOptions } from "./pooling_requests.ts";
 import {
-  type BackgroundEncoding,
   type ChatMessage,
   type ChatOptions,
   checkDecoded,
-  encodeConversation,
-  type EncodedPrompt,
-  encodePrompt,
-  encodePromptInBackground,
-  isConversation,
-  keptPromptTokens,
   type Prompt,
   type RequestOptions,
   tokenizeInBackground,
   tokenizeText,
 } from "./prompts.ts";
 import { SamplingParams } from "./sampling/params.ts";
-import {
-  resolveSamplingParams,
-  type SamplingDefaults,
-  type TokenizedParams,
-} from "./sampling/resolved_params.ts";
 import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.ts";
+import { type GenerationContext, render, stream, submit } from "./streaming.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
-import { type TextContext, tokenizeParams, tokenizeParamsInBackground } from "./token_params.ts";
-import { traced, type TraceOptions } from "./tracing.ts";
+import type { TraceOptions } from "./tracing.ts";
 
 export type {
   BlockStats,
@@ -70,9 +57,6 @@ export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts
 export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
 export type { PairOptions } from "./text_pairs.ts";
 export type { TraceOptions };
-
-/** Tokens that `generate` writes where `maxTokens` is not given. */
-const GENERATE_MAX_TOKENS = 16;
 
 /**
  * A loaded model. Load one with {@linkcode LLM.load} and hold it with `await using`, or close it:
@@ -92,6 +76,7 @@ export class LLM implements AsyncDisposable {
   /** Facts about the model. */
   readonly info: ModelInfo;
   readonly #loaded: LoadedModel;
+  readonly #generation: GenerationContext;
   #closing: Promise<void> | undefined;
 
   private constructor(loaded: LoadedModel) {
@@ -104,6 +89,12 @@ export class LLM implements AsyncDisposable {
       hasChatTemplate: loaded.chatTemplate !== undefined,
       maxWaitingRequests: loaded.maxWaitingRequests,
     });
+    this.#generation = {
+      ...loaded,
+      info: this.info,
+      template: (source) => this.#template(source),
+      checkOpen: (options) => this.#checkOpen(options),
+    };
   }
 
   /**
@@ -149,9 +140,7 @@ export class LLM implements AsyncDisposable {
     params?: SamplingParams | readonly SamplingParams[],
     options: RequestOptions = {},
   ): Promise<RequestOutput | RequestOutput[]> {
-    return Array.isArray(input)
-      ? this.#all<Prompt>(input, params, options)
-      : this.#one(input as Prompt, single(params), options);
+    return generate(this.#generation, input, params, options);
   }
 
   /**
@@ -179,12 +168,7 @@ export class LLM implements AsyncDisposable {
     params?: SamplingParams | readonly SamplingParams[],
     options: ChatOptions = {},
   ): Promise<RequestOutput | RequestOutput[]> {
-    if (!Array.isArray(input)) {
-      throw new TypeError("chat takes a list of messages; a text goes to generate or stream");
-    }
-    return input.length > 0 && input.every((item) => Array.isArray(item))
-      ? this.#all(input as readonly (readonly ChatMessage[])[], params, options)
-      : this.#one(input as readonly ChatMessage[], single(params), options);
+    return chat(this.#generation, input, params, options);
   }
 
   /**
@@ -194,23 +178,12 @@ export class LLM implements AsyncDisposable {
    * @returns Deltas whose texts, index by index, add up to the whole answer. With `bestOf` above
    * `n`, and with beam search, they all come at the end.
    */
-  async *stream(
+  stream(
     input: Prompt | readonly ChatMessage[],
     params: SamplingParams = new SamplingParams(),
     options: ChatOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
-    checkedParams(params);
-    this.#checkOpen(options);
-    this.#checkGenerates();
-    const isChat = isConversation(input);
-    const prompt = isChat
-      ? await this.#render(input, params, options)
-      : await encodePromptInBackground(input, this.#encoding(params, options), options);
-    const texts = this.#textContext(prompt);
-    const tokenized = await tokenizeParamsInBackground(params, texts, options.signal);
-    const { samplingDefaults } = this.#loaded;
-    const defaults = isChat ? samplingDefaults : withGenerateDefaults(samplingDefaults);
-    yield* this.#start(prompt, params, tokenized, defaults, options);
+    return stream(this.#generation, input, params, options);
   }
 
   /**
@@ -230,17 +203,7 @@ export class LLM implements AsyncDisposable {
     params: SamplingParams = new SamplingParams(),
     options: RequestOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
-    checkedParams(params);
-    this.#checkOpen(options);
-    this.#checkGenerates();
-    const encoded = encodePrompt(
-      prompt,
-      this.#encoding(params, options),
-      options.addSpecialTokens ?? true,
-    );
-    const tokenized = tokenizeParams(params, this.#textContext(encoded));
-    const defaults = withGenerateDefaults(this.#loaded.samplingDefaults);
-    return this.#start(encoded, params, tokenized, defaults, options);
+    return submit(this.#generation, prompt, params, options);
   }
 
   /**
@@ -423,7 +386,8 @@ export class LLM implements AsyncDisposable {
     messages: readonly ChatMessage[],
     options: ChatOptions = {},
   ): Promise<number[]> {
-    return [...(await this.#render(messages, new SamplingParams(), options)).tokenIds];
+    const { tokenIds } = await render(this.#generation, messages, new SamplingParams(), options);
+    return [...tokenIds];
   }
 
   /** Token ids → text, special tokens shown. */
@@ -526,126 +490,9 @@ export class LLM implements AsyncDisposable {
     };
   }
 
-  #checkGenerates(): void {
-    const { task, id, poolingTasks } = this.info;
-    if (task === "generate") return;
-    throw new UnsupportedTaskError(
-      "generate",
-      `Cannot generate with "${id}": it was loaded for ${poolingTasks.join(", ")}`,
-    );
-  }
-
   #checkOpen({ signal }: { readonly signal?: AbortSignal }): void {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
     signal?.throwIfAborted();
-  }
-
-  #encoding(
-    params: SamplingParams,
-    { truncationSide = "left" }: RequestOptions,
-  ): BackgroundEncoding {
-    const { maxPromptLength } = this.info;
-    const keptTokens = keptPromptTokens(params, this.info);
-    const { tokenizer, background } = this.#loaded;
-    return {
-      tokenizer,
-      background,
-      maxPromptLength,
-      truncationSide,
-      ...(keptTokens === undefined ? {} : { keptTokens }),
-    };
-  }
-
-  /** What the texts among the parameters are read with. */
-  #textContext({ tokenIds }: EncodedPrompt): TextContext & Pick<LoadedModel, "background"> {
-    const { tokenizer, background } = this.#loaded;
-    const { maxContextLength } = this.info;
-    return { tokenizer, background, promptTokenIds: tokenIds, maxContextLength };
-  }
-
-  /** Hands a prompt to the engine. */
-  #start(
-    prompt: EncodedPrompt,
-    params: SamplingParams,
-    tokenized: TokenizedParams,
-    defaults: SamplingDefaults,
-    options: RequestOptions,
-  ): AsyncGenerator<GenerationDelta, void, void> {
-    this.#checkOpen(options); // templates and long texts take their time
-    const { engine, tokenizer } = this.#loaded;
-    // A forced output has a length of its own.
-    const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
-    const requestId = options.requestId ?? crypto.randomUUID();
-    const resolved = resolveSamplingParams(params, tier, tokenized);
-    const request = { requestId, model: this.info.id, params: resolved, trace: options.trace };
-    const deltas = traced(
-      this.#loaded.tracer,
-      request,
-      (onEnd) =>
-        generateDeltas(engine, tokenizer, {
-          requestId,
-          prompt,
-          params: resolved,
-          stops: params.stop ?? [],
-          includeStop: params.includeStopStrInOutput ?? false,
-          priority: options.priority ?? 0,
-          cacheSalt: options.cacheSalt,
-          signal: options.signal,
-          onEnd,
-        }),
-    );
-    options.onQueued?.();
-    return deltas;
-  }
-
-  #one(
-    input: Prompt | readonly ChatMessage[],
-    params: SamplingParams | undefined,
-    options: ChatOptions,
-  ): Promise<RequestOutput> {
-    return foldDeltas(this.stream(input, params, options), params?.n ?? 1);
-  }
-
-  /** Runs all inputs together. The first failure ends the others. */
-  async #all<Input extends Prompt | readonly ChatMessage[]>(
-    inputs: readonly Input[],
-    params: SamplingParams | readonly SamplingParams[] | undefined,
-    options: ChatOptions,
-  ): Promise<RequestOutput[]> {
-    const each = paramsOfEach(params, inputs.length);
-    const failed = new AbortController();
-    const signal = options.signal === undefined
-      ? failed.signal
-      : AbortSignal.any([options.signal, failed.signal]);
-    const { requestId = crypto.randomUUID(), ...rest } = options;
-    const outputs = inputs.map((input, i) =>
-      this.#one(input, each[i], { ...rest, requestId: `${requestId}-${i}`, signal })
-    );
-    try {
-      return await Promise.all(outputs);
-    } catch (error) {
-      failed.abort(error);
-      await Promise.allSettled(outputs);
-      throw error;
-    }
-  }
-
-  #render(
-    messages: readonly ChatMessage[],
-    params: SamplingParams,
-    options: ChatOptions,
-  ): Promise<EncodedPrompt> {
-    const { chatTemplate, toolTemplate } = this.#loaded;
-    const own = (options.tools?.length ?? 0) > 0 ? toolTemplate ?? chatTemplate : chatTemplate;
-    const template = options.chatTemplate === undefined
-      ? own
-      : this.#template(options.chatTemplate);
-    if (template === undefined) {
-      throw new ChatTemplateError(
-        `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
-      );
-    }
-    return encodeConversation(messages, template, this.#encoding(params, options), options);
   }
 
   /** A template that a call brings along. */
@@ -655,37 +502,4 @@ export class LLM implements AsyncDisposable {
     const parameter = "chatTemplate";
     return new ChatTemplate(source, { tokens, file: parameter, parameter, worker, contentFormat });
   }
-}
-
-function withGenerateDefaults(defaults: SamplingDefaults): SamplingDefaults {
-  return { maxTokens: GENERATE_MAX_TOKENS, ...defaults };
-}
-
-function single(
-  params: SamplingParams | readonly SamplingParams[] | undefined,
-): SamplingParams | undefined {
-  return params === undefined ? undefined : checkedParams(params);
-}
-
-/** Fields that nobody has checked are not let in, whatever a caller without types may pass. */
-function checkedParams(params: unknown): SamplingParams {
-  if (params instanceof SamplingParams) return params;
-  throw new TypeError(
-    Array.isArray(params)
-      ? "One prompt takes one SamplingParams, not an array"
-      : "Sampling parameters must be a SamplingParams: write new SamplingParams({ … })",
-  );
-}
-
-function paramsOfEach(
-  params: SamplingParams | readonly SamplingParams[] | undefined,
-  count: number,
-): (SamplingParams | undefined)[] {
-  if (!Array.isArray(params)) return Array(count).fill(single(params));
-  if (params.length !== count) {
-    throw new TypeError(
-      `${count} prompts take one SamplingParams or ${count}, not ${params.length}`,
-    );
-  }
-  return [...params];
 }
