@@ -8,7 +8,7 @@
  */
 
 import { join } from "node:path";
-import { defaultCacheDir } from "../../tools/models/fetch.ts";
+import { defaultCacheDir } from "../../tools/models/cache.ts";
 
 /** The package whose source archive is built. */
 const PACKAGE = "llama-cpp-python";

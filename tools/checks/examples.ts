@@ -7,7 +7,8 @@
  */
 
 import { dirname, join } from "node:path";
-import { cachedPath, defaultCacheDir } from "../models/fetch.ts";
+import { defaultCacheDir } from "../models/cache.ts";
+import { smolLM2Path } from "../models/fetch.ts";
 import { minilmFolder } from "../models/minilm.ts";
 import { listFiles, repositoryPath, ROOT } from "./source.ts";
 
@@ -100,7 +101,7 @@ async function runServed(model: string): Promise<string | undefined> {
 /** Examples with a test of their own: `tests/clients/hono_test.ts`. */
 const TESTED = ["examples/hono.ts"];
 
-const model = cachedPath(defaultCacheDir());
+const model = smolLM2Path(defaultCacheDir());
 const encoder = minilmFolder(defaultCacheDir());
 const known: Record<string, () => Promise<string | undefined>> = {
   "examples/chat.ts": () => runToEnd("examples/chat.ts", [model, "Why is the sky blue?"]),
