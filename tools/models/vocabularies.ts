@@ -20,7 +20,7 @@ interface PackagedVocabulary {
 const VERSION = "3.7.2";
 
 /** By the last part of the package's name. */
-export const VOCABULARIES: Readonly<Record<string, PackagedVocabulary>> = {
+const VOCABULARIES: Readonly<Record<string, PackagedVocabulary>> = {
   qwen3: {
     tokenizer: "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4",
     config: "5a7303fcb1a27ede63134a2cbd61d5282c247ca6d769ce4746d4ffa124aedd63",
