@@ -66,7 +66,7 @@ export type { TraceOptions };
  * ```ts ignore
  * import { LLM, SamplingParams } from "@rngd/llm";
  *
- * await using llm = await LLM.load("HuggingFaceTB/SmolLM2-135M-Instruct");
+ * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
  * const params = new SamplingParams({ temperature: 0, maxTokens: 64 });
  * const { outputs } = await llm.chat([{ role: "user", content: "Why is the sky blue?" }], params);
  * console.log(outputs[0]?.text);
@@ -110,6 +110,14 @@ export class LLM implements AsyncDisposable {
    * @throws {CheckpointError} A file of the checkpoint is missing, broken or not supported.
    * @throws {InvalidParameterError} An option is out of range.
    * @throws {DeviceMemoryError} Weights and KV pool exceed the device's memory.
+   * @throws The signal's reason, if `options.signal` fires.
+   * @example From the hub, with its download shown
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * const options = { onProgress: ({ stage, done, total }) => console.log(stage, done / total) };
+   * await using llm = await LLM.load("HuggingFaceTB/SmolLM2-135M-Instruct", options);
+   * ```
    */
   static async load(model: string, options: LLMOptions = {}): Promise<LLM> {
     return new LLM(await loadModel(model, options));
@@ -120,9 +128,22 @@ export class LLM implements AsyncDisposable {
    *
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
    * @param params One for all prompts, or one each. `maxTokens` is 16 where it is absent.
+   * @param options The same for all prompts. Of several, each has the id with `-0`, `-1` … behind it.
    * @returns The output of each prompt.
+   * @throws {TypeError} Prompts or parameters of another shape.
+   * @throws {UnsupportedTaskError} The model is not for generation.
    * @throws {ContextLengthError} A prompt, or prompt and `maxTokens`, exceed the context.
+   * @throws {InvalidParameterError} A parameter that the model or its vocabulary has no room for.
    * @throws {QueueFullError} Too many requests are waiting.
+   * @example Two prompts in one batch
+   * ```ts ignore
+   * import { LLM, SamplingParams } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const params = new SamplingParams({ temperature: 0, maxTokens: 8 });
+   * const outputs = await llm.generate(["The sky is", "The grass is"], params);
+   * for (const { prompt, outputs: [first] } of outputs) console.log(prompt + first?.text);
+   * ```
    */
   generate(
     prompt: Prompt,
@@ -149,8 +170,20 @@ export class LLM implements AsyncDisposable {
    * @param messages OpenAI-shaped messages; an array of conversations gives an array of outputs.
    * @param params One for all conversations, or one each. An absent `maxTokens` means the room
    * left in the context.
+   * @param options The same for all conversations, as {@linkcode LLM.generate} takes them, and how
+   * the template is filled in.
    * @returns The output of each conversation.
    * @throws {ChatTemplateError} The template refuses the messages, or the model has none.
+   * @throws What {@linkcode LLM.generate} throws.
+   * @example Ask for facts about the answer
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const messages = [{ role: "user", content: "Name a colour." }];
+   * const { outputs: [answer] } = await llm.chat(messages);
+   * console.log(answer?.text, answer?.finishReason, answer?.tokenIds.length);
+   * ```
    */
   chat(
     messages: readonly ChatMessage[],
@@ -175,8 +208,22 @@ export class LLM implements AsyncDisposable {
    * Streams one answer, to a prompt or to a conversation. It starts when it is first read; every
    * refusal (bad prompt, full queue) comes before the first delta. Leaving the loop ends the request.
    *
+   * @param input Text, token ids, or the messages of a conversation.
+   * @param params How to generate. An absent `maxTokens` means 16 for a prompt, and the room left in
+   * the context for a conversation.
+   * @param options As for {@linkcode LLM.chat}.
    * @returns Deltas whose texts, index by index, add up to the whole answer. With `bestOf` above
    * `n`, and with beam search, they all come at the end.
+   * @throws What {@linkcode LLM.chat} throws, with the first delta.
+   * @example Write an answer as it comes
+   * ```ts ignore
+   * import { LLM, SamplingParams } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const messages = [{ role: "user", content: "Why is the sky blue?" }];
+   * const params = new SamplingParams({ maxTokens: 32 });
+   * for await (const { text } of llm.stream(messages, params)) console.log(text);
+   * ```
    */
   stream(
     input: Prompt | readonly ChatMessage[],
@@ -192,11 +239,26 @@ export class LLM implements AsyncDisposable {
    * The prompt is tokenized here and now, about a megabyte a second; {@linkcode LLM.stream} does
    * that with long ones on another thread.
    *
+   * @param prompt Text or token ids.
+   * @param params How to generate. `maxTokens` is 16 where it is absent.
+   * @param options As for {@linkcode LLM.generate}.
    * @returns The deltas, as {@linkcode LLM.stream} gives them.
    * @throws {UnsupportedTaskError} The model is not for generation.
    * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context.
    * @throws {InvalidParameterError} A parameter that the model or its vocabulary has no room for.
    * @throws {QueueFullError} Too many requests are waiting.
+   * @example Try later where the queue is full
+   * ```ts ignore
+   * import { LLM, QueueFullError } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * try {
+   *   for await (const { text } of llm.submit("Once upon a time")) console.log(text);
+   * } catch (error) {
+   *   if (!(error instanceof QueueFullError)) throw error;
+   *   console.log(`Try again in ${error.retryAfterSeconds} seconds`);
+   * }
+   * ```
    */
   submit(
     prompt: Prompt,
@@ -220,7 +282,7 @@ export class LLM implements AsyncDisposable {
    * ```ts ignore
    * import { LLM } from "@rngd/llm";
    *
-   * await using llm = await LLM.load("sentence-transformers/all-MiniLM-L6-v2");
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
    * const { outputs } = await llm.embed("The cat sits on the mat.");
    * console.log(outputs.embedding.length); // 384
    * ```
@@ -250,8 +312,19 @@ export class LLM implements AsyncDisposable {
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
    * @param params One for all prompts, or one each.
    * @param options Its `task` comes before that of the params, and that before the model's own.
-   * @returns The numbers of each prompt.
+   * @returns The numbers of each prompt, float32: [hiddenSize] for "embed", a row a token for
+   * "token_embed", a number a label for "classify".
    * @throws {UnsupportedTaskError} The model is not for that task.
+   * @throws {ContextLengthError} A prompt is too long, and `truncatePromptTokens` was not given.
+   * @throws {InvalidParameterError} A parameter that does not go with the task.
+   * @example A vector for each token
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
+   * const { outputs, promptTokenIds } = await llm.encode("A cat", undefined, { task: "token_embed" });
+   * console.log(promptTokenIds.length, outputs.data);
+   * ```
    */
   encode(
     prompt: Prompt,
@@ -277,6 +350,7 @@ export class LLM implements AsyncDisposable {
    *
    * @param prompt Text or token ids.
    * @param params Its `task` says what is made. Default: the model's own.
+   * @param options As for {@linkcode LLM.encode}.
    * @returns The numbers, when they are computed.
    * @throws {UnsupportedTaskError} The model is not for that task.
    * @throws {ContextLengthError} The prompt is too long, and `truncatePromptTokens` was not given.
@@ -297,8 +371,9 @@ export class LLM implements AsyncDisposable {
    *
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
    * @param params One for all prompts, or one each.
-   * @returns The probabilities of each prompt's labels.
+   * @returns The probabilities of each prompt's labels, and the name of the most likely one.
    * @throws {UnsupportedTaskError} The model has no classifier.
+   * @throws {ContextLengthError} A prompt is too long, and `truncatePromptTokens` was not given.
    */
   classify(
     prompt: Prompt,
@@ -325,9 +400,20 @@ export class LLM implements AsyncDisposable {
    *
    * @param data1 One text, or as many as there are in `data2`. With a reranker, the queries.
    * @param data2 One text or several. With a reranker, the documents.
-   * @returns One output a pair, always an array.
+   * @param params How the head's logit becomes a score.
+   * @param options Among others where long texts are cut.
+   * @returns One output a pair, always an array. Scores are from 0 to 1, cosines from −1 to 1.
    * @throws {InvalidParameterError} Numbers of texts that do not go together.
+   * @throws {ContextLengthError} A pair is too long.
    * @throws {UnsupportedTaskError} The model can do neither.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
+   * const [output] = await llm.score("A cat sleeps.", "A kitten is asleep.");
+   * console.log(output?.outputs.score);
+   * ```
    */
   async score(
     data1: string | readonly string[],
@@ -343,8 +429,19 @@ export class LLM implements AsyncDisposable {
    *
    * @param query What is looked for.
    * @param documents Where it is looked for.
+   * @param options `topN` and what {@linkcode LLM.score} takes.
    * @returns The documents with their scores and their places in `documents`; at most `topN`.
+   * @throws {TypeError} A query that is no string, or documents that are no array.
    * @throws {UnsupportedTaskError} The model cannot score.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
+   * const documents = ["Water boils at 100 °C.", "Cats sleep most of the day."];
+   * const ranking = await llm.rerank("How long do cats sleep?", documents, { topN: 1 });
+   * console.log(ranking[0]?.document);
+   * ```
    */
   async rerank(
     query: string,
@@ -357,7 +454,17 @@ export class LLM implements AsyncDisposable {
   /**
    * Text → token ids. Special tokens are added unless `addSpecialTokens` is false.
    *
+   * @param text The text.
+   * @returns Its ids, whether they fit the context or not.
    * @throws {InvalidParameterError} The text is longer than 1,048,576 UTF-16 code units.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const ids = llm.tokenize("Hello, world!");
+   * console.log(ids.length, llm.tokenStrings(ids), llm.detokenize(ids));
+   * ```
    */
   tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
     return tokenizeText(text, this.#loaded.tokenizer, options.addSpecialTokens ?? true);
@@ -381,7 +488,23 @@ export class LLM implements AsyncDisposable {
     return await tokenizeInBackground(text, this.#loaded.background, { addSpecialTokens, signal });
   }
 
-  /** A conversation → the token ids of its prompt. */
+  /**
+   * A conversation → the token ids of its prompt.
+   *
+   * @param messages OpenAI-shaped messages.
+   * @param options As for {@linkcode LLM.chat}.
+   * @returns The ids that {@linkcode LLM.chat} would run.
+   * @throws {ChatTemplateError} The template refuses the messages, or the model has none.
+   * @throws {ContextLengthError} The prompt is too long.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const ids = await llm.tokenizeChat([{ role: "user", content: "Hello!" }]);
+   * console.log(llm.detokenize(ids));
+   * ```
+   */
   async tokenizeChat(
     messages: readonly ChatMessage[],
     options: ChatOptions = {},
@@ -390,7 +513,12 @@ export class LLM implements AsyncDisposable {
     return [...tokenIds];
   }
 
-  /** Token ids → text, special tokens shown. */
+  /**
+   * Token ids → text, special tokens shown.
+   *
+   * @param tokenIds The ids; those without a token add nothing.
+   * @returns The text. Bytes that are no whole character show as U+FFFD.
+   */
   detokenize(tokenIds: readonly number[]): string {
     return this.#loaded.tokenizer.decode(tokenIds, { skipSpecialTokens: false });
   }
@@ -412,7 +540,12 @@ export class LLM implements AsyncDisposable {
     return await this.#loaded.background.decode(tokenIds, { ...options, skipSpecialTokens: false });
   }
 
-  /** The vocabulary's own spelling of each id. */
+  /**
+   * The vocabulary's own spelling of each id.
+   *
+   * @param tokenIds The ids.
+   * @returns As many spellings, such as "Ġworld"; "" for an id without a token.
+   */
   tokenStrings(tokenIds: readonly number[]): string[] {
     return tokenIds.map((id) => this.#loaded.tokenizer.tokenString(id));
   }
@@ -420,18 +553,38 @@ export class LLM implements AsyncDisposable {
   /**
    * The tokenizer's settings: what its tokenizer_config.json says, or as much of that as a GGUF file
    * tells, with the chat template that is used. No file paths.
+   *
+   * @returns Settings by their names in tokenizer_config.json.
    */
   tokenizerInfo(): TokenizerInfo {
     return this.#loaded.tokenizerInfo;
   }
 
-  /** The sampling defaults that the model's authors ask for, as parameters. */
+  /**
+   * The sampling defaults that the model's authors ask for, as parameters.
+   *
+   * @returns Parameters that hold what generation_config.json, or `overrideGenerationConfig` in its
+   * place, says, and nothing else.
+   */
   getDefaultSamplingParams(): SamplingParams {
     const { maxTokensLimit: _, ...defaults } = this.#loaded.samplingDefaults;
     return new SamplingParams(defaults);
   }
 
-  /** Counters and measurements of the engine, its requests and the wire cache. */
+  /**
+   * Counters and measurements of the engine, its requests and the wire cache.
+   *
+   * @returns A copy: it does not change any more. Durations are in seconds.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * await llm.generate("Once upon a time");
+   * const { engine, requests } = llm.stats();
+   * console.log(engine.generatedTokens, requests.timeToFirstTokenSeconds.sum);
+   * ```
+   */
   stats(): ModelStats {
     const { engine, model } = this.#loaded;
     return {
@@ -450,12 +603,20 @@ export class LLM implements AsyncDisposable {
     return this.#loaded.engine.resetPrefixCache();
   }
 
-  /** Which kernels the processing elements ran so far, how often and for how long. */
+  /**
+   * Which kernels the processing elements ran so far, how often and for how long.
+   *
+   * @returns One entry a kernel and element, with times in milliseconds.
+   */
   trace(): Promise<TraceEntry[]> {
     return this.#loaded.model.device.trace();
   }
 
-  /** Ends every request with a `ClosedError` and stops the threads. */
+  /**
+   * Ends every request with a `ClosedError` and stops the threads.
+   *
+   * @returns Resolves when all of them have stopped. Closing again does no harm.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
