@@ -115,7 +115,8 @@ export async function removeIfThere(path: string): Promise<void> {
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
+/** Whether there is a file or folder. */
+export async function isThere(path: string): Promise<boolean> {
   try {
     await Deno.stat(path);
     return true;
