@@ -1,6 +1,7 @@
 /** Log-probabilities by id → the same with the tokens' texts. */
 
-import type { TokenEvent, TokenLogprob } from "./engine/engine.ts";
+import type { TokenEvent } from "./engine/request.ts";
+import type { TokenLogprob } from "./sampling/logprobs.ts";
 import type { Logprob, LogprobMap, PromptInfo } from "./outputs.ts";
 import type { EncodedPrompt } from "./prompts.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";

@@ -256,7 +256,7 @@ export async function tokenizeInBackground(
 }
 
 /** Most ids that are decoded for their own sake. */
-export const DECODED_IDS_MAX = 1_048_576;
+const DECODED_IDS_MAX = 1_048_576;
 
 /** Refuses a list of ids that is too long to be decoded at once. */
 export function checkDecoded(ids: readonly number[]): void {

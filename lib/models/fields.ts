@@ -1,6 +1,7 @@
 /** Checked reading of named values out of somebody else's file: every mistake names file, field and value. */
 
 import { CheckpointError } from "../base/errors.ts";
+import { isRecord } from "../base/record.ts";
 
 /** What a number must be. Absent limits do not limit. */
 export interface NumberRule {
@@ -26,7 +27,7 @@ export class Fields {
 
   /** The fields of a JSON object; `value` is refused if it is anything else. */
   static ofJson(file: string, value: unknown): Fields {
-    if (!isObject(value)) {
+    if (!isRecord(value)) {
       throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
     }
     return new Fields(file, (key) => Object.hasOwn(value, key) ? value[key] : undefined);
@@ -93,7 +94,7 @@ export class Fields {
   object(key: string): Fields | undefined {
     const value = this.value(key);
     if (value === undefined) return undefined;
-    if (!isObject(value)) this.fail(key, "it must be an object");
+    if (!isRecord(value)) this.fail(key, "it must be an object");
     const get = (inner: string) => Object.hasOwn(value, inner) ? value[inner] : undefined;
     return new Fields(this.file, get, `${this.#prefix}${key}.`);
   }
@@ -107,11 +108,6 @@ export class Fields {
       : `Cannot use ${name} ${show(value)} of "${this.file}"`;
     throw new CheckpointError(this.file, `${what}: ${right}`);
   }
-}
-
-/** Whether `value` is an object with string keys: not null, not an array. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function follows(value: number, { min, max, aboveMin, multipleOf }: NumberRule): boolean {

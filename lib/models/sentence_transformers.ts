@@ -1,7 +1,8 @@
 /** The files that sentence-transformers puts beside a model: how its hidden states become an embedding. */
 
 import { CheckpointError } from "../base/errors.ts";
-import { Fields, isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
+import { Fields } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import type { ModelFolder } from "./model_folder.ts";
 import { isPlainDtype, plainFloats } from "./plain_floats.ts";
@@ -94,7 +95,7 @@ function readModules(folder: ModelFolder): Module[] {
   };
   if (!Array.isArray(json)) return fail("it must hold a list of modules");
   return json.map((entry: unknown) => {
-    const [type, path] = isObject(entry) ? [entry["type"], entry["path"]] : [];
+    const [type, path] = isRecord(entry) ? [entry["type"], entry["path"]] : [];
     if (typeof type !== "string" || typeof path !== "string") {
       return fail("each module must have a type and a path");
     }
@@ -197,7 +198,7 @@ function readPrompts(folder: ModelFolder): ReadonlyMap<string, string> {
   if (!folder.has(name)) return new Map();
   const fields = Fields.ofJson(folder.nameOf(name), folder.readJson(name));
   const prompts = fields.value("prompts") ?? {};
-  if (!isObject(prompts) || !Object.values(prompts).every((text) => typeof text === "string")) {
+  if (!isRecord(prompts) || !Object.values(prompts).every((text) => typeof text === "string")) {
     fields.fail("prompts", "it must be an object of texts");
   }
   return new Map(Object.entries(prompts as Record<string, string>));

@@ -14,7 +14,7 @@ import { InvalidParameterError } from "../base/errors.ts";
 export type PoolingTask = "embed" | "score" | "classify" | "token_embed" | "token_classify";
 
 /** All tasks, for checks and messages. */
-export const POOLING_TASKS: readonly PoolingTask[] = [
+const POOLING_TASKS: readonly PoolingTask[] = [
   "embed",
   "score",
   "classify",

@@ -2,6 +2,7 @@
 
 import { InvalidParameterError } from "../base/errors.ts";
 import { Turns } from "../base/turns.ts";
+import { isRecord } from "../base/record.ts";
 
 /** One message, OpenAI-shaped. */
 export type TemplateMessage = Readonly<Record<string, unknown>>;
@@ -169,10 +170,6 @@ function mergeSystem(messages: readonly PlainMessage[], rules: MessageRules): Pl
   const asText = !rules.contentAsParts || rules.takesTextContent;
   const content = asText ? text : [{ type: "text", text }];
   return [{ ...system[0], role: "system", content }, ...others];
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function fail(where: string, value: unknown, problem: string): never {

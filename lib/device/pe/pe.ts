@@ -13,9 +13,6 @@ import { type PackJob, packRows } from "./pack_rows.ts";
 import { type KernelFamily, Refusals } from "./refusals.ts";
 import type { WorkerStart } from "./worker.ts";
 
-/** The name of the method by which tests make an element of a device go wrong. */
-export const INJECT_FAULT: unique symbol = Symbol("injectFault");
-
 /** The option by which tests make a device's kernels wrong. */
 export const SPOIL_KERNELS: unique symbol = Symbol("spoilKernels");
 
