@@ -118,8 +118,7 @@ function checkFormat(fields: Fields): void {
 function readGroups(fields: Fields): Fields[] {
   const groups = fields.object("config_groups");
   if (groups === undefined) return [];
-  const names = Object.keys(fields.value("config_groups") as object);
-  return names.flatMap((name) => groups.object(name) ?? []);
+  return groups.keys().flatMap((name) => groups.object(name) ?? []);
 }
 
 /** Two sizes in a list; undefined where the key is absent or null. */
