@@ -5,7 +5,7 @@
  * where it does not, one of the two is damaged, and nobody can know which.
  */
 
-import { Fields } from "./fields.ts";
+import type { Fields } from "./fields.ts";
 import { type ModulePattern, modulePattern } from "./module_pattern.ts";
 import { readBlock, type ScaleBlock } from "./scale_block.ts";
 import type { GridShape } from "./scale_grid.ts";
@@ -40,7 +40,8 @@ interface TargetGroup {
 /** The whole setting. */
 export interface CompressedTensors {
   readonly method: "compressed-tensors";
-  readonly groups: readonly TargetGroup[];
+  /** undefined: the config does not say what is quantised, and how. */
+  readonly groups: readonly TargetGroup[] | undefined;
   readonly ignored: readonly ModulePattern[];
 }
 
@@ -80,7 +81,7 @@ export function readCompressedTensors(fields: Fields): CompressedTensors {
     groups: groups?.keys().flatMap((name) => {
       const group = groups.object(name);
       return group === undefined ? [] : readGroup(groups.nameOf(name), group, format);
-    }) ?? [],
+    }),
     ignored: readPatterns(fields, "ignore"),
   };
 }
@@ -88,6 +89,7 @@ export function readCompressedTensors(fields: Fields): CompressedTensors {
 function readGroup(place: string, group: Fields, outer: string | undefined): TargetGroup {
   const format = readFormat(group) ?? (outer === "mixed-precision" ? undefined : outer);
   const targets = readPatterns(group, "targets");
+  if (targets.length === 0) group.fail("targets", "it must name what the group is for");
   const weights = group.object("weights");
   const scheme = weights && readScheme(group.nameOf("weights"), weights, format);
   return { place, targets, scheme };
@@ -191,14 +193,18 @@ export type Statement =
   /** It stays as it is; `why` says by which part of the config. */
   | { readonly kind: "plain"; readonly why: string };
 
-/** `names` are the module's names: the file's own, and the one of the model's class. */
+/**
+ * `names` are the module's names: the file's own, and the one of the model's class. undefined: the
+ * config says nothing.
+ */
 export function statementOf(
   { groups, ignored }: CompressedTensors,
   names: readonly string[],
   className: "Linear" | "Embedding",
-): Statement {
+): Statement | undefined {
   const skip = ignored.find((pattern) => pattern.matches(names) || pattern.text === className);
   if (skip !== undefined) return { kind: "plain", why: `ignore has "${skip.text}"` };
+  if (groups === undefined) return undefined;
   // A module's own name counts before its class.
   const group = groups.find(({ targets }) => targets.some((target) => target.matches(names))) ??
     groups.find(({ targets }) => targets.some(({ text }) => text === className));
