@@ -4,6 +4,8 @@ import { Tokenizer as PackageTokenizer } from "@huggingface/tokenizers";
 import { CheckpointError } from "../base/errors.ts";
 import { bytesOfPiece } from "./byte_alphabet.ts";
 import { tokenizerFromGguf, type TokenizerSource } from "./gguf_tokenizer.ts";
+import { checkIds, checkJson, type TokenizerJson } from "./tokenizer_check.ts";
+import { packageComponents } from "./tokenizer_components.ts";
 import { configuredPostProcessor } from "./sentence_piece_frame.ts";
 import { joinPair, type PairEncoding, type PairTemplate, pairTemplateOf } from "./pair_template.ts";
 import type { EngineEncoding, EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
@@ -13,7 +15,13 @@ class PackageEngine implements TokenizerEngine {
   #tokenizer: PackageTokenizer;
 
   constructor(json: object, config: Readonly<Record<string, unknown>>) {
-    this.#tokenizer = new PackageTokenizer(withSpacedIdeographs(json), config);
+    // Of the settings only this one counts: others are those of older classes, which have put them
+    // into their tokenizer.json.
+    const { model } = json as TokenizerJson;
+    this.#tokenizer = new PackageTokenizer(withSpacedIdeographs(json), {
+      unk_token: model["unk_token"] ?? config["unk_token"],
+      clean_up_tokenization_spaces: false,
+    });
   }
 
   encode(text: string, pair: string | null, addSpecialTokens: boolean): EngineEncoding {
@@ -57,9 +65,6 @@ function withSpacedIdeographs(json: object): object {
 
 const createPackageEngine: EngineFactory = (json, config) => new PackageEngine(json, config);
 
-/** Larger ids are a mistake of the file: tables of this length are built from them. */
-const ID_MAX = 16 * 1024 * 1024;
-
 const SPECIAL_TOKEN_NAMES = [
   "bos_token",
   "eos_token",
@@ -102,8 +107,15 @@ export class Tokenizer {
   /** Found when it is first asked for: generative models have no pairs. */
   #pairTemplate: PairTemplate | undefined;
 
-  private constructor(source: TokenizerSource, file: string, create: EngineFactory) {
-    const json = withConfiguredFrame(checkJson(source.json, file), source.config, file);
+  private constructor(
+    source: TokenizerSource,
+    file: string,
+    create: EngineFactory,
+    { isForeign }: { readonly isForeign: boolean } = { isForeign: false },
+  ) {
+    const checked = checkJson(source.json, file);
+    if (isForeign) checkIds(checked, file);
+    const json = withConfiguredFrame(checked, source.config, file);
     this.source = { ...source, json };
     this.file = file;
     this.#engine = createEngine(json, source.config, { file, create });
@@ -117,6 +129,7 @@ export class Tokenizer {
     this.specialTokens = readSpecialTokens(source.config, file);
     this.bosTokenId = this.#idOf("bos_token");
     this.eosTokenId = this.#idOf("eos_token");
+    if (isForeign) checkFrameTokens(this.specialTokens, this.#engine, file);
     this.endTokenIds = source.endTokenIds ??
       (this.eosTokenId === undefined ? [] : [this.eosTokenId]);
     this.#addsBegin = this.bosTokenId !== undefined &&
@@ -137,7 +150,8 @@ export class Tokenizer {
     file: string,
     create: EngineFactory = createPackageEngine,
   ): Tokenizer {
-    return new Tokenizer({ json: tokenizerJson, config: tokenizerConfig }, file, create);
+    const source = { json: tokenizerJson, config: tokenizerConfig };
+    return new Tokenizer(source, file, create, { isForeign: true });
   }
 
   /**
@@ -150,7 +164,10 @@ export class Tokenizer {
     file: string,
     create: EngineFactory = createPackageEngine,
   ): Tokenizer {
-    return new Tokenizer(tokenizerFromGguf(metadata, file), file, create);
+    const source = tokenizerFromGguf(metadata, file);
+    return new Tokenizer(source, file, create, {
+      isForeign: metadata.has("tokenizer.huggingface.json"),
+    });
   }
 
   /** From the {@linkcode Tokenizer.source} of another one. */
@@ -164,14 +181,7 @@ export class Tokenizer {
 
   /** The algorithm: "BPE", "WordPiece", "Unigram" or "WordLevel". */
   get kind(): string {
-    const { model } = this.source.json as TokenizerJson;
-    if (model["type"] !== undefined) return model["type"] as string;
-    // Files that leave the type out are told by their parts.
-    return model["merges"] !== undefined
-      ? "BPE"
-      : Array.isArray(model["vocab"])
-      ? "Unigram"
-      : "WordPiece";
+    return (this.source.json as TokenizerJson).model["type"] as string;
   }
 
   /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
@@ -314,161 +324,23 @@ interface Decoder {
   readonly [key: string]: unknown;
 }
 
-interface AddedToken {
-  readonly id: number;
-  readonly content: string;
-  readonly special?: unknown;
-}
-
-interface TokenizerJson {
-  readonly model: Readonly<Record<string, unknown>>;
-  readonly added_tokens: readonly AddedToken[];
-  readonly decoder: unknown;
-  readonly [key: string]: unknown;
-}
-
-/** Parts that older files leave out, and the package asks for. */
-const ABSENT = {
-  normalizer: null,
-  pre_tokenizer: null,
-  post_processor: null,
-  decoder: null,
-  added_tokens: [],
-} as const;
-
-/** Old files leave the type out; the package tells them by their parts. */
-const MODEL_TYPES: readonly string[] = ["BPE", "WordPiece", "Unigram", "WordLevel"];
-
-/** Checks what the package takes on trust. */
-function checkJson(value: unknown, file: string): TokenizerJson {
-  if (!isRecord(value)) fail(file, "it must hold a JSON object");
-  const json: Record<string, unknown> = { ...ABSENT, ...value };
-  for (const key of ["normalizer", "pre_tokenizer", "post_processor", "decoder"]) {
-    checkComponent(json[key], key, file);
-  }
-  const { model, added_tokens: added } = json;
-  if (!isRecord(model)) fail(file, `"model" must be an object`);
-  checkModel(model, file);
-  if (!Array.isArray(added)) fail(file, `"added_tokens" must be a list`);
-  added.forEach((token: unknown, index: number) => {
-    const where = `"added_tokens" entry ${index}`;
-    if (!isRecord(token)) fail(file, `${where} must be an object`);
-    if (typeof token["content"] !== "string" || token["content"] === "") {
-      fail(file, `the "content" of ${where} must be a string that is not empty`);
-    }
-    checkId(token["id"], where, file);
-  });
-  return json as unknown as TokenizerJson;
-}
-
-/** Where a component of type "Sequence" keeps its parts. */
-const SEQUENCE_KEYS: Readonly<Record<string, string>> = {
-  normalizer: "normalizers",
-  pre_tokenizer: "pretokenizers",
-  post_processor: "processors",
-  decoder: "decoders",
-};
-
-function checkComponent(value: unknown, key: string, file: string): void {
-  if (value === null) return;
-  if (!isRecord(value) || typeof value["type"] !== "string") {
-    fail(file, `"${key}" must be null or an object with a "type"`);
-  }
-  if (value["type"] !== "Sequence") return;
-  const partsKey = SEQUENCE_KEYS[key] as string;
-  const parts = value[partsKey];
-  if (!Array.isArray(parts)) fail(file, `"${key}.${partsKey}" must be a list`);
-  for (const part of parts) checkComponent(part, key, file);
-}
-
-function checkModel(model: Record<string, unknown>, file: string): void {
-  const { type, vocab, merges } = model;
-  if (type !== undefined && !MODEL_TYPES.includes(type as string)) {
-    fail(file, `"model.type" is ${JSON.stringify(type)}: known are ${MODEL_TYPES.join(", ")}`);
-  }
-  if (Array.isArray(vocab)) { // Unigram: [token, score], the id is the index
-    const wrong = vocab.findIndex((entry) =>
-      !Array.isArray(entry) || typeof entry[0] !== "string" || typeof entry[1] !== "number"
-    );
-    if (wrong >= 0) fail(file, `"model.vocab" entry ${wrong} must be a token and its score`);
-  } else if (isRecord(vocab)) {
-    for (const token of Object.keys(vocab)) {
-      const id = vocab[token];
-      // Spelled out only for a fault: a vocabulary has a hundred thousand entries.
-      if (!isId(id)) checkId(id, `"model.vocab" entry ${JSON.stringify(token)}`, file);
-    }
-  } else {
-    fail(file, `"model.vocab" must be an object of ids, or a list of tokens and scores`);
-  }
-  if (type !== "BPE" && merges === undefined) return;
-  if (!Array.isArray(merges)) fail(file, `"model.merges" must be a list`);
-  const wrong = merges.findIndex((merge) =>
-    typeof merge === "string"
-      ? merge.indexOf(" ") < 1 || merge.endsWith(" ")
-      : !Array.isArray(merge) || merge.length !== 2 ||
-        typeof merge[0] !== "string" || typeof merge[1] !== "string"
-  );
-  if (wrong >= 0) {
-    fail(
-      file,
-      `"model.merges" entry ${wrong} is ${JSON.stringify(merges[wrong])}: ` +
-        "two parts are needed",
-    );
-  }
-  if (isRecord(vocab)) checkMergedTokens(model, vocab, file);
-}
-
-/** The parts of a merge and what they become are tokens; an unknown one would vanish from texts. */
-function checkMergedTokens(
-  { merges, continuing_subword_prefix: prefix }: Record<string, unknown>,
-  vocab: Readonly<Record<string, unknown>>,
-  file: string,
-): void {
-  const inner = typeof prefix === "string" ? prefix.length : 0;
-  for (const [index, merge] of (merges as readonly (string | readonly string[])[]).entries()) {
-    const space = typeof merge === "string" ? merge.indexOf(" ", 1) : 0;
-    const [left, right] = typeof merge === "string"
-      ? [merge.slice(0, space), merge.slice(space + 1)]
-      : merge as readonly [string, string];
-    const whole = left + right.slice(inner);
-    if (isId(vocab[left]) && isId(vocab[right]) && isId(vocab[whole])) continue;
-    const unknown = [left, right, whole].find((token) => !isId(vocab[token]));
-    fail(
-      file,
-      `"model.merges" entry ${index} is ${JSON.stringify(merge)}: ` +
-        `${JSON.stringify(unknown)} is not in "model.vocab"`,
-    );
-  }
-}
-
-function isId(id: unknown): id is number {
-  return typeof id === "number" && Number.isInteger(id) && id >= 0 && id <= ID_MAX;
-}
-
-function checkId(id: unknown, where: string, file: string): void {
-  if (!isId(id)) {
-    fail(
-      file,
-      `the id of ${where} is ${JSON.stringify(id)}: it must be an integer from 0 to ` +
-        `${ID_MAX}`,
-    );
-  }
-}
-
 /** With the tokens around a text that its configuration asks for, if it has a say. */
 function withConfiguredFrame(
   json: TokenizerJson,
   config: Readonly<Record<string, unknown>>,
   file: string,
 ): TokenizerJson {
-  const idOf = (text: string): number | undefined => {
-    const added = json.added_tokens.find((token) => token.content === text);
-    const { vocab } = json.model;
-    return added?.id ??
-      (isRecord(vocab) && Object.hasOwn(vocab, text) ? vocab[text] as number : undefined);
-  };
-  const frame = configuredPostProcessor(config, idOf, file);
+  const frame = configuredPostProcessor(config, (text) => idOf(json, text), file);
   return frame === undefined ? json : { ...json, post_processor: frame };
+}
+
+/** The id of a token of the file, an added one or one of its vocabulary. */
+function idOf({ added_tokens: added, model: { vocab } }: TokenizerJson, text: string) {
+  const id = added.find((token) => token.content === text)?.id;
+  if (id !== undefined) return id;
+  if (isRecord(vocab)) return Object.hasOwn(vocab, text) ? vocab[text] as number : undefined;
+  const at = (vocab as readonly (readonly unknown[])[]).findIndex(([token]) => token === text);
+  return at < 0 ? undefined : at;
 }
 
 function createEngine(
@@ -476,8 +348,12 @@ function createEngine(
   config: Record<string, unknown>,
   { file, create }: { readonly file: string; readonly create: EngineFactory },
 ): TokenizerEngine {
+  const components = packageComponents(json, (text) => idOf(json, text), file);
   try {
-    const engine = create(json, { ...config, clean_up_tokenization_spaces: false });
+    const engine = create({ ...json, ...components }, {
+      ...config,
+      clean_up_tokenization_spaces: false,
+    });
     const { ids } = engine.encode("a b", null, true); // a part that lacks something fails when it is first used
     if (ids[0] !== undefined) engine.decode([ids[0]]);
     return engine;
@@ -515,6 +391,27 @@ function readSpecialTokens(
     tokens[name] = text;
   }
   return tokens;
+}
+
+/**
+ * Texts begin and end with these: templates write them, and answers end by them. As a text that is
+ * no token they would be neither. "" is how some configurations say that there is none.
+ */
+function checkFrameTokens(
+  tokens: Readonly<Record<string, string>>,
+  engine: TokenizerEngine,
+  file: string,
+): void {
+  for (const name of ["bos_token", "eos_token"]) {
+    const text = tokens[name] ?? "";
+    if (text === "" || engine.idOf(text) !== undefined) continue;
+    fail(
+      file,
+      `"${name}" of its configuration is ${
+        JSON.stringify(text)
+      }, which is no token of its vocabulary`,
+    );
+  }
 }
 
 /** A decoder as the list of its steps. */
