@@ -1,5 +1,6 @@
 /** From a model's name and options to everything an `LLM` holds. */
 
+import { CheckpointError } from "./base/errors.ts";
 import { StartedThreads } from "./device/device.ts";
 import { Engine } from "./engine/engine.ts";
 import { DeviceRunner } from "./engine/runner.ts";
@@ -65,7 +66,32 @@ export interface LoadedModel {
 const POOLING_IN_FLIGHT_MAX = 256;
 
 /** The tokenizer that the checkpoint holds; `create` makes the engine that is not the usual one. */
-export function loadTokenizer({ text }: Checkpoint, create: EngineFactory | undefined): Tokenizer {
+export function loadTokenizer(
+  checkpoint: Checkpoint,
+  create: EngineFactory | undefined,
+): Tokenizer {
+  const tokenizer = buildTokenizer(checkpoint.text, create);
+  checkRows(tokenizer, checkpoint.config.vocabSize);
+  return tokenizer;
+}
+
+/**
+ * Whatever a text is cut into must have a row of the embedding. Added tokens may lie behind the last
+ * one, as those of pictures do in models without eyes: only a prompt that spells one is refused.
+ */
+function checkRows(tokenizer: Tokenizer, vocabSize: number): void {
+  const frame = tokenizer.encode("", { addSpecialTokens: true });
+  const id = Math.max(tokenizer.largestPlainId, ...frame);
+  if (id < vocabSize) return;
+  throw new CheckpointError(
+    tokenizer.file,
+    `Cannot use the tokenizer of "${tokenizer.file}": its token ` +
+      `${JSON.stringify(tokenizer.tokenString(id))} has the id ${id}, but the model's vocab_size ` +
+      `is ${vocabSize}: they are not of one model`,
+  );
+}
+
+function buildTokenizer(text: Checkpoint["text"], create: EngineFactory | undefined): Tokenizer {
   if (text.kind === "gguf") return Tokenizer.fromGguf(text.metadata, text.file, create);
   const { vocabulary, tokenizerConfig } = text;
   const json = vocabulary === undefined
@@ -106,7 +132,7 @@ export function loadChatTemplates(
   const file = text.files.chatTemplate ?? text.files.tokenizerConfig;
   return {
     main: read(text.chatTemplate, file),
-    withTools: read(text.namedTemplates?.get("tool_use"), file),
+    withTools: read(text.namedTemplates?.get("tool_use"), text.files.toolTemplate ?? file),
   };
 }
 

@@ -95,13 +95,17 @@ export class Fields {
     return value;
   }
 
-  /** One id or a list of them; none where the field is absent. */
-  tokenIds(key: string): number[] | undefined {
+  /** One id or a list of them, below `count`; none where the field is absent. */
+  tokenIds(key: string, count: number = Infinity): number[] | undefined {
     const value = this.value(key);
     if (value === undefined) return undefined;
     const ids = Array.isArray(value) ? value : [value];
     if (!ids.every((id) => Number.isSafeInteger(id) && id >= 0)) {
       this.fail(key, "it must be a token id or a list of token ids, integers of at least 0");
+    }
+    const beyond = ids.find((id) => id >= count);
+    if (beyond !== undefined) {
+      this.fail(key, `${beyond} is no token: vocab_size is ${count}, so ids must be below that`);
     }
     return ids;
   }

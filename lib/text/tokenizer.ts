@@ -115,7 +115,8 @@ export class Tokenizer {
   ) {
     const checked = checkJson(source.json, file);
     if (isForeign) checkIds(checked, file);
-    const json = withConfiguredFrame(checked, source.config, file);
+    const whole = isForeign ? withConfiguredTokens(checked, source.config, file) : checked;
+    const json = withConfiguredFrame(whole, source.config, file);
     this.source = { ...source, json };
     this.file = file;
     this.#engine = createEngine(json, source.config, { file, create });
@@ -182,6 +183,27 @@ export class Tokenizer {
   /** The algorithm: "BPE", "WordPiece", "Unigram" or "WordLevel". */
   get kind(): string {
     return (this.source.json as TokenizerJson).model["type"] as string;
+  }
+
+  /**
+   * The largest id that a text may come to without spelling an added token, or −1 where there is no
+   * such id. A model must have rows for all of them.
+   */
+  get largestPlainId(): number {
+    const { model: { vocab } } = this.source.json as TokenizerJson;
+    const added = new Set(this.#added.values());
+    let largest = -1;
+    if (Array.isArray(vocab)) {
+      return (vocab as readonly (readonly [string])[]).findLastIndex(([token]) =>
+        !added.has(token)
+      );
+    }
+    const record = vocab as Readonly<Record<string, number>>;
+    for (const token of Object.keys(record)) {
+      const id = record[token] as number;
+      if (id > largest && !added.has(token)) largest = id;
+    }
+    return largest;
   }
 
   /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
@@ -322,6 +344,37 @@ export class Tokenizer {
 interface Decoder {
   readonly type: string;
   readonly [key: string]: unknown;
+}
+
+/**
+ * With the added tokens of `added_tokens_decoder` that its own list lacks: Hugging Face's classes add
+ * them. One that both have must have the same id in both.
+ */
+function withConfiguredTokens(
+  json: TokenizerJson,
+  config: Readonly<Record<string, unknown>>,
+  file: string,
+): TokenizerJson {
+  const decoder = config["added_tokens_decoder"] ?? {};
+  if (!isRecord(decoder)) {
+    fail(file, `"added_tokens_decoder" of its configuration must be an object`);
+  }
+  const known = new Set(json.added_tokens.map(({ id, content }) => `${id} ${content}`));
+  const others = Object.entries(decoder).flatMap(([key, token]) => {
+    const content = isRecord(token) ? token["content"] : undefined;
+    if (!/^\d{1,8}$/.test(key) || typeof content !== "string" || content === "") {
+      fail(
+        file,
+        `"added_tokens_decoder" of its configuration has ${JSON.stringify(key)} as ` +
+          `${JSON.stringify(token)?.slice(0, 100)}: it must be an id with a token`,
+      );
+    }
+    return known.has(`${key} ${content}`) ? [] : [{ ...token as object, id: Number(key) }];
+  });
+  if (others.length === 0) return json;
+  const whole = checkJson({ ...json, added_tokens: [...json.added_tokens, ...others] }, file);
+  checkIds(whole, file);
+  return whole;
 }
 
 /** With the tokens around a text that its configuration asks for, if it has a say. */

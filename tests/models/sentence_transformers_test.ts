@@ -13,6 +13,8 @@ import { safetensorsBytes } from "../helpers/safetensors_writer.ts";
 
 type Files = Record<string, unknown>;
 
+/** Of the model that the modules are behind. */
+const HIDDEN_SIZE = 4;
 const MODULE = "sentence_transformers.models.";
 const modules = (...types: string[]) =>
   types.map((type, idx) => ({
@@ -43,7 +45,7 @@ async function inFolder(files: Files, fn: (dir: string) => void | Promise<void>)
 async function read(files: Files): Promise<SentenceTransformers | undefined> {
   let found: SentenceTransformers | undefined;
   await inFolder(files, (dir) => {
-    found = readSentenceTransformers(new ModelFolder(dir));
+    found = readSentenceTransformers(new ModelFolder(dir), HIDDEN_SIZE);
   });
   return found;
 }
