@@ -1,5 +1,7 @@
 /** How a quantization_config points at modules: by name, by class, or by a regular expression. */
 
+import { isExponential } from "../base/regex_ambiguity.ts";
+
 /** One entry of a list of targets, or of a list of what is left out. */
 export interface ModulePattern {
   /** As the file has it. */
@@ -26,33 +28,13 @@ export function modulePattern(text: string): ModulePattern | undefined {
 
 /** Python's re.match: the pattern begins where the name begins, and need not end where it ends. */
 function compile(source: string): RegExp | undefined {
-  if (source.length > TEXT_LENGTH_MAX || mayRunAway(source)) return undefined;
+  const repeats = source.match(/[*+]|\{\d*,\d*\}/gu) ?? [];
+  if (source.length > TEXT_LENGTH_MAX || repeats.length > REPEAT_COUNT_MAX) return undefined;
+  if (isExponential(source)) return undefined;
   try {
     return new RegExp(`^(?:${source})`, "u");
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     return undefined; // the caller refuses it by name
   }
-}
-
-/**
- * Whether a search could take exponential time: a repeated group that itself repeats or chooses.
- * Some harmless patterns are among those; files have none of either.
- */
-function mayRunAway(source: string): boolean {
-  const plain = source.replace(/\\./gsu, "x").replace(/\[\^?\]?[^\]]*\]/gu, "x");
-  const repeats = plain.match(/[*+]|\{\d*,\d*\}/gu) ?? [];
-  if (repeats.length > REPEAT_COUNT_MAX) return true;
-  /** Of every open group: whether it repeats or chooses inside. */
-  const open: boolean[] = [];
-  for (let at = 0; at < plain.length; at++) {
-    const char = plain[at];
-    if (char === "(") open.push(false);
-    else if (char === ")") {
-      const isInner = open.pop() === true;
-      if (isInner && /^(?:[*+]|\{)/u.test(plain.slice(at + 1))) return true;
-      if (isInner && open.length > 0) open[open.length - 1] = true;
-    } else if (/[*+|{]/u.test(char!) && open.length > 0) open[open.length - 1] = true;
-  }
-  return false;
 }

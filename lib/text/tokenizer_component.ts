@@ -1,6 +1,7 @@
 /** One component of a tokenizer.json (a normalizer, a decoder): checked reading of its fields. */
 
 import { CheckpointError } from "../base/errors.ts";
+import { isExponential } from "../base/regex_ambiguity.ts";
 
 /** What a pattern of a file is: a text, or a regular expression in Oniguruma's syntax. */
 export type Pattern = { readonly String: string } | { readonly Regex: string };
@@ -82,7 +83,11 @@ export class Component {
     if (source.length > PATTERN_LENGTH_MAX) {
       return this.fail(key, `it must have at most ${PATTERN_LENGTH_MAX} characters`);
     }
-    return text === undefined ? { Regex: source } : { String: source };
+    if (text !== undefined) return { String: source };
+    if (isExponential(source)) {
+      return this.fail(key, "there are texts that it would take exponential time to search");
+    }
+    return { Regex: source };
   }
 
   /** Refuses a field; `right` says what it should be. */

@@ -195,6 +195,16 @@ const REFUSED: readonly (readonly [what: string, json: Json, says: string])[] = 
     "at most 20000 characters",
   ],
   [
+    "a pattern of exponential time",
+    { pre_tokenizer: { ...SPLIT, pattern: { Regex: "(?:\\w+\\s?)+$" } } },
+    '"pre_tokenizer.pattern" is {"Regex":"(?:\\\\w+\\\\s?)+$"}: there are texts',
+  ],
+  [
+    "a replacement of exponential time",
+    { normalizer: { type: "Replace", pattern: { Regex: "(a*)*b" }, content: "" } },
+    "exponential time",
+  ],
+  [
     "contradictory spaces",
     { pre_tokenizer: { type: "Metaspace", add_prefix_space: false, prepend_scheme: "always" } },
     '"pre_tokenizer.prepend_scheme" is "always": add_prefix_space is false',
