@@ -123,10 +123,10 @@ export function loadChatTemplates(
     typeof source === "string" ? new ChatTemplate(source, { ...options, file }) : undefined;
   if (given !== undefined) return { main: read(given, "chatTemplate"), withTools: undefined };
   if (text.kind === "gguf") {
-    const key = "tokenizer.chat_template";
+    const template = (key: string) => read(ggufTemplate(text, key), text.file);
     return {
-      main: read(text.metadata.get(key), text.file),
-      withTools: read(text.metadata.get(`${key}.tool_use`), text.file),
+      main: template("tokenizer.chat_template"),
+      withTools: template("tokenizer.chat_template.tool_use"),
     };
   }
   const file = text.files.chatTemplate ?? text.files.tokenizerConfig;
@@ -134,6 +134,15 @@ export function loadChatTemplates(
     main: read(text.chatTemplate, file),
     withTools: read(text.namedTemplates?.get("tool_use"), text.files.toolTemplate ?? file),
   };
+}
+
+function ggufTemplate(
+  { metadata, file }: Extract<Checkpoint["text"], { kind: "gguf" }>,
+  key: string,
+): string | undefined {
+  const value = metadata.get(key);
+  if (value === undefined || typeof value === "string") return value;
+  throw new CheckpointError(file, `Cannot use ${key} of "${file}": it must be a string`);
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */

@@ -1,10 +1,11 @@
 /** Folders that are not what a model's folder should be: each is refused by path, with what to do. */
 
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { CheckpointError, ModelNotFoundError } from "../../lib/base/errors.ts";
+import { ChatTemplateError, CheckpointError, ModelNotFoundError } from "../../lib/base/errors.ts";
 import { openCheckpoint } from "../../lib/models/checkpoint.ts";
 import { ModelFolder } from "../../lib/models/model_folder.ts";
-import { loadTokenizer } from "../../lib/loading.ts";
+import { loadChatTemplates, loadTokenizer } from "../../lib/loading.ts";
+import { TextWorker } from "../../lib/text/text_worker.ts";
 import { goldenModel } from "../helpers/golden_models.ts";
 import { tinyGgufBytes, writeTinyModel } from "../helpers/tiny_model.ts";
 
@@ -163,5 +164,37 @@ Deno.test("Added tokens that only tokenizer_config.json has are added, and none 
       const error = await assertRejects(() => load(entry)(dir), CheckpointError);
       assertStringIncludes(error.message, says);
     }
+  });
+});
+
+Deno.test("Templates that are none are refused by the file that they are in", async () => {
+  const load = async (path: string) => {
+    using checkpoint = await openCheckpoint(path);
+    const worker = new TextWorker();
+    try {
+      loadChatTemplates(checkpoint, loadTokenizer(checkpoint, undefined), {
+        given: undefined,
+        contentFormat: "auto",
+        worker,
+      });
+    } finally {
+      worker.close();
+    }
+  };
+  const additional = (dir: string) => {
+    Deno.mkdirSync(`${dir}/additional_chat_templates`);
+    Deno.writeTextFileSync(`${dir}/additional_chat_templates/tool_use.jinja`, "{{ a");
+  };
+  await withFolder(additional, async (dir) => {
+    const file = `${dir}/additional_chat_templates/tool_use.jinja`;
+    await assertRejects(() => load(dir), ChatTemplateError, file);
+  });
+  await withFolder(() => {}, async (dir) => {
+    const bytes = tinyGgufBytes(goldenModel("llama"), ({ metadata }) => {
+      metadata.set("tokenizer.chat_template", { type: "u32", value: 5 });
+    });
+    Deno.writeFileSync(`${dir}/tiny.gguf`, bytes);
+    const error = await assertRejects(() => load(`${dir}/tiny.gguf`), CheckpointError);
+    assertStringIncludes(error.message, `tokenizer.chat_template of "${dir}/tiny.gguf"`);
   });
 });
