@@ -115,13 +115,13 @@ function readPatterns(fields: Fields, key: string): ModulePattern[] {
   );
 }
 
-const STRATEGIES: Readonly<Record<string, Strategy>> = {
-  tensor: "tensor",
-  channel: "channel",
-  group: "group",
-  tensor_group: "group", // with one more scale for the whole tensor
-  block: "block",
-};
+const STRATEGIES: ReadonlyMap<string, Strategy> = new Map([
+  ["tensor", "tensor"],
+  ["channel", "channel"],
+  ["group", "group"],
+  ["tensor_group", "group"], // with one more scale for the whole tensor
+  ["block", "block"],
+]);
 
 function readScheme(place: string, weights: Fields, format: string | undefined): WeightScheme {
   const type = weights.optionalString("type");
@@ -163,9 +163,9 @@ function readScaling(
   weights: Fields,
 ): Pick<WeightScheme, "strategy" | "groupSize" | "block"> {
   const name = weights.optionalString("strategy");
-  const strategy = name === undefined ? undefined : STRATEGIES[name];
-  if (name !== undefined && (strategy === undefined || !Object.hasOwn(STRATEGIES, name))) {
-    weights.fail("strategy", `of weights it must be ${Object.keys(STRATEGIES).join(", ")}`);
+  const strategy = STRATEGIES.get(name ?? "");
+  if (name !== undefined && strategy === undefined) {
+    weights.fail("strategy", `of weights it must be ${[...STRATEGIES.keys()].join(", ")}`);
   }
   const size = weights.optionalInteger("group_size", { min: -1 });
   if (size === 0) weights.fail("group_size", "it must be at least 1, or −1 for whole rows");
