@@ -80,6 +80,7 @@ export function loadTokenizer(
  * one, as those of pictures do in models without eyes: only a prompt that spells one is refused.
  */
 function checkRows(tokenizer: Tokenizer, vocabSize: number): void {
+  if (tokenizer.vocabSize <= vocabSize) return;
   const frame = tokenizer.encode("", { addSpecialTokens: true });
   const id = Math.max(tokenizer.largestPlainId, ...frame);
   if (id < vocabSize) return;

@@ -94,17 +94,13 @@ function vocabularyIds(vocab: unknown, file: string): (token: string) => number 
 function ownIds(vocab: unknown, file: string): Uint8Array {
   if (Array.isArray(vocab)) return new Uint8Array(vocab.length).fill(1);
   const record = vocab as Readonly<Record<string, number>>;
-  let largest = -1;
-  for (const token of Object.keys(record)) largest = Math.max(largest, record[token] as number);
-  const own = new Uint8Array(largest + 1);
-  for (const token of Object.keys(record)) {
-    const id = record[token] as number;
+  const ids = Object.values(record);
+  const own = new Uint8Array(ids.reduce((largest, id) => Math.max(largest, id), -1) + 1);
+  for (const id of ids) {
     if (own[id] === 1) {
-      const other = Object.keys(record).find((other) => record[other] === id);
-      fail(
-        file,
-        `"model.vocab" has the id ${id} for ${JSON.stringify(other)} and ${JSON.stringify(token)}`,
-      );
+      const tokens = Object.keys(record).filter((token) => record[token] === id);
+      const names = tokens.map((token) => JSON.stringify(token)).join(" and ");
+      fail(file, `"model.vocab" has the id ${id} for ${names}`);
     }
     own[id] = 1;
   }
