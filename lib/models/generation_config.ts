@@ -20,12 +20,17 @@ export interface GenerationDefaults {
 
 /**
  * Reads generation_config.json, already parsed. Only these keys count: a `do_sample` or a
- * `max_length` is left alone, as the servers that set the custom leave them.
+ * `max_length` is left alone, as the servers that set the custom leave them. `vocabSize` is the
+ * model's, where it is known: an end token beyond it would never come.
  */
-export function readGenerationConfig(file: string, json: unknown): GenerationDefaults {
+export function readGenerationConfig(
+  file: string,
+  json: unknown,
+  vocabSize: number = Infinity,
+): GenerationDefaults {
   const fields = Fields.ofJson(file, json);
   const defaults: { -readonly [Key in keyof GenerationDefaults]: GenerationDefaults[Key] } = {
-    endTokenIds: fields.tokenIds("eos_token_id") ?? [],
+    endTokenIds: fields.tokenIds("eos_token_id", vocabSize) ?? [],
   };
   const temperature = fields.optionalNumber("temperature", { min: 0 });
   if (temperature !== undefined) defaults.temperature = temperature;

@@ -34,6 +34,8 @@ export function readTextFiles(folder: ModelFolder, modelConfig: unknown): TextFi
       tokenizer: vocabulary?.file ?? folder.nameOf("tokenizer.json"),
       tokenizerConfig: folder.nameOf(configName),
       chatTemplate: file,
+      ...folder.has(`${ADDITIONAL}/${TOOL_USE}`) &&
+        { toolTemplate: folder.nameOf(`${ADDITIONAL}/${TOOL_USE}`) },
     },
   };
 }
@@ -102,22 +104,25 @@ function readChatTemplates(
     if (!folder.has(name)) continue;
     const file = folder.nameOf(name);
     const content = read();
-    const templates = readTemplates(file, isRecord(content) ? content["chat_template"] : null);
+    if (!isRecord(content)) {
+      throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
+    }
+    const templates = readTemplates(file, content["chat_template"]);
     if (templates.size > 0) return { templates, file };
   }
   return { templates: new Map(), file: undefined };
 }
 
 const ADDITIONAL = "additional_chat_templates";
+const TOOL_USE = "tool_use.jinja";
 
 /** One template a file, which is called as the template is. */
 function readAdditional(folder: ModelFolder): Map<string, string> {
   if (!folder.has(ADDITIONAL)) return new Map();
   const inner = folder.subfolder(ADDITIONAL);
-  const names = [...Deno.readDirSync(inner.path)].map(({ name }) => name).toSorted();
+  const names = inner.names((name) => name.endsWith(".jinja"));
   return new Map(
-    names.filter((name) => name.endsWith(".jinja"))
-      .map((name) => [name.slice(0, -".jinja".length), inner.readText(name)]),
+    names.map((name) => [name.slice(0, -".jinja".length), inner.readText(name)]),
   );
 }
 
@@ -139,6 +144,13 @@ function readTemplates(file: string, value: unknown): ReadonlyMap<string, string
       throw new CheckpointError(
         file,
         `Cannot use chat_template of "${file}": each entry must have a name and a template`,
+      );
+    }
+    if (templates.has(entry["name"])) {
+      throw new CheckpointError(
+        file,
+        `Cannot use chat_template of "${file}": it has two templates of the name ` +
+          JSON.stringify(entry["name"]),
       );
     }
     templates.set(entry["name"], entry["template"]);

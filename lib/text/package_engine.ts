@@ -1,6 +1,7 @@
 /** The package that cuts texts unless another one is asked for: the gate to `@huggingface/tokenizers`. */
 
 import { Tokenizer as PackageTokenizer } from "@huggingface/tokenizers";
+import type { TokenizerJson } from "./tokenizer_check.ts";
 import type { EngineEncoding, EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
 
 /** Makes the engine that is always there. */
@@ -10,7 +11,13 @@ class PackageEngine implements TokenizerEngine {
   #tokenizer: PackageTokenizer;
 
   constructor(json: object, config: Readonly<Record<string, unknown>>) {
-    this.#tokenizer = new PackageTokenizer(withSpacedIdeographs(json), config);
+    // Of the settings only this one counts: others are those of older classes, which have put them
+    // into their tokenizer.json.
+    const { model } = json as TokenizerJson;
+    this.#tokenizer = new PackageTokenizer(withSpacedIdeographs(json), {
+      unk_token: model["unk_token"] ?? config["unk_token"],
+      clean_up_tokenization_spaces: false,
+    });
   }
 
   encode(text: string, pair: string | null, addSpecialTokens: boolean): EngineEncoding {

@@ -1,18 +1,24 @@
 /** Text ↔ token ids. */
 
 import { CheckpointError } from "../base/errors.ts";
-import { isRecord } from "../base/record.ts";
 import {
-  checkTokenizerJson,
-  largestId,
-  refuseTokenizer,
-  type TokenizerJson,
-} from "./checked_tokenizer_json.ts";
+  checkFrameTokens,
+  readSpecialTokens,
+  withConfiguredFrame,
+  withConfiguredTokens,
+} from "./configured_tokenizer.ts";
 import { tokenizerFromGguf, type TokenizerSource } from "./gguf_tokenizer.ts";
 import { createPackageEngine } from "./package_engine.ts";
 import { joinPair, type PairEncoding, type PairTemplate, pairTemplateOf } from "./pair_template.ts";
-import { configuredPostProcessor } from "./sentence_piece_frame.ts";
 import { decodeStrictly, encodeUtf8, TokenSpelling } from "./token_spelling.ts";
+import {
+  checkIds,
+  checkJson,
+  idOfToken,
+  largestId,
+  type TokenizerJson,
+} from "./tokenizer_check.ts";
+import { packageComponents } from "./tokenizer_components.ts";
 import type { EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
 
 /** A model's vocabulary, and the rules that cut text into it. */
@@ -47,8 +53,16 @@ export class Tokenizer {
   /** Found when it is first asked for: generative models have no pairs. */
   #pairTemplate: PairTemplate | undefined;
 
-  private constructor(source: TokenizerSource, file: string, create: EngineFactory) {
-    const json = withConfiguredFrame(checkTokenizerJson(source.json, file), source.config, file);
+  private constructor(
+    source: TokenizerSource,
+    file: string,
+    create: EngineFactory,
+    { isForeign }: { readonly isForeign: boolean } = { isForeign: false },
+  ) {
+    const checked = checkJson(source.json, file);
+    if (isForeign) checkIds(checked, file);
+    const whole = isForeign ? withConfiguredTokens(checked, source.config, file) : checked;
+    const json = withConfiguredFrame(whole, source.config, file);
     this.source = { ...source, json };
     this.file = file;
     this.#engine = createEngine(json, source.config, { file, create });
@@ -62,6 +76,7 @@ export class Tokenizer {
     this.specialTokens = readSpecialTokens(source.config, file);
     this.bosTokenId = this.#idOf("bos_token");
     this.eosTokenId = this.#idOf("eos_token");
+    if (isForeign) checkFrameTokens(this.specialTokens, this.#engine, file);
     this.endTokenIds = source.endTokenIds ??
       (this.eosTokenId === undefined ? [] : [this.eosTokenId]);
     this.#addsBegin = this.bosTokenId !== undefined &&
@@ -82,7 +97,8 @@ export class Tokenizer {
     file: string,
     create: EngineFactory = createPackageEngine,
   ): Tokenizer {
-    return new Tokenizer({ json: tokenizerJson, config: tokenizerConfig }, file, create);
+    const source = { json: tokenizerJson, config: tokenizerConfig };
+    return new Tokenizer(source, file, create, { isForeign: true });
   }
 
   /**
@@ -95,7 +111,10 @@ export class Tokenizer {
     file: string,
     create: EngineFactory = createPackageEngine,
   ): Tokenizer {
-    return new Tokenizer(tokenizerFromGguf(metadata, file), file, create);
+    const source = tokenizerFromGguf(metadata, file);
+    return new Tokenizer(source, file, create, {
+      isForeign: metadata.has("tokenizer.huggingface.json"),
+    });
   }
 
   /** From the {@linkcode Tokenizer.source} of another one. */
@@ -109,14 +128,28 @@ export class Tokenizer {
 
   /** The algorithm: "BPE", "WordPiece", "Unigram" or "WordLevel". */
   get kind(): string {
-    const { model } = this.source.json as TokenizerJson;
-    if (model["type"] !== undefined) return model["type"] as string;
-    // Files that leave the type out are told by their parts.
-    return model["merges"] !== undefined
-      ? "BPE"
-      : Array.isArray(model["vocab"])
-      ? "Unigram"
-      : "WordPiece";
+    return (this.source.json as TokenizerJson).model["type"] as string;
+  }
+
+  /**
+   * The largest id that a text may come to without spelling an added token, or −1 where there is no
+   * such id. A model must have rows for all of them.
+   */
+  get largestPlainId(): number {
+    const { model: { vocab } } = this.source.json as TokenizerJson;
+    const added = new Set(this.#added.values());
+    let largest = -1;
+    if (Array.isArray(vocab)) {
+      return (vocab as readonly (readonly [string])[]).findLastIndex(([token]) =>
+        !added.has(token)
+      );
+    }
+    const record = vocab as Readonly<Record<string, number>>;
+    for (const token of Object.keys(record)) {
+      const id = record[token] as number;
+      if (id > largest && !added.has(token)) largest = id;
+    }
+    return largest;
   }
 
   /** The beginning-of-sequence token's text. */
@@ -233,29 +266,17 @@ export class Tokenizer {
   }
 }
 
-/** With the tokens around a text that its configuration asks for, if it has a say. */
-function withConfiguredFrame(
-  json: TokenizerJson,
-  config: Readonly<Record<string, unknown>>,
-  file: string,
-): TokenizerJson {
-  const idOf = (text: string): number | undefined => {
-    const added = json.added_tokens.find((token) => token.content === text);
-    const { vocab } = json.model;
-    return added?.id ??
-      (isRecord(vocab) && Object.hasOwn(vocab, text) ? vocab[text] as number : undefined);
-  };
-  const frame = configuredPostProcessor(config, idOf, file);
-  return frame === undefined ? json : { ...json, post_processor: frame };
-}
-
 function createEngine(
   json: TokenizerJson,
   config: Record<string, unknown>,
   { file, create }: { readonly file: string; readonly create: EngineFactory },
 ): TokenizerEngine {
+  const components = packageComponents(json, (text) => idOfToken(json, text), file);
   try {
-    const engine = create(json, { ...config, clean_up_tokenization_spaces: false });
+    const engine = create({ ...json, ...components }, {
+      ...config,
+      clean_up_tokenization_spaces: false,
+    });
     const { ids } = engine.encode("a b", null, true); // a part that lacks something fails when it is first used
     if (ids[0] !== undefined) engine.decode([ids[0]]);
     return engine;
@@ -265,33 +286,4 @@ function createEngine(
       cause: error,
     });
   }
-}
-
-/** Roles of tokens in a tokenizer_config.json. */
-const SPECIAL_TOKEN_NAMES = [
-  "bos_token",
-  "eos_token",
-  "unk_token",
-  "sep_token",
-  "pad_token",
-  "cls_token",
-  "mask_token",
-] as const;
-
-/** A special token is written as its text, or as an object that holds it. */
-function readSpecialTokens(
-  config: Readonly<Record<string, unknown>>,
-  file: string,
-): Record<string, string> {
-  const tokens: Record<string, string> = {};
-  for (const name of SPECIAL_TOKEN_NAMES) {
-    const value = config[name];
-    if (value === undefined || value === null) continue;
-    const text = isRecord(value) ? value["content"] : value;
-    if (typeof text !== "string") {
-      refuseTokenizer(file, `"${name}" of its configuration must be a text`);
-    }
-    tokens[name] = text;
-  }
-  return tokens;
 }
