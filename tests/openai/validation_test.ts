@@ -40,7 +40,10 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ prompt_logprobs: 21 }, "prompt_logprobs", "greater than max allowed: 20"],
   [{ prompt_logprobs: -1 }, "prompt_logprobs", "Requested prompt logprobs of 512"],
   [{ prompt_logprobs: -2 }, "prompt_logprobs", "`prompt_logprobs`"],
-  [{ prompt_logprobs: "x" }, "body.prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: "x" }, "prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: "5" }, "prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: [1] }, "prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: 1.5 }, "body.prompt_logprobs", "int_from_float"],
   [{ prompt_logprobs: 1, stream: true }, "prompt_logprobs", "not available when `stream=True`"],
   [{ stream_options: { include_usage: true } }, "stream_options", "when `stream=True`"],
   [{ stream_options: { include_usage: null } }, "stream_options", "when `stream=True`"],
@@ -159,6 +162,9 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ spaces_between_special_tokens: "?" }, "body.spaces_between_special_tokens", "bool_parsing"],
   [{ suffix: "x" }, "suffix", "suffix is not currently supported"],
   [{ cache_salt: "" }, "body.cache_salt", "string_too_short"],
+  [{ priority: 1e19 }, "body.priority", "less_than_equal"],
+  [{ priority: -1e19 }, "body.priority", "greater_than_equal"],
+  [{ priority: 1.5 }, "body.priority", "int_from_float"],
 ];
 
 const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
@@ -174,6 +180,33 @@ const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
     { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "u" } }] }] },
     "messages.0.content.0",
     "fake/model is not a multimodal model",
+  ],
+  [
+    { messages: [{ role: "user", content: [{ uuid: "1", image_url: "u" }] }] },
+    "messages.0.content.0",
+    "fake/model is not a multimodal model",
+  ],
+  [{ messages: [{ role: "user", name: 5 }] }, "body.messages.0.name", "string_type"],
+  [
+    { messages: [{ role: "tool", tool_call_id: 5 }] },
+    "body.messages.0.tool_call_id",
+    "string_type",
+  ],
+  [{ messages: [{ role: "assistant", reasoning: 5 }] }, "body.messages.0.reasoning", "string_type"],
+  [
+    { messages: [{ role: "assistant", reasoning_content: {} }] },
+    "body.messages.0.reasoning_content",
+    "string_type",
+  ],
+  [
+    { messages: [{ role: "assistant", tool_calls: [{ function: null }] }] },
+    "tool_calls",
+    "only support assistant tool_calls of type 'function'",
+  ],
+  [
+    { messages: [{ role: "assistant", tool_calls: [{ type: "function", function: [] }] }] },
+    "tool_calls",
+    "only support assistant tool_calls of type 'function'",
   ],
   [
     { messages: [{ role: "assistant", tool_calls: ["x"] }] },
@@ -194,7 +227,10 @@ const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
   [{ logprobs: true, top_logprobs: -2 }, "top_logprobs", "must be a positive value or -1"],
   [{ logprobs: true, top_logprobs: 21 }, "logprobs", "Requested sample logprobs of 21, which is"],
   [{ logprobs: true, top_logprobs: 30, stream: true }, "logprobs", "greater than max allowed: 20"],
-  [{ logprobs: true, top_logprobs: "x" }, "body.top_logprobs", "must be an integer"],
+  [{ logprobs: true, top_logprobs: "x" }, "top_logprobs", "`top_logprobs` must be an integer."],
+  [{ logprobs: true, top_logprobs: "2" }, "top_logprobs", "`top_logprobs` must be an integer."],
+  [{ logprobs: true, top_logprobs: 1.5 }, "body.top_logprobs", "int_from_float"],
+  [{ top_logprobs: -2 }, "top_logprobs", "must be a positive value or -1"],
   [{ tools: [{ type: "function" }] }, "tools", "not supported yet"],
   [{ tool_choice: "required" }, "tool_choice", "When using `tool_choice`, `tools` must be set."],
   [{ tool_choice: "sometimes" }, "tool_choice", "Invalid value for `tool_choice`"],
@@ -240,7 +276,9 @@ const COMPLETIONS_ONLY: readonly [Record<string, unknown>, string, string][] = [
   [{ prompt: Array(1025).fill("a") }, "prompt", "exceeds the maximum allowed count of 1024"],
   [{ logprobs: 21 }, "logprobs", "Requested sample logprobs of 21, which is greater"],
   [{ logprobs: -1 }, "logprobs", "`logprobs` must be a positive value."],
-  [{ logprobs: "x" }, "body.logprobs", "`logprobs` must be an integer."],
+  [{ logprobs: "x" }, "logprobs", "`logprobs` must be an integer."],
+  [{ logprobs: {} }, "logprobs", "`logprobs` must be an integer."],
+  [{ logprobs: 1.5 }, "body.logprobs", "int_from_float"],
 ];
 
 for (
