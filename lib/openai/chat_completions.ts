@@ -29,7 +29,11 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   const { stream, interval } = chat.delivery;
   const queue = new QueueWatch(1);
   const options = { ...chat.options, onQueued: queue.onQueued };
-  const generated = ofPrompt("messages", llm.stream(chat.messages, chat.params, options));
+  const generated = ofPrompt(
+    "messages",
+    chat.params,
+    llm.stream(chat.messages, chat.params, options),
+  );
   const deltas = assistantDeltas(
     stream && interval > 1 ? atIntervals(generated, interval) : generated,
   );

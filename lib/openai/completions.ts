@@ -30,6 +30,7 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   const deltas = merge(prompts.map((prompt, index, { length }) => {
     const deltas = ofPrompt(
       promptPaths[index] as string,
+      params,
       llm.stream(prompt, params, optionsOfPrompt(watched, index, length)),
     );
     return stream && interval > 1 ? atIntervals(deltas, interval) : deltas;

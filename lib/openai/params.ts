@@ -123,7 +123,7 @@ function build(
   } catch (error) {
     if (!(error instanceof InvalidParameterError)) throw error;
     const name = error.parameter === "maxTokens" ? limitField : snakeCase(error.parameter);
-    throw badRequest(wireWords(error, name, fields.raw(limitField)), name);
+    throw badRequest(wireWords(error, name), name);
   }
 }
 

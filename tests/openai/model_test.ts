@@ -183,6 +183,32 @@ tinyTest(
   },
 );
 
+tinyTest(
+  "An answer that must be longer than may be is refused, whatever the limit is",
+  async (llm) => {
+    const max = llm.info.maxContextLength;
+    const words = (limit: number, least: number) =>
+      `min_tokens must be less than or equal to max_tokens=${limit}, got ${least}.`;
+    for (
+      const [path, body, message] of [
+        [COMPLETIONS, { prompt: [5, 6, 7], max_tokens: 4, min_tokens: 5 }, words(4, 5)],
+        [COMPLETIONS, { prompt: [5, 6, 7], min_tokens: 17 }, words(16, 17)],
+        // The default is cut to the room left.
+        [COMPLETIONS, { prompt: Array(max - 8).fill(5), min_tokens: 9 }, words(8, 9)],
+        [CHAT, { messages: [], add_generation_prompt: true, min_tokens: max }, undefined],
+      ] as const
+    ) {
+      for (const stream of [false, true]) {
+        const { status, body: { error } } = await ask(path, { ...body, stream }, llm);
+        assertEquals([status, error.param], [400, "min_tokens"]);
+        if (message !== undefined) assertEquals(error.message, message);
+      }
+    }
+    const fits = { prompt: Array(max - 8).fill(5), min_tokens: 8, temperature: 0 };
+    assertEquals((await ask(COMPLETIONS, fits, llm)).body.usage.completion_tokens, 8);
+  },
+);
+
 tinyTest("Too many tokens asked for behind a prompt are counted in the refusal", async (llm) => {
   const max = llm.info.maxContextLength;
   const request = { prompt: [5, 6, 7], max_tokens: max };

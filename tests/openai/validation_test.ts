@@ -521,12 +521,16 @@ Deno.test("More prompts than may ever wait are refused as such, not for now", as
 
 Deno.test("A prompt too long is said once, in the words that clients search for", async () => {
   const thrown = new ContextLengthError(5000, 4096, "Cannot run 5000 tokens");
-  assertEquals(
-    (await refusal(CHAT, HELLO, failing(thrown))).message,
-    "This model's maximum context length is 4096 tokens. However, your prompt contains at least " +
-      "5000 input tokens. Please reduce the length of the input prompt or the number of requested " +
-      "output tokens.",
-  );
+  const words = (asked: number) =>
+    `This model's maximum context length is 4096 tokens. However, you requested ${asked} output ` +
+    `tokens and your prompt contains at least 5000 input tokens, for a total of at least ${
+      5000 + asked
+    } tokens. Please reduce the length of the input prompt or the number of requested output tokens.`;
+  const chat = { ...HELLO, max_completion_tokens: 7, max_tokens: 8 };
+  assertEquals((await refusal(CHAT, HELLO, failing(thrown))).message, words(0));
+  assertEquals((await refusal(CHAT, chat, failing(thrown))).message, words(7));
+  const completion = { prompt: ["a", "b"], max_tokens: 9 };
+  assertEquals((await refusal(COMPLETIONS, completion, failing(thrown))).message, words(9));
 });
 
 Deno.test("Without a chat template, messages are refused wherever they may stand", async () => {
