@@ -40,7 +40,7 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   return stream
     ? await eventStream(chunks(deltas, chat, systemFingerprint), queue, hooks)
     : addLoadReport(
-      await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), queue, hooks),
+      await wholeResponse(fold(deltas, chat, systemFingerprint), queue, hooks),
       context,
     );
 }

@@ -39,12 +39,7 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   return stream
     ? await eventStream(chunks(deltas, request, batch, systemFingerprint), queue, hooks)
     : addLoadReport(
-      await wholeResponse(
-        deltas,
-        (all) => fold(all, request, batch, systemFingerprint),
-        queue,
-        hooks,
-      ),
+      await wholeResponse(fold(deltas, request, batch, systemFingerprint), queue, hooks),
       context,
     );
 }
