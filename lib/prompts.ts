@@ -1,6 +1,6 @@
 /** What users give as a prompt, and how it becomes token ids. */
 
-import { ContextLengthError, InvalidParameterError } from "./base/errors.ts";
+import { ChatTemplateError, ContextLengthError, InvalidParameterError } from "./base/errors.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
@@ -174,6 +174,21 @@ function checkText(text: string, { tokenizer, maxPromptLength, keptTokens }: Enc
   else checkTextFits(text, "a prompt", tokenizer, maxPromptLength);
 }
 
+/** Refuses messages whose texts alone need not be rendered to be known as too long. */
+function checkContents(
+  messages: readonly ChatMessage[],
+  { tokenizer, maxPromptLength, keptTokens }: Encoding,
+): void {
+  if (keptTokens !== undefined) return;
+  const texts = messages.flatMap(({ content }) =>
+    (typeof content === "string" ? [content] : content ?? []).map((part) =>
+      typeof part === "string" ? part : part["text"]
+    )
+  );
+  const text = texts.filter((text) => typeof text === "string").join("\n");
+  checkTextFits(text, "a conversation", tokenizer, maxPromptLength);
+}
+
 /** A prompt of text, or ids: checked, and the ids cut. */
 function readPrompt(
   prompt: Prompt,
@@ -280,13 +295,18 @@ export async function encodeConversation(
     throw new TypeError("Cannot use continueFinalMessage together with addGenerationPrompt");
   }
   const { addSpecialTokens = false, signal } = options;
-  const text = await template.render(messages, {
+  const rendered = template.render(messages, {
     addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
     continueFinalMessage,
     ...(options.tools === undefined ? {} : { tools: options.tools }),
     ...(options.documents === undefined ? {} : { documents: options.documents }),
     ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
     ...(signal && { signal }),
+  });
+  const text = await rendered.catch((error) => {
+    // More than a template may write is more than fits, and clients search for the latter.
+    if (error instanceof ChatTemplateError) checkContents(messages, encoding);
+    throw error;
   });
   return await encodePromptInBackground(text, encoding, { addSpecialTokens, signal });
 }

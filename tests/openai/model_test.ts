@@ -209,6 +209,25 @@ tinyTest(
   },
 );
 
+tinyTest("More than a template may write is too long for the context", async (llm) => {
+  const max = llm.info.maxContextLength;
+  for (
+    const content of [
+      "ab ".repeat(2 ** 21),
+      ["ab ", "cd "].map((text) => text.repeat(2 ** 20)),
+    ]
+  ) {
+    const { status, body: { error } } = await ask(
+      CHAT,
+      { messages: [{ role: "user", content }] },
+      llm,
+    );
+    assertEquals([status, error.param], [400, "input_tokens"]);
+    const words = `This model's maximum context length is ${max} tokens.`;
+    assertEquals(error.message.slice(0, words.length), words);
+  }
+});
+
 tinyTest("Too many tokens asked for behind a prompt are counted in the refusal", async (llm) => {
   const max = llm.info.maxContextLength;
   const request = { prompt: [5, 6, 7], max_tokens: max };
