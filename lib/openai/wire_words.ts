@@ -21,11 +21,12 @@ export function wireWords(error: InvalidParameterError, name: string): string {
     case "topP":
       return `top_p must be in (0, 1], got ${value}.`;
     case "topK":
+      if (Number(value) >= 1) break;
       return `top_k must be 0 (disable), or at least 1, got ${value}.`;
     case "minP":
       return `min_p must be in [0, 1], got ${value}.`;
     case "repetitionPenalty":
-      if (Number(value) > 0 && Number.isFinite(value)) break;
+      if (Number(value) > 0) break;
       return `repetition_penalty must be greater than zero, got ${value}.`;
     case "presencePenalty":
     case "frequencyPenalty":
