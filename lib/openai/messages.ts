@@ -73,25 +73,26 @@ function checkPart(
 ): string | Readonly<Record<string, unknown>> {
   if (typeof part === "string") return part;
   if (!isObject(part)) throw wrong(path, part, "a part or a string", "dict_type");
-  const fields = part;
-  const key = TEXT_KEYS.get(fields["type"]);
+  const type = part["type"];
+  const key = TEXT_KEYS.get(type);
   if (key !== undefined) {
-    const text = fields[key];
+    const text = part[key];
     if (typeof text !== "string") throw wrong(`${path}.${key}`, text, "a string", "string_type");
-    return fields["type"] === "text" ? fields : { type: "text", text };
+    return type === "text" ? part : { type: "text", text };
   }
-  const isMedia = fields["type"] === undefined
-    ? Object.keys(fields).some((key) => MEDIA_TYPES.includes(key))
-    : MEDIA_TYPES.includes(String(fields["type"]));
-  if (isMedia) {
-    if (role === "system") return fields; // never shown
+  // A part may leave its type to be guessed from its keys.
+  const media = MEDIA_TYPES.find((known) =>
+    type === undefined ? Object.hasOwn(part, known) : type === known
+  );
+  if (media !== undefined) {
+    if (role === "system") return { ...part, type: media }; // never shown
     throw badRequest(`${modelName} is not a multimodal model`, path);
   }
-  if (fields["type"] === undefined) {
+  if (type === undefined) {
     throw badRequest("Missing 'type' field in multimodal part.", "type");
   }
   throw badRequest(
-    `Unsupported chat content part type: ${show(fields["type"])}. Supported types: ` +
+    `Unsupported chat content part type: ${show(type)}. Supported types: ` +
       `${[...TEXT_KEYS.keys()].join(", ")}.`,
     "type",
   );

@@ -209,6 +209,23 @@ tinyTest(
   },
 );
 
+tinyTest("A system's pictures are let pass, with and without their type", async (llm) => {
+  const text = { type: "text", text: "a" };
+  const url = { image_url: { url: "u" } };
+  const ids: Json[] = [];
+  for (const pictures of [[], [{ type: "image_url", ...url }], [url], [{ uuid: "1", ...url }]]) {
+    const messages = [{ role: "system", content: [...pictures, text] }];
+    const { status, body } = await ask(
+      CHAT,
+      { messages, return_token_ids: true, max_tokens: 1 },
+      llm,
+    );
+    assertEquals(status, 200);
+    ids.push(body.prompt_token_ids);
+  }
+  for (const own of ids) assertEquals(own, ids[0]);
+});
+
 tinyTest("More than a template may write is too long for the context", async (llm) => {
   const max = llm.info.maxContextLength;
   for (
