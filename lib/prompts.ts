@@ -134,9 +134,16 @@ const SHORT_TEXT = 65_536;
 export const TOKENIZED_TEXT_MAX = 1_048_576;
 
 /**
- * Refuses a text that cannot fit whatever its tokens are, before it is encoded: encoding takes time
- * and memory that grow with the text, and a body can be long. A character has at least as many
- * bytes as UTF-16 code units, so the length is a lower bound of the bytes.
+ * Fewest tokens that a long text can have; 0 for a short one. Encoding takes time and memory that
+ * grow with the text, and a body can be long. A character has at least as many bytes as UTF-16 code
+ * units, so the length is a lower bound of the bytes.
+ */
+export function fewestTokens(text: string, tokenizer: Tokenizer): number {
+  return text.length <= SHORT_TEXT ? 0 : Math.ceil(text.length / tokenizer.longestTokenBytes);
+}
+
+/**
+ * Refuses a text that cannot fit whatever its tokens are, before it is encoded.
  *
  * @param what The text, as errors name it.
  * @param limit Most tokens that fit.
@@ -147,8 +154,7 @@ export function checkTextFits(
   tokenizer: Tokenizer,
   limit: number,
 ): void {
-  if (text.length <= SHORT_TEXT) return;
-  const tokenCount = Math.ceil(text.length / tokenizer.longestTokenBytes);
+  const tokenCount = fewestTokens(text, tokenizer);
   if (tokenCount <= limit) return;
   throw new ContextLengthError(
     tokenCount,
