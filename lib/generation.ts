@@ -96,7 +96,7 @@ async function* readDeltas(
       if (sequence.isFinished && event.finishReason === null) on.stop(event.index);
       yield event.prompt === undefined
         ? delta
-        : { ...delta, prompt: promptInfo(prompt, event.prompt, tokenizer) };
+        : { ...delta, prompt: await promptInfo(prompt, event.prompt, tokenizer) };
       // Whatever became of the request after its last token that counts is of no interest.
       if (sequences.every(({ isFinished }) => isFinished)) return;
     }

@@ -13,7 +13,7 @@ import {
   readPoolingParams,
 } from "./pooling_input.ts";
 import type { ClassificationList } from "./types.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one classification request. */
 export async function postClassify(context: RouteContext): Promise<Response> {
@@ -44,5 +44,5 @@ export async function postClassify(context: RouteContext): Promise<Response> {
     })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }

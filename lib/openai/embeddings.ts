@@ -13,7 +13,7 @@ import {
 } from "./pooling_input.ts";
 import type { EmbeddingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one embeddings request. */
 export async function postEmbeddings(context: RouteContext): Promise<Response> {
@@ -41,5 +41,5 @@ export async function postEmbeddings(context: RouteContext): Promise<Response> {
     })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }

@@ -15,7 +15,7 @@ import {
 } from "./pooling_input.ts";
 import type { PoolingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one pooling request. */
 export async function postPooling(context: RouteContext): Promise<Response> {
@@ -44,7 +44,7 @@ export async function postPooling(context: RouteContext): Promise<Response> {
     })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }
 
 /** The first task of the model is what it is for. */

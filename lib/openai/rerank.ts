@@ -7,7 +7,7 @@ import { badRequest } from "./errors.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
 import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { RerankAnswer } from "./types.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one reranking request. */
 export async function postRerank(context: RouteContext): Promise<Response> {
@@ -38,7 +38,7 @@ export async function postRerank(context: RouteContext): Promise<Response> {
       meta: { billed_units: { total_tokens } },
     };
   });
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }
 
 function readQuery(fields: Fields): string {

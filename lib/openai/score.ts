@@ -7,7 +7,7 @@ import { badRequest } from "./errors.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
 import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { ScoreList } from "./types.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** The names that the two sides may have; the first pair that is there counts. */
 const SIDES: readonly (readonly [string, string])[] = [
@@ -38,7 +38,7 @@ export async function postScore(context: RouteContext): Promise<Response> {
     data: outputs.map(({ outputs: { score } }, index) => ({ index, object: "score", score })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }
 
 interface Sides {

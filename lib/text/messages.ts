@@ -38,7 +38,7 @@ const TEXT_KEYS: ReadonlyMap<unknown, string> = new Map([
  * - content is never null; text parts are joined by line ends, or text is wrapped into a part,
  *   whichever the template reads; parts of tool results are always joined
  * - the arguments of tool calls are objects, and an empty list of calls is no list
- * - reasoning is there under both of its names
+ * - reasoning is there under both of its names; given twice, `reasoning` counts
  * - a template that does not know developers gets a system message, one, at the beginning
  *
  * @throws {InvalidParameterError} on anything that is not a message, naming where it is.
@@ -83,7 +83,7 @@ function normalizeMessage(value: unknown, where: string, rules: MessageRules): P
   }
   message["content"] = normalizeContent(message, `${where}.content`, rules);
   normalizeToolCalls(message, where);
-  const reasoning = message["reasoning_content"] ?? message["reasoning"];
+  const reasoning = message["reasoning"] ?? message["reasoning_content"];
   if (typeof reasoning === "string") {
     message["reasoning"] = reasoning;
     message["reasoning_content"] = reasoning;
