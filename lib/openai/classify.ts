@@ -4,11 +4,11 @@ import { readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
+import { readInputs } from "./inputs.ts";
 import {
   checkTruncationSide,
   ofField,
   poolingUsage,
-  readInputs,
   readPoolingOptions,
   readPoolingParams,
 } from "./pooling_input.ts";

@@ -5,9 +5,12 @@ import {
   body,
   BOOLEAN,
   COUNT,
+  IDLE,
   INTEGER,
+  LIST,
   MESSAGES,
   MODEL,
+  OBJECT,
   OBJECTS,
   PROMPTS,
   type Properties,
@@ -18,6 +21,8 @@ import {
   TOKEN_ID,
 } from "./schema_parts.ts";
 
+const IDLE_OBJECT: Schema = { ...OBJECT, description: IDLE };
+
 const VECTORS: Properties = {
   encoding_format: { enum: ["float", "base64", null] },
   embed_dtype: { enum: ["float32", null] },
@@ -26,12 +31,16 @@ const VECTORS: Properties = {
   normalize: BOOLEAN,
 };
 
-/** Of one prompt or several; a conversation may take their place. */
+/** One conversation or several. */
+const CONVERSATIONS: Schema = { anyOf: [MESSAGES, { type: "array", items: MESSAGES }] };
+
+/** Of one prompt or several; conversations may take their place, under either name. */
 const INPUT: Properties = {
-  input: PROMPTS,
-  messages: MESSAGES,
+  input: { anyOf: [PROMPTS, CONVERSATIONS] },
+  messages: CONVERSATIONS,
   ...TEMPLATE,
   ...MODEL,
+  mm_processor_kwargs: IDLE_OBJECT,
   use_activation: BOOLEAN,
   add_special_tokens: BOOLEAN,
   truncate_prompt_tokens: { ...INTEGER, minimum: -1 },
@@ -60,6 +69,9 @@ export const CLASSIFY_BODY: Schema = { ...body(INPUT), ...INPUT_OR_MESSAGES };
 
 const PAIRS: Properties = {
   ...MODEL,
+  mm_processor_kwargs: IDLE_OBJECT,
+  use_qwen3_template: { ...BOOLEAN, description: IDLE },
+  chat_template_kwargs: { ...OBJECT, description: "Must be empty" },
   use_activation: BOOLEAN,
   truncate_prompt_tokens: { ...INTEGER, minimum: -1 },
   truncation_side: { enum: ["right", null] },
@@ -91,6 +103,9 @@ export const RERANK_BODY: Schema = body({
   query: TEXT_OR_OBJECT,
   documents: TEXTS,
   top_n: COUNT,
+  return_documents: { ...BOOLEAN, description: IDLE },
+  rank_fields: { ...LIST, description: IDLE },
+  max_chunks_per_doc: { ...INTEGER, description: IDLE },
   ...PAIRS,
 }, ["query", "documents"]);
 
@@ -103,6 +118,8 @@ export const TOKENIZE_BODY: Schema = {
     return_token_strs: BOOLEAN,
     tools: OBJECTS,
     ...TEMPLATE,
+    mm_processor_kwargs: IDLE_OBJECT,
+    media_io_kwargs: IDLE_OBJECT,
   }),
   anyOf: [{ required: ["prompt"] }, { required: ["messages"] }],
 };
