@@ -5,6 +5,7 @@ import { PoolingParams } from "../pooling/params.ts";
 import { Fields } from "./body.ts";
 import type { AnswerHead, RouteContext } from "./context.ts";
 import { badRequest } from "./errors.ts";
+import { checkIdleFields, PAIRED } from "./idle_fields.ts";
 import { checkTruncationSide, readTruncation } from "./pooling_input.ts";
 import { readRequestOptions } from "./request_options.ts";
 
@@ -68,7 +69,7 @@ export function readPairOptions(
       "chat_template_kwargs",
     );
   }
-  fields.boolean("use_qwen3_template"); // Furiosa-LLM's, without effect there too
+  checkIdleFields(fields, PAIRED);
   const instruction = fields.string("instruction");
   const limit = context.llm.info.maxPromptLength;
   return {

@@ -212,6 +212,7 @@ export const ROUTES: readonly Route[] = [
     summary: "Forget the keys and values of all prompt beginnings",
     body: RESET_BODY,
     bodyIsOptional: true,
+    conflict: "Requests use the cache",
     answer: "nothing",
     run: postResetPrefixCache,
   },

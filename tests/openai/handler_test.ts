@@ -194,6 +194,7 @@ Deno.test("Tokenize renders messages, with and without the assistant's header", 
   };
   assertEquals(await text({ messages }), "<user>Hi<assistant>");
   assertEquals(await text({ messages, add_generation_prompt: false }), "<user>Hi");
+  assertEquals(await text({ messages, prompt: "not this" }), "<user>Hi<assistant>");
 });
 
 Deno.test("Tokenize and detokenize refuse what they cannot read", async () => {
