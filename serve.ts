@@ -8,7 +8,6 @@
  * @module
  */
 
-import { STATUS_CODE } from "@std/http/status";
 import { handler, type ServedModel, VERSION } from "./lib/openai/handler.ts";
 import { inspectModel, LLM, type LLMOptions } from "./mod.ts";
 import { type Address, banner } from "./serve/banner.ts";
@@ -149,7 +148,7 @@ function listen(
  * handler has told of that; Deno would print it once more, and nothing but an open end can be sent.
  */
 function onCut(): Response {
-  return new Response(null, { status: STATUS_CODE.InternalServerError });
+  return new Response(null, { status: 500 });
 }
 
 function addressOf(listening: Listening, server: Deno.HttpServer): Address {

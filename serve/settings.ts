@@ -26,6 +26,7 @@ export interface RequestSettings {
   readonly fingerprintMode: "full" | "hash" | "none";
   readonly trustRequestChatTemplate: boolean;
   readonly devMode: boolean;
+  readonly apiDocument: boolean;
 }
 
 /** What is written of the requests, and of how the model is doing. */
@@ -108,6 +109,7 @@ export async function toSettings(
       fingerprintMode: get("fingerprint-mode", "full"),
       trustRequestChatTemplate: isOn("trust-request-chat-template"),
       devMode: isOn("dev-mode") || isDevMode(environment),
+      apiDocument: !isOn("disable-fastapi-docs"),
       ...(names === undefined ? {} : { servedModelNames: names }),
     },
     logs: {

@@ -65,6 +65,7 @@ export interface Settings {
   /** Starts with a slash and does not end with one; or empty. */
   readonly rootPath: string;
   readonly devMode: boolean;
+  readonly apiDocument: boolean;
   /** Whether a client must send a key. */
   readonly needsKey: boolean;
   /** When the handler was made, in Unix seconds. */

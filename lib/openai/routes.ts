@@ -37,6 +37,8 @@ export interface Route extends DescribedRoute {
   readonly coversBelow?: boolean;
   /** There only in development mode. */
   readonly dev?: boolean;
+  /** There unless nobody shall read what the API is. */
+  readonly document?: boolean;
   /** What the model must be for; such routes count as load. */
   readonly task?: ServedTask;
   readonly run: (context: RouteContext) => Response | Promise<Response>;
@@ -201,6 +203,7 @@ export const ROUTES: readonly Route[] = [
   {
     method: "GET",
     path: "/openapi.json",
+    document: true,
     summary: "This document",
     answer: "json",
     run: ({ settings }) => jsonResponse(openApiDocument(reachable(settings), settings)),
@@ -219,6 +222,8 @@ export const ROUTES: readonly Route[] = [
 ];
 
 /** The routes that the settings open. */
-export function reachable({ devMode }: { readonly devMode: boolean }): readonly Route[] {
-  return ROUTES.filter((route) => devMode || !route.dev);
+export function reachable(
+  { devMode, apiDocument }: { readonly devMode: boolean; readonly apiDocument: boolean },
+): readonly Route[] {
+  return ROUTES.filter(({ dev, document }) => (devMode || !dev) && (apiDocument || !document));
 }

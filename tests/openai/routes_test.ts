@@ -219,6 +219,11 @@ Deno.test("The API document describes exactly the routes there are, each with it
   }
 });
 
+Deno.test("The API document can be closed, and then it is no route", async () => {
+  const response = await send(get("/openapi.json"), undefined, { apiDocument: false });
+  assertEquals([response.status, (await response.json()).error.code], [404, 404]);
+});
+
 Deno.test("The API document names every field that a schema requires, and is never read for checks", () => {
   for (const { path, body } of ROUTES) {
     if (body === undefined) continue;
