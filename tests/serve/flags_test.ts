@@ -501,6 +501,7 @@ Deno.test("Files that are named must be there, and flags must go together", asyn
   for (
     const [args, message] of [
       [["--ssl-certfile=no/c.pem"], 'Cannot use --ssl-certfile "no/c.pem": there is no such file'],
+      [["--chat-template=/"], 'Cannot use --chat-template "/": it is a folder'],
       [["--ssl-keyfile=k.pem"], "Cannot use --ssl-keyfile without --ssl-certfile: give both"],
       [
         ["--uds=a.sock", "--ssl-certfile=c.pem"],
