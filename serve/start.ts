@@ -42,9 +42,11 @@ export async function prepare(
   try {
     settings = await toSettings(command.values);
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+    // A key in an environment that may not be read must not be left out in silence.
+    const isForbidden = error instanceof Deno.errors.NotCapable;
+    if (!isForbidden && !(error instanceof RangeError)) throw error;
     terminal.fail(error.message);
-    return WRONG_FLAG;
+    return isForbidden ? IMPOSSIBLE : WRONG_FLAG;
   }
   terminal.setLevel(settings.logs.level);
   // Asked before the model loads: nobody should wait for that to be told of a taken port.

@@ -217,6 +217,17 @@ Deno.test("What cannot be done is one line and an exit code", async () => {
   }
 });
 
+Deno.test("A permission that is missing is told in one line", async () => {
+  const serve = new URL("../../serve.ts", import.meta.url).pathname;
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-check", "--no-prompt", serve, "model"],
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder().decode(stderr);
+  assertEquals([code, text.split("\n").length], [1, 2], text);
+  assertStringIncludes(text, 'error: Requires env access to "VLLM_API_KEY"');
+});
+
 const FAST = ["--port=0", "--host=127.0.0.1", "--unsafe-fast"];
 
 Deno.test("--unsafe-fast runs the command once more with the flags of V8, and SIGTERM ends both", async () => {
