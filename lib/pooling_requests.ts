@@ -163,8 +163,9 @@ export function tokenLimit(params: PoolingParams, maxLength: number): number | u
     throw new InvalidParameterError(
       "truncatePromptTokens",
       wanted,
-      `Cannot use truncatePromptTokens ${wanted}: the model takes at most ${maxLength} tokens, ` +
-        "please request a smaller truncation size",
+      // The second sentence is vLLM's, and looked for.
+      `Cannot use truncatePromptTokens ${wanted}: the model takes at most ${maxLength} tokens. ` +
+        "Please request a smaller truncation size.",
     );
   }
   return wanted === 0 ? undefined : wanted === -1 ? maxLength : wanted;

@@ -85,7 +85,7 @@ Deno.test("Truncation keeps the last tokens, and −1 as many as the model takes
   await assertRejects(
     () => vector(context, long, new PoolingParams({ truncatePromptTokens: 7 })),
     InvalidParameterError,
-    "at most 6 tokens, please request a smaller truncation size",
+    "at most 6 tokens. Please request a smaller truncation size.",
   );
 });
 

@@ -153,7 +153,7 @@ Deno.test("An embeddings request that cannot be served names its field, value an
         "truncate_prompt_tokens",
         "41",
         "at most 40",
-        "smaller truncation size",
+        "Please request a smaller truncation size.",
       ],
       [{ input: "a", truncation_side: "right" }, "truncation_side", '"right"', '"left"'],
       [{ input: "a", normalize: "maybe" }, "body.normalize", '"maybe"', "true or false"],

@@ -154,7 +154,7 @@ Deno.test("Scores that cannot be given are refused by field, value and right for
       [
         { ...pair, truncate_prompt_tokens: 61 },
         "truncate_prompt_tokens",
-        "smaller truncation size",
+        "Please request a smaller truncation size.",
       ],
       [{ ...pair, truncate_prompt_tokens: -2 }, "body.truncate_prompt_tokens", "-2", "at least -1"],
       [{ ...pair, chat_template_kwargs: { a: 1 } }, "chat_template_kwargs", "not supported yet"],
