@@ -20,12 +20,16 @@ import {
   TEXTS,
   TOKEN_ID,
 } from "./schema_parts.ts";
+import { NUMBER_FORMATS } from "./small_floats.ts";
 
 const IDLE_OBJECT: Schema = { ...OBJECT, description: IDLE };
 
 const VECTORS: Properties = {
   encoding_format: { enum: ["float", "base64", null] },
-  embed_dtype: { enum: ["float32", null] },
+  embed_dtype: {
+    enum: [...NUMBER_FORMATS, null],
+    description: "Of numbers in base64",
+  },
   endianness: { enum: ["native", "big", "little", null] },
   dimensions: { ...INTEGER, minimum: 1 },
   normalize: BOOLEAN,

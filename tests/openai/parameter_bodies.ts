@@ -271,7 +271,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
     carriers: [embeddings, pooling],
     bodies: {
       encoding_format: { encoding_format: "base64" },
-      embed_dtype: { embed_dtype: "float16" },
+      embed_dtype: { encoding_format: "base64", embed_dtype: "float16" },
       endianness: { encoding_format: "base64", endianness: "big" },
       dimensions: { dimensions: 2 },
       normalize: { normalize: false },
