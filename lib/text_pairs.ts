@@ -21,6 +21,11 @@ export interface PairOptions {
    * Qwen3-Reranker's prompt.
    */
   readonly chatTemplate?: string;
+  /**
+   * Further variables of a template; `instruction` among them counts where the option is not given,
+   * also for Qwen3-Reranker's prompt, which reads no other. Default: none.
+   */
+  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>>;
   /** Most tokens of each first text; the rest is cut. 0: all. Default 0. */
   readonly maxTokensPerQuery?: number;
   /** Most tokens of each second text; the rest is cut. 0: all. Default 0. */
@@ -113,18 +118,29 @@ interface ReadOptions extends PairOptions {
   readonly signal: AbortSignal;
 }
 
+function instructionOf({ instruction, chatTemplateKwargs = {} }: PairOptions): string {
+  const value = instruction ?? chatTemplateKwargs["instruction"] ?? DEFAULT_INSTRUCTION;
+  if (typeof value === "string") return value;
+  throw new InvalidParameterError(
+    "chatTemplateKwargs",
+    chatTemplateKwargs,
+    "Cannot use the instruction of chatTemplateKwargs: it must be a string",
+  );
+}
+
 async function renderPair(
   context: PoolingContext,
   { first, second }: TextPair,
   template: ChatTemplate,
   options: ReadOptions,
 ): Promise<EncodedPair> {
-  const { instruction = DEFAULT_INSTRUCTION, maxTokensPerQuery, maxTokensPerDoc, signal } = options;
+  const { chatTemplateKwargs, maxTokensPerQuery, maxTokensPerDoc, signal } = options;
   const messages = [
     { role: "query", content: await cutText(context, first, maxTokensPerQuery, signal) },
     { role: "document", content: await cutText(context, second, maxTokensPerDoc, signal) },
   ];
-  const text = await template.render(messages, { kwargs: { instruction } });
+  const kwargs = { ...chatTemplateKwargs, instruction: instructionOf(options) };
+  const text = await template.render(messages, { kwargs });
   checkPoolingText(text, context, undefined);
   const reading = { addSpecialTokens: false, signal };
   return { promptTokenIds: await context.background.encode(text, reading) };
@@ -136,7 +152,8 @@ async function encodeQuestion(
   encode: ReturnType<typeof rerankerEncoder>,
   options: ReadOptions,
 ): Promise<EncodedPair> {
-  const { instruction = DEFAULT_INSTRUCTION, limit, signal } = options;
+  const { limit, signal } = options;
+  const instruction = instructionOf(options);
   const query = await cutText(context, first, options.maxTokensPerQuery, signal);
   const document = await cutText(context, second, options.maxTokensPerDoc, signal);
   checkPoolingText(query, context, limit);

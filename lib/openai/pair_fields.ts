@@ -61,14 +61,7 @@ export function readPairOptions(
   context: RouteContext,
   head: AnswerHead,
 ): ScoreOptions {
-  const kwargs = fields.record("chat_template_kwargs") ?? {};
-  if (Object.keys(kwargs).length > 0) {
-    throw badRequest(
-      "chat_template_kwargs is not supported yet, got {…}: leave it out; instruction is a field " +
-        "of its own",
-      "chat_template_kwargs",
-    );
-  }
+  const kwargs = fields.record("chat_template_kwargs");
   checkIdleFields(fields, PAIRED);
   const instruction = fields.string("instruction");
   const limit = context.llm.info.maxPromptLength;
@@ -77,6 +70,7 @@ export function readPairOptions(
     maxTokensPerQuery: readCount(fields, "max_tokens_per_query", limit),
     maxTokensPerDoc: readCount(fields, "max_tokens_per_doc", limit),
     ...(instruction === undefined ? {} : { instruction }),
+    ...(kwargs === undefined ? {} : { chatTemplateKwargs: kwargs }),
   };
 }
 

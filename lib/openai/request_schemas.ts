@@ -75,7 +75,7 @@ const PAIRS: Properties = {
   ...MODEL,
   mm_processor_kwargs: IDLE_OBJECT,
   use_qwen3_template: { ...BOOLEAN, description: IDLE },
-  chat_template_kwargs: { ...OBJECT, description: "Must be empty" },
+  chat_template_kwargs: OBJECT,
   use_activation: BOOLEAN,
   truncate_prompt_tokens: { ...INTEGER, minimum: -1 },
   truncation_side: { enum: ["right", null] },

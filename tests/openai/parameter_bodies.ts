@@ -60,6 +60,8 @@ const rerank: Carrier = {
   model: scorer,
 };
 
+const instructed = [score, rerank].map((carrier) => ({ ...carrier, model: reranker }));
+
 const tokenize: Carrier = { path: "/tokenize", body: {}, model: generator };
 const detokenize: Carrier = { path: "/detokenize", body: {}, model: generator };
 const reset: Carrier = { path: "/reset_prefix_cache", body: {}, model: generator };
@@ -281,7 +283,8 @@ export const TABLES: Readonly<Record<string, Table>> = {
   Pairs: {
     carriers: [score, rerank],
     carriersOf: {
-      instruction: [score, rerank].map((carrier) => ({ ...carrier, model: reranker })),
+      instruction: instructed,
+      chat_template_kwargs: instructed,
     },
     bodies: {
       model: { model: "other" },
@@ -294,7 +297,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
       instruction: { instruction: "find it" },
       priority: { priority: 1 },
       request_id: { request_id: "r" },
-      chat_template_kwargs: { chat_template_kwargs: { depth: 1 } },
+      chat_template_kwargs: { chat_template_kwargs: { instruction: "find it" } },
       use_qwen3_template: { use_qwen3_template: true },
       mm_processor_kwargs: { mm_processor_kwargs: {} },
       cache_salt: { cache_salt: "s" },

@@ -157,7 +157,7 @@ Deno.test("Scores that cannot be given are refused by field, value and right for
         "Please request a smaller truncation size.",
       ],
       [{ ...pair, truncate_prompt_tokens: -2 }, "body.truncate_prompt_tokens", "-2", "at least -1"],
-      [{ ...pair, chat_template_kwargs: { a: 1 } }, "chat_template_kwargs", "not supported yet"],
+      [{ ...pair, chat_template_kwargs: [] }, "body.chat_template_kwargs", "an object"],
       [{ ...pair, instruction: 5 }, "body.instruction", "5", "a string"],
       [
         { text_1: "a ".repeat(50), text_2: "b ".repeat(50) },
