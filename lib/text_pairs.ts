@@ -6,7 +6,7 @@ import { checkPoolingText, type PoolingContext, tokenLimit } from "./pooling_req
 import { tokenizeInBackground } from "./prompts.ts";
 import { DEFAULT_INSTRUCTION, rerankerEncoder } from "./reranker_prompt.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
-import type { Tokenizer } from "./text/tokenizer.ts";
+import { specialFrame } from "./text/special_frame.ts";
 
 /** How two texts are put before a model. */
 export interface PairOptions {
@@ -180,18 +180,10 @@ async function encodeJoined(
   const promptTokenIds = await background.encode(text, { addSpecialTokens: true, signal });
   if (promptTokenIds.length <= limit) return { promptTokenIds };
   const ids = await background.encode(text, { addSpecialTokens: false, signal });
-  const { before, after } = specialTokensAround(tokenizer);
+  const { before, after } = specialFrame(tokenizer);
   const room = limit - before.length - after.length;
   if (room < 1) refuseLimit(limit, "what the tokenizer puts around them");
   return { promptTokenIds: [...before, ...ids.slice(0, room), ...after] };
-}
-
-/** What the tokenizer puts before and after a text. */
-function specialTokensAround(tokenizer: Tokenizer): { before: number[]; after: number[] } {
-  const bare = tokenizer.encode("a", { addSpecialTokens: false });
-  const framed = tokenizer.encode("a", { addSpecialTokens: true });
-  const start = framed.findIndex((_, at) => bare.every((id, i) => framed[at + i] === id));
-  return { before: framed.slice(0, start), after: framed.slice(start + bare.length) };
 }
 
 /** The text of the first `count` tokens; 0 keeps all. */

@@ -4,13 +4,7 @@ import { readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
 import { readInputs } from "./inputs.ts";
-import {
-  checkTruncationSide,
-  ofField,
-  poolingUsage,
-  readPoolingOptions,
-  readPoolingParams,
-} from "./pooling_input.ts";
+import { ofField, poolingUsage, readPoolingOptions, readPoolingParams } from "./pooling_input.ts";
 import type { EmbeddingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
 import { pooledResponse } from "./whole.ts";
@@ -18,7 +12,6 @@ import { pooledResponse } from "./whole.ts";
 /** Answers one embeddings request. */
 export async function postEmbeddings(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
-  checkTruncationSide(fields, "left");
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, "embed");
   const head = answerHead(context, "embd-", fields.string("request_id"));

@@ -6,7 +6,7 @@ import { Fields } from "./body.ts";
 import type { AnswerHead, RouteContext } from "./context.ts";
 import { badRequest } from "./errors.ts";
 import { checkIdleFields, PAIRED } from "./idle_fields.ts";
-import { checkTruncationSide, readTruncation } from "./pooling_input.ts";
+import { readTruncation } from "./pooling_input.ts";
 import { readRequestOptions } from "./request_options.ts";
 
 /** Most texts on one side. */
@@ -46,13 +46,22 @@ function partText(fields: Fields, part: Readonly<Record<string, unknown>>, at: n
 
 /** How pairs are scored. */
 export function readPairParams(fields: Fields): PoolingParams {
-  checkTruncationSide(fields, "right");
+  checkTruncationSide(fields);
   const truncatePromptTokens = readTruncation(fields);
   const useActivation = fields.boolean("use_activation");
   return new PoolingParams({
     ...(truncatePromptTokens === undefined ? {} : { truncatePromptTokens }),
     ...(useActivation === undefined ? {} : { useActivation }),
   });
+}
+
+/** Which end is cut: only that of the second text can be. */
+function checkTruncationSide(fields: Fields): void {
+  if (fields.choice("truncation_side", ["left", "right"]) !== "left") return;
+  throw badRequest(
+    'truncation_side is not supported yet, got "left": leave it out, or give "right"',
+    "truncation_side",
+  );
 }
 
 /** How two texts are put before the model. */

@@ -6,13 +6,7 @@ import { answerHead, type RouteContext } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
 import { readInputs } from "./inputs.ts";
-import {
-  checkTruncationSide,
-  ofField,
-  poolingUsage,
-  readPoolingOptions,
-  readPoolingParams,
-} from "./pooling_input.ts";
+import { ofField, poolingUsage, readPoolingOptions, readPoolingParams } from "./pooling_input.ts";
 import type { PoolingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
 import { pooledResponse } from "./whole.ts";
@@ -20,7 +14,6 @@ import { pooledResponse } from "./whole.ts";
 /** Answers one pooling request. */
 export async function postPooling(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
-  checkTruncationSide(fields, "left");
   const task = readTask(fields, context.llm.info.poolingTasks);
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, task);

@@ -33,16 +33,6 @@ export function readTruncation(fields: Fields): number | undefined {
   throw fields.shapeError("truncate_prompt_tokens", count, "at least -1", "greater_than_equal");
 }
 
-/** Which end of a prompt is cut: only the one that the model code cuts. */
-export function checkTruncationSide(fields: Fields, side: "left" | "right"): void {
-  const given = fields.choice("truncation_side", ["left", "right"]);
-  if (given === undefined || given === side) return;
-  throw badRequest(
-    `truncation_side is not supported yet, got "${given}": leave it out, or give "${side}"`,
-    "truncation_side",
-  );
-}
-
 /** What the SDK is given besides the prompts. */
 export function readPoolingOptions(
   fields: Fields,
@@ -53,6 +43,7 @@ export function readPoolingOptions(
   return {
     ...readRequestOptions(fields, context, head),
     addSpecialTokens: fields.boolean("add_special_tokens") ?? true,
+    truncationSide: fields.choice("truncation_side", ["left", "right"]) ?? "left",
   };
 }
 

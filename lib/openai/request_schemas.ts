@@ -48,7 +48,7 @@ const INPUT: Properties = {
   use_activation: BOOLEAN,
   add_special_tokens: BOOLEAN,
   truncate_prompt_tokens: { ...INTEGER, minimum: -1 },
-  truncation_side: { enum: ["left", null] },
+  truncation_side: { enum: ["left", "right", null] },
 };
 
 const INPUT_OR_MESSAGES: Schema = {

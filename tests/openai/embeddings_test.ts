@@ -121,7 +121,7 @@ Deno.test("Dimensions cut a vector, which has the length 1 unless that is not wa
   assertEquals(Math.abs(Math.hypot(...unit) - 1) < 1e-6, true);
 });
 
-Deno.test("As many of a prompt's last tokens are embedded as the truncation says", async () => {
+Deno.test("As many of a prompt's last tokens are embedded as the truncation says, or of its first", async () => {
   const llm = embedder();
   const long = Array.from({ length: 60 }, (_, i) => 3 + i % 5);
   for (const [count, kept] of [[5, 5], [-1, 40], ["7", 7]] as const) {
@@ -133,6 +133,8 @@ Deno.test("As many of a prompt's last tokens are embedded as the truncation says
     assertEquals(body.usage.prompt_tokens, kept);
     assertEquals(llm.engine.requests.at(-1)?.promptTokenIds, long.slice(-kept));
   }
+  await vectors({ input: long, truncate_prompt_tokens: 5, truncation_side: "right" }, llm);
+  assertEquals(llm.engine.requests.at(-1)?.promptTokenIds, long.slice(0, 5));
 });
 
 Deno.test("An answer's id is the header's or the body's request id", async () => {
@@ -178,7 +180,7 @@ Deno.test("An embeddings request that cannot be served names its field, value an
         "at most 40",
         "Please request a smaller truncation size.",
       ],
-      [{ input: "a", truncation_side: "right" }, "truncation_side", '"right"', '"left"'],
+      [{ input: "a", truncation_side: "up" }, "body.truncation_side", '"up"', "literal_error"],
       [{ input: "a", normalize: "maybe" }, "body.normalize", '"maybe"', "true or false"],
       [{ input: "a", priority: 0.5 }, "body.priority", "0.5", "an integer"],
     ] as const

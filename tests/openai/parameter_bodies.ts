@@ -246,7 +246,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
       input: { input: ["x", "y"] },
       add_special_tokens: { input: "x", add_special_tokens: false },
       truncate_prompt_tokens: { truncate_prompt_tokens: 1 },
-      truncation_side: { truncate_prompt_tokens: 1, truncation_side: "right" },
+      truncation_side: { truncate_prompt_tokens: 2, truncation_side: "right" },
       use_activation: { use_activation: false },
       priority: { priority: 1 },
       request_id: { request_id: "r" },
