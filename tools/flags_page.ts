@@ -53,7 +53,10 @@ const VARIABLES: readonly (readonly string[])[] = [
     "`EXPECTED_AVERAGE_SEQ_LENGTH`",
     "a length in tokens, where `--expected-average-length` gives none",
   ],
-  ["`VLLM_SERVER_DEV_MODE`, `FURIOSA_SERVER_DEV_MODE`", "1: as `--dev-mode`; of the second also true"],
+  [
+    "`VLLM_SERVER_DEV_MODE`, `FURIOSA_SERVER_DEV_MODE`",
+    "1: as `--dev-mode`; of the second also true",
+  ],
   [
     "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`",
     "where models come from and are kept, as for the tools of Hugging Face; `XDG_CACHE_HOME`, " +
