@@ -38,10 +38,10 @@ export async function readInputs(fields: Fields, context: RouteContext): Promise
   }
   const { vocabSize } = context.llm.info;
   if (typeof value[0] === "number") return [readIds(fields, value, "input", vocabSize)];
-  checkCount("input", value);
   if (isMessage(value[0]) || Array.isArray(value[0]) && isMessage(value[0][0])) {
     return await conversations("input", fields, context);
   }
+  checkCount("input", value);
   const wantsText = typeof value[0] === "string";
   return value.map((item: unknown, index) => {
     if (wantsText && typeof item === "string") return item;

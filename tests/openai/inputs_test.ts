@@ -51,6 +51,8 @@ Deno.test("A fault in a conversation is named by its place", async () => {
       [{ input: [FIRST, faulty] }, "body.input.1.0.content", "5"],
       [{ messages: [FIRST, "x"] }, "body.messages.1", '"x"'],
       [{ messages: Array(2049).fill(FIRST) }, "messages", "at most 2048"],
+      [{ input: Array(2049).fill(FIRST) }, "input", "at most 2048"],
+      [{ input: Array(2049).fill(FIRST[0]) }, "input_tokens", "maximum context length"],
     ] as const
   ) {
     const error = await refusal("/v1/embeddings", body, modelFor("/v1/embeddings"));
