@@ -17,6 +17,7 @@ export interface ServedModel extends
   Pick<
     LLM,
     | "info"
+    | "isClosed"
     | "stats"
     | "stream"
     | "tokenizeAsync"

@@ -22,8 +22,8 @@ export interface DescribedRoute {
   readonly open?: boolean;
   /** Only some models can serve it. */
   readonly task?: string;
-  /** What a 409 means, where it may come; it has no body. */
-  readonly conflict?: string;
+  /** What failures without a body mean, by status. */
+  readonly bodiless?: Readonly<Record<string, string>>;
 }
 
 /** What the document depends on besides the routes. */
@@ -79,7 +79,8 @@ export function openApiDocument(
 }
 
 function operation(route: DescribedRoute, path: string, settings: ApiSettings): Schema {
-  const { method, rest, summary, body, bodyIsOptional = false, open = false, conflict } = route;
+  const { method, rest, summary, body, bodyIsOptional = false, open = false, bodiless = {} } =
+    route;
   return {
     operationId: `${method.toLowerCase()}${path.replaceAll(/[^a-z0-9]+/gi, "_")}`
       .replace(/_$/, ""),
@@ -107,7 +108,9 @@ function operation(route: DescribedRoute, path: string, settings: ApiSettings): 
           },
         ]),
       ),
-      ...(conflict === undefined ? {} : { "409": { description: conflict } }),
+      ...Object.fromEntries(
+        Object.entries(bodiless).map(([status, description]) => [status, { description }]),
+      ),
     },
   };
 }

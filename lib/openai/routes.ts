@@ -44,7 +44,10 @@ export interface Route extends DescribedRoute {
   readonly run: (context: RouteContext) => Response | Promise<Response>;
 }
 
-const ok = (): Response => new Response(null, { status: 200 });
+const health = ({ llm }: RouteContext): Response =>
+  new Response(null, { status: llm.isClosed ? 503 : 200 });
+
+const UNHEALTHY = { "503": "The model was closed" };
 
 /** The same route under several paths. */
 function under(paths: readonly string[], route: Omit<Route, "path">): Route[] {
@@ -166,7 +169,8 @@ export const ROUTES: readonly Route[] = [
     open: true,
     summary: "Whether the server works",
     answer: "nothing",
-    run: ok,
+    bodiless: UNHEALTHY,
+    run: health,
   },
   {
     method: "GET",
@@ -174,7 +178,8 @@ export const ROUTES: readonly Route[] = [
     open: true,
     summary: "Whether the server works",
     answer: "nothing",
-    run: ok,
+    bodiless: UNHEALTHY,
+    run: health,
   },
   {
     method: "POST",
@@ -182,7 +187,8 @@ export const ROUTES: readonly Route[] = [
     open: true,
     summary: "Whether the server works",
     answer: "nothing",
-    run: ok,
+    bodiless: UNHEALTHY,
+    run: health,
   },
   {
     method: "GET",
@@ -215,7 +221,7 @@ export const ROUTES: readonly Route[] = [
     summary: "Forget the keys and values of all prompt beginnings",
     body: RESET_BODY,
     bodyIsOptional: true,
-    conflict: "Requests use the cache",
+    bodiless: { "409": "Requests use the cache" },
     answer: "nothing",
     run: postResetPrefixCache,
   },

@@ -24,6 +24,15 @@ Deno.test("Health and ping answer 200 with an empty body, by GET, HEAD and, for 
   }
 });
 
+Deno.test("A server whose model was closed is not healthy, and says so without a body", async () => {
+  const llm = new FakeLLM();
+  llm.isClosed = true;
+  for (const path of ["/health", "/ping"]) {
+    const response = await send(get(path), llm);
+    assertEquals([response.status, await response.text()], [503, ""]);
+  }
+});
+
 Deno.test("The version names ours and the parts a Furiosa-LLM client looks for", async () => {
   const body = await (await send(get("/version"))).json();
   assertEquals(body.version, VERSION);
