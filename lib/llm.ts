@@ -612,6 +612,11 @@ export class LLM implements AsyncDisposable {
     return this.#loaded.model.device.trace();
   }
 
+  /** Whether {@linkcode close} was called: every call is refused from then on. */
+  get isClosed(): boolean {
+    return this.#closing !== undefined;
+  }
+
   /**
    * Ends every request with a `ClosedError` and stops the threads.
    *

@@ -7,6 +7,7 @@ import type { PoolingModel } from "./pooling_model.ts";
 import { checkTextFits, checkTokenized, type Prompt } from "./prompts.ts";
 import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
+import { specialFrame } from "./text/special_frame.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
 import { traced, traceOfOne, type TraceOptions, type Tracer } from "./tracing.ts";
 
@@ -50,6 +51,11 @@ export interface PoolingOptions {
   readonly trace?: TraceOptions;
   /** Let the tokenizer add its special tokens to a text. Default true. */
   readonly addSpecialTokens?: boolean;
+  /**
+   * Which tokens of a prompt `truncatePromptTokens` drops: the first ("left", the default), or the
+   * last ("right"), but for the special tokens behind a text.
+   */
+  readonly truncationSide?: "left" | "right";
   /** Called once, when all prompts were tokenized and fit: none of them is refused for itself any more. */
   readonly onQueued?: () => void;
 }
@@ -78,19 +84,22 @@ export function checkTask({ id, pooling }: PoolingContext, task: PoolingTask): v
   throw new UnsupportedTaskError(task, `Cannot ${verb} with "${id}": ${reason}`);
 }
 
+/** How a prompt becomes ids. */
+type Reading = Pick<PoolingOptions, "addSpecialTokens" | "truncationSide">;
+
 /** One text or list of ids → the ids that are run, on the calling thread. */
 export function encodePoolingPrompt(
   prompt: Prompt,
   context: PoolingContext,
   params: PoolingParams,
-  addSpecialTokens: boolean,
+  { addSpecialTokens = true, truncationSide = "left" }: Reading,
 ): readonly number[] {
   const limit = tokenLimit(params, context.pooling.maxLength);
   const read = readPoolingPrompt(prompt, context, limit);
-  const ids = typeof read === "string"
-    ? context.tokenizer.encode(read, { addSpecialTokens })
-    : read;
-  return finishPrompt(ids, context, limit, typeof read === "string" && addSpecialTokens);
+  const isText = typeof read === "string";
+  const ids = isText ? context.tokenizer.encode(read, { addSpecialTokens }) : read;
+  const isFramed = isText && addSpecialTokens;
+  return finishPrompt(ids, context, { limit, truncationSide, isFramed });
 }
 
 /** The same; what is long on another thread. */
@@ -98,12 +107,16 @@ export async function encodePoolingPromptInBackground(
   prompt: Prompt,
   context: PoolingContext,
   params: PoolingParams,
-  options: { readonly addSpecialTokens: boolean; readonly signal: AbortSignal },
+  { addSpecialTokens = true, truncationSide = "left", signal }: Reading & {
+    readonly signal: AbortSignal;
+  },
 ): Promise<readonly number[]> {
   const limit = tokenLimit(params, context.pooling.maxLength);
   const read = readPoolingPrompt(prompt, context, limit);
-  const ids = typeof read === "string" ? await context.background.encode(read, options) : read;
-  return finishPrompt(ids, context, limit, typeof read === "string" && options.addSpecialTokens);
+  const isText = typeof read === "string";
+  const ids = isText ? await context.background.encode(read, { addSpecialTokens, signal }) : read;
+  const isFramed = isText && addSpecialTokens;
+  return finishPrompt(ids, context, { limit, truncationSide, isFramed });
 }
 
 /** The text as the model reads it, or ids; a text that cannot fit is refused. */
@@ -127,18 +140,30 @@ function readPoolingPrompt(
   return context.pooling.lowerCases ? text.toLowerCase() : text;
 }
 
+/** How much of a prompt is kept, and whether special tokens stand around it. */
+interface Keeping {
+  readonly limit: number | undefined;
+  readonly truncationSide: "left" | "right";
+  readonly isFramed: boolean;
+}
+
 /** Puts the model's end token behind a text's ids, and keeps of all ids what was asked for. */
 function finishPrompt(
   ids: readonly number[],
-  { pooling: { embedding, maxLength } }: PoolingContext,
-  limit: number | undefined,
-  endsWithToken: boolean,
+  { tokenizer, pooling: { embedding, maxLength } }: PoolingContext,
+  { limit, truncationSide, isFramed }: Keeping,
 ): readonly number[] {
-  const end = endsWithToken ? embedding?.endTokenId : undefined;
+  const end = isFramed ? embedding?.endTokenId : undefined;
   const all = end === undefined || ids.at(-1) === end ? ids : [...ids, end];
-  if (limit !== undefined && all.length > limit) return all.slice(-limit);
-  checkLength(all.length, maxLength);
-  return all;
+  if (limit === undefined || all.length <= limit) {
+    checkLength(all.length, maxLength);
+    return all;
+  }
+  if (truncationSide === "left") return all.slice(-limit);
+  const after = isFramed ? specialFrame(tokenizer).after : [];
+  const behind = after.length + (end === undefined || after.at(-1) === end ? 0 : 1);
+  const kept = Math.min(behind, limit);
+  return [...all.slice(0, limit - kept), ...all.slice(all.length - kept)];
 }
 
 /**
@@ -163,8 +188,9 @@ export function tokenLimit(params: PoolingParams, maxLength: number): number | u
     throw new InvalidParameterError(
       "truncatePromptTokens",
       wanted,
-      `Cannot use truncatePromptTokens ${wanted}: the model takes at most ${maxLength} tokens, ` +
-        "please request a smaller truncation size",
+      // The second sentence is vLLM's, and looked for.
+      `Cannot use truncatePromptTokens ${wanted}: the model takes at most ${maxLength} tokens. ` +
+        "Please request a smaller truncation size.",
     );
   }
   return wanted === 0 ? undefined : wanted === -1 ? maxLength : wanted;

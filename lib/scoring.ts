@@ -25,7 +25,8 @@ import {
 } from "./text_pairs.ts";
 
 /** Options of `score`. */
-export interface ScoreOptions extends Omit<PoolingOptions, "addSpecialTokens">, PairOptions {}
+export interface ScoreOptions
+  extends Omit<PoolingOptions, "addSpecialTokens" | "truncationSide">, PairOptions {}
 
 /** Options of `rerank`. */
 export interface RerankOptions extends ScoreOptions {

@@ -102,7 +102,10 @@ export function toHttpError(error: unknown, model?: ModelNames): HttpError {
     const retryAfter = String(Math.max(1, Math.ceil(error.retryAfterSeconds)));
     return new HttpError(503, error.message, { headers: { "retry-after": retryAfter } });
   }
-  if (error instanceof ClosedError) return new HttpError(503, "The server is shutting down");
+  if (error instanceof ClosedError) {
+    // Another one takes its place before long, or stands behind the same balancer.
+    return new HttpError(503, "The server is shutting down", { headers: { "retry-after": "1" } });
+  }
   return new HttpError(500, "Internal server error");
 }
 

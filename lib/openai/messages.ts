@@ -31,19 +31,23 @@ const TEXT_KEYS: ReadonlyMap<unknown, string> = new Map([
 /** What a message may say besides its content, as text. */
 const TEXT_FIELDS: readonly string[] = ["name", "tool_call_id", "reasoning", "reasoning_content"];
 
-/** The `messages` field. Further keys of a message reach the template as they are. */
-export function readMessages(fields: Fields, modelName: string): ChatMessage[] {
-  const messages = fields.records("messages");
-  if (messages === undefined) throw fields.missing("messages");
-  return messages.map((message, index) => checkMessage(message, index, modelName));
+/** A field of messages. Further keys of a message reach the template as they are. */
+export function readMessages(
+  fields: Fields,
+  modelName: string,
+  name: string = "messages",
+): ChatMessage[] {
+  const messages = fields.records(name);
+  if (messages === undefined) throw fields.missing(name);
+  const path = fields.path(name);
+  return messages.map((message, index) => checkMessage(message, `${path}.${index}`, modelName));
 }
 
 function checkMessage(
   message: Readonly<Record<string, unknown>>,
-  index: number,
+  path: string,
   modelName: string,
 ): ChatMessage {
-  const path = `messages.${index}`;
   const { role, content } = message;
   if (role === undefined) {
     throw badShape(`Cannot read ${path}.role: Field required (missing)`, `${path}.role`);

@@ -52,7 +52,7 @@ interface Sides {
 /** 1:1, 1:N or N:N. */
 function readSides(fields: Fields): Sides {
   const [left, right] = SIDES.find((names) => names.every((name) => fields.has(name))) ??
-    ["text_1", "text_2"];
+    SIDES.find((names) => names.some((name) => fields.has(name))) ?? ["text_1", "text_2"];
   const [first, second] = [readTexts(fields, left), readTexts(fields, right)];
   if (Array.isArray(first) && first.length === 0) {
     throw badRequest(`At least one text element must be given: ${left} is []`, left);

@@ -256,3 +256,16 @@ tinyTest("Too many tokens asked for behind a prompt are counted in the refusal",
     } tokens.`;
   assertEquals(error.message.slice(0, words.length), words);
 });
+
+tinyTest(
+  "A variable whose name the template's language has is refused as the request's field",
+  async (llm) => {
+    for (
+      const [path, body] of [["/tokenize", HELLO], [CHAT, { ...HELLO, max_tokens: 1 }]] as const
+    ) {
+      const request = { ...body, chat_template_kwargs: { raise_exception: 1 } };
+      const { status, body: { error } } = await ask(path, request, llm);
+      assertEquals([status, error.param], [400, "chat_template_kwargs"]);
+    }
+  },
+);

@@ -509,10 +509,10 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
       const { error } = await response.json();
       assertEquals([response.status, error.code, error.type], [status, status, type]);
       assertStringIncludes(error.message, words);
-      assertEquals(
-        response.headers.get("retry-after"),
-        thrown instanceof QueueFullError ? "3" : null,
-      );
+      const retryAfter = { QueueFullError: "3", ClosedError: "1" }[
+        thrown instanceof Error ? thrown.name : ""
+      ];
+      assertEquals(response.headers.get("retry-after"), retryAfter ?? null);
       assertEquals(seen, status === 500 ? [thrown] : []);
     }
   }
