@@ -18,11 +18,12 @@ export interface Completion {
 /** A server that answers. */
 export class HttpContestant implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
+  readonly port: number;
   readonly url: string;
   #model = "";
 
   private constructor(program: string, makeArguments: (port: number) => string[]) {
-    const port = freePort();
+    const port = this.port = freePort();
     this.url = `http://127.0.0.1:${port}`;
     this.#child = new Deno.Command(program, {
       args: makeArguments(port),
@@ -81,14 +82,6 @@ export class HttpContestant implements AsyncDisposable {
       if (error instanceof TypeError) return false;
       throw error;
     }
-  }
-
-  /** Milliseconds that an answer to `/health` takes. */
-  async healthMs(): Promise<number> {
-    const start = performance.now();
-    const response = await fetch(`${this.url}/health`);
-    await response.text();
-    return performance.now() - start;
   }
 
   /** One streamed completion, read to its end. */

@@ -3,6 +3,7 @@
 import { HttpContestant } from "../contestants/http_server.ts";
 import { madeUp, Seeds } from "../contestants/speed.ts";
 import { findLlamaServer } from "../peers/llama_server.ts";
+import { askHealth, HEALTH_PAUSE_MS } from "../server/ask_health.ts";
 import { median, quantile, rounded } from "../report/figures.ts";
 import type { Finding, PartFindings, Table } from "../report/results.ts";
 import type { PartOptions } from "./part.ts";
@@ -15,11 +16,6 @@ const STREAM_TOKENS = 64;
 const FIRST_TOKEN_PROMPT = 32;
 /** Requests of one round, one after another: single ones are too short to compare. */
 const FIRST_TOKEN_REQUESTS = 8;
-
-/** Requests to `/health` are that far apart. */
-const HEALTH_PAUSE_MS = 5;
-/** Enough for a 99th percentile that is not the worst. */
-const HEALTH_SAMPLES_MIN = 300;
 
 const FIRST_TOKEN_GOAL = "HTTP: first token of a 32-token prompt over llama-server's";
 const HEALTH_GOAL = "/health p99 while generating";
@@ -148,18 +144,12 @@ async function streamSpeed(server: HttpContestant, count: number, seeds: Seeds):
 }
 
 /** Times of requests to `/health` while streams are written without a pause. */
-async function healthDuring(server: HttpContestant, seeds: Seeds): Promise<number[]> {
-  const times: number[] = [];
-  const isDone = () => times.length >= HEALTH_SAMPLES_MIN;
+async function healthDuring(server: HttpContestant, seeds: Seeds): Promise<readonly number[]> {
+  let isDone = false;
   const generate = async () => {
-    while (!isDone()) await streamSpeed(server, 8, seeds);
+    while (!isDone) await streamSpeed(server, 8, seeds);
   };
-  const ask = async () => {
-    while (!isDone()) {
-      times.push(await server.healthMs());
-      await new Promise((resolve) => setTimeout(resolve, HEALTH_PAUSE_MS));
-    }
-  };
-  await Promise.all([generate(), ask()]);
+  const end = () => void (isDone = true);
+  const [times] = await Promise.all([askHealth(server.port).finally(end), generate()]);
   return times;
 }

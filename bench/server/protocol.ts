@@ -12,6 +12,11 @@ export interface StreamQuestion {
   readonly round: number;
 }
 
+/** Said when a question was read: from here on its streams are watched, and may be asked for. */
+export interface Watching {
+  readonly round: number;
+}
+
 /** What was measured while all of them wrote. */
 export interface StreamAnswer {
   readonly tokens: number;

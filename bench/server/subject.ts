@@ -3,12 +3,14 @@
 import { handler, type ServedModel } from "../../lib/openai/handler.ts";
 import { LLM, SamplingParams } from "../../mod.ts";
 import {
+  type Listening,
   makeQuestion,
   pathOf,
   SAMPLING,
   type StreamAnswer,
   type StreamFailure,
   type StreamQuestion,
+  type Watching,
 } from "./protocol.ts";
 import { mainThreadMs, StreamWatch } from "./stream_watch.ts";
 
@@ -36,6 +38,7 @@ const watched: ServedModel = new Proxy(llm, {
 async function measure(question: StreamQuestion): Promise<StreamAnswer | StreamFailure> {
   const watch = new StreamWatch(question.streams, mainThreadMs);
   asked = { question, watch };
+  say({ round: question.round });
   try {
     if (question.way === "direct") await streamAll(question);
     return await watch.done;
@@ -67,12 +70,16 @@ async function observed(request: Request): Promise<Response> {
   return response;
 }
 
+function say(word: Listening | Watching | StreamAnswer | StreamFailure): void {
+  console.log(JSON.stringify(word));
+}
+
 const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, observed);
-console.log(JSON.stringify({ port: server.addr.port }));
+say({ port: server.addr.port });
 let rest = "";
 for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
   const lines = (rest + text).split("\n");
   rest = lines.pop() as string;
-  for (const line of lines) console.log(JSON.stringify(await measure(JSON.parse(line))));
+  for (const line of lines) say(await measure(JSON.parse(line)));
 }
 await server.shutdown();

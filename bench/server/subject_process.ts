@@ -9,6 +9,7 @@ import {
   type StreamAnswer,
   type StreamFailure,
   type StreamQuestion,
+  type Watching,
 } from "./protocol.ts";
 
 const SUBJECT = new URL("subject.ts", import.meta.url).pathname;
@@ -70,6 +71,9 @@ export class SubjectProcess implements AsyncDisposable {
    */
   async measure(question: StreamQuestion): Promise<StreamAnswer> {
     await this.#questions.write(new TextEncoder().encode(`${JSON.stringify(question)}\n`));
+    // A request that overtook the question would be answered unwatched, and waited for forever.
+    const { round } = await this.#readLine(ANSWER_LIMIT_MS) as Watching;
+    if (round !== question.round) throw new Error(`The server answers question ${round}`);
     if (question.way === "direct") return await this.#readAnswer();
     using stack = new DisposableStack();
     const connections: Connection[] = [];
