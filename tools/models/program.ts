@@ -7,6 +7,14 @@ export interface Ended {
   readonly stderr: string;
 }
 
+/** How a program runs. */
+export interface RunOptions {
+  /** Ends it. */
+  readonly signal?: AbortSignal | undefined;
+  /** Variables besides those of this process. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /**
  * Runs a program to its end.
  *
@@ -15,10 +23,7 @@ export interface Ended {
 export async function runProgram(
   program: string,
   programArguments: readonly string[],
-  { signal, env = {} }: {
-    readonly signal?: AbortSignal | undefined;
-    readonly env?: Record<string, string>;
-  } = {},
+  { signal, env = {} }: RunOptions = {},
 ): Promise<Ended> {
   const child = new Deno.Command(program, {
     args: [...programArguments],
