@@ -3,8 +3,9 @@
 import { foldDeltas } from "./fold.ts";
 import type { RequestOutput } from "./outputs.ts";
 import type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
+import { type RequestItem, runTogether } from "./run_together.ts";
 import { SamplingParams } from "./sampling/params.ts";
-import { checkedParams, type GenerationContext, stream } from "./streaming.ts";
+import { checkedParams, type GenerationContext, prepare, start, stream } from "./streaming.ts";
 
 type Input = Prompt | readonly ChatMessage[];
 type Params = SamplingParams | readonly SamplingParams[] | undefined;
@@ -39,11 +40,10 @@ export function chat(
 function one(
   context: GenerationContext,
   input: Input,
-  params: SamplingParams | undefined,
+  params: SamplingParams,
   options: ChatOptions,
 ): Promise<RequestOutput> {
-  const deltas = stream(context, input, params ?? new SamplingParams(), options);
-  return foldDeltas(deltas, params?.n ?? 1);
+  return foldDeltas(stream(context, input, params, options), params.n ?? 1);
 }
 
 /** Runs all inputs together. The first failure ends the others. */
@@ -51,32 +51,30 @@ async function all(
   context: GenerationContext,
   inputs: readonly Input[],
   params: Params,
-  options: ChatOptions,
+  { onQueued, ...options }: ChatOptions,
 ): Promise<RequestOutput[]> {
   const each = paramsOfEach(params, inputs.length);
-  const failed = new AbortController();
-  const signal = options.signal === undefined
-    ? failed.signal
-    : AbortSignal.any([options.signal, failed.signal]);
-  const { requestId = crypto.randomUUID(), ...rest } = options;
-  const outputs = inputs.map((input, i) =>
-    one(context, input, each[i], { ...rest, requestId: `${requestId}-${i}`, signal })
-  );
-  try {
-    return await Promise.all(outputs);
-  } catch (error) {
-    failed.abort(error);
-    await Promise.allSettled(outputs);
-    throw error;
-  }
+  const optionsOf = ({ requestId, signal, trace }: RequestItem): ChatOptions => ({
+    ...options,
+    requestId,
+    signal,
+    ...(trace && { trace }),
+    ...(onQueued && { onQueued }),
+  });
+  return await runTogether(inputs.length, options, context.maxInFlight, {
+    prepare: (index, item) =>
+      prepare(context, inputs[index] as Input, each[index] as SamplingParams, optionsOf(item)),
+    run: (prepared, item) =>
+      foldDeltas(start(context, prepared, optionsOf(item)), prepared.params.n ?? 1),
+  });
 }
 
-function single(params: Params): SamplingParams | undefined {
-  return params === undefined ? undefined : checkedParams(params);
+function single(params: Params): SamplingParams {
+  return params === undefined ? new SamplingParams() : checkedParams(params);
 }
 
 /** One for all, or one each. */
-function paramsOfEach(params: Params, count: number): (SamplingParams | undefined)[] {
+function paramsOfEach(params: Params, count: number): SamplingParams[] {
   if (!Array.isArray(params)) return Array(count).fill(single(params));
   if (params.length !== count) {
     throw new TypeError(

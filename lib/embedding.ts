@@ -13,14 +13,11 @@ import {
   encodePoolingPromptInBackground,
   paramsOfEach,
   type PoolingContext,
-  type PoolingItem,
   type PoolingOptions,
-  type PoolingWork,
-  runAlone,
   runPooling,
-  runTogether,
 } from "./pooling_requests.ts";
 import type { Prompt } from "./prompts.ts";
+import { type RequestItem, type RequestWork, runAlone, runTogether } from "./run_together.ts";
 
 /** Options of `embed`. */
 export interface EmbedOptions extends PoolingOptions {
@@ -94,7 +91,7 @@ export async function encode(
   const each = paramsOfEach(params, prompts.length, new PoolingParams());
   const plans = each.map((one) => planFor(context, task ?? one.task, one));
   const named = promptName === undefined ? "" : namedPrompt(context, promptName);
-  const work: PoolingWork<readonly number[], PoolingRequestOutput> = {
+  const work: RequestWork<readonly number[], PoolingRequestOutput> = {
     prepare: (index, { signal }) =>
       encodePoolingPromptInBackground(
         withPrompt(named, prompts[index] as Prompt),
@@ -135,7 +132,7 @@ function pool(
   context: PoolingContext,
   promptTokenIds: readonly number[],
   { rows, finish }: PoolingPlan<Vectors>,
-  item: PoolingItem,
+  item: RequestItem,
 ): Promise<PoolingRequestOutput> {
   const { requestId } = item;
   const pooled = runPooling(context, { promptTokenIds, rows }, item);

@@ -124,7 +124,8 @@ export class LLM implements AsyncDisposable {
   }
 
   /**
-   * Continues one prompt, or several at once in one batch.
+   * Continues one prompt, or several at once in one batch: as many as you like, for only so many
+   * wait in the engine at a time.
    *
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
    * @param params One for all prompts, or one each. `maxTokens` is 16 where it is absent.
@@ -642,7 +643,7 @@ export class LLM implements AsyncDisposable {
 
   get #pooling(): PoolingContext {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
-    const { id, engine, tracer, tokenizer, background, pooling, poolingInFlight } = this.#loaded;
+    const { id, engine, tracer, tokenizer, background, pooling, maxInFlight } = this.#loaded;
     return {
       id,
       engine,
@@ -652,7 +653,7 @@ export class LLM implements AsyncDisposable {
       pooling,
       scoreTemplate: (source) =>
         source === undefined ? this.#loaded.scoreTemplate : this.#template(source),
-      maxInFlight: poolingInFlight,
+      maxInFlight,
     };
   }
 

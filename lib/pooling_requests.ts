@@ -5,11 +5,12 @@ import type { EnginePoolingRequest, PoolingOutput } from "./engine/pooling_reque
 import type { PoolingParams, PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
 import { checkTextFits, checkTokenized, type Prompt } from "./prompts.ts";
+import type { RequestItem } from "./run_together.ts";
 import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import { specialFrame } from "./text/special_frame.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
-import { traced, traceOfOne, type TraceOptions, type Tracer } from "./tracing.ts";
+import { traced, type TraceOptions, type Tracer } from "./tracing.ts";
 
 /** What pooling needs of an engine. */
 export interface PoolingEngine {
@@ -58,15 +59,6 @@ export interface PoolingOptions {
   readonly truncationSide?: "left" | "right";
   /** Called once, when all prompts were tokenized and fit: none of them is refused for itself any more. */
   readonly onQueued?: () => void;
-}
-
-/** One item of a call. */
-export interface PoolingItem {
-  readonly requestId: string;
-  readonly priority: number;
-  readonly signal: AbortSignal;
-  readonly cacheSalt: string | undefined;
-  readonly trace: TraceOptions | undefined;
 }
 
 /** Refuses what the model is not for. */
@@ -215,7 +207,7 @@ export function checkLength(tokenCount: number, maxLength: number): void {
 export function runPooling(
   { engine, tracer, id: model }: Pick<PoolingContext, "engine" | "tracer" | "id">,
   request: Pick<EnginePoolingRequest, "promptTokenIds" | "tokenTypeIds" | "rows">,
-  { requestId: id, priority, signal, cacheSalt, trace }: PoolingItem,
+  { requestId: id, priority, signal, cacheSalt, trace }: RequestItem,
 ): Promise<PoolingOutput> {
   signal.throwIfAborted();
   const output = traced(
@@ -240,89 +232,6 @@ async function untilAborted(
   } finally {
     signal.removeEventListener("abort", onAbort);
   }
-}
-
-/** What is done for each item of a call. */
-export interface PoolingWork<Prepared, Result> {
-  /** Checks it and makes tokens of it. */
-  prepare(index: number, item: PoolingItem): Promise<Prepared>;
-  /** Runs it in the engine. */
-  run(prepared: Prepared, item: PoolingItem, index: number): Promise<Result>;
-}
-
-/**
- * Prepares `count` items, runs them together, at most `maxInFlight` at once, and gives the results
- * in their order. The first failure ends the others; none of them is left when this returns.
- */
-export async function runTogether<Prepared, Result>(
-  count: number,
-  options: PoolingOptions,
-  maxInFlight: number,
-  { prepare, run }: PoolingWork<Prepared, Result>,
-): Promise<Result[]> {
-  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
-  signal?.throwIfAborted();
-  const failed = new AbortController();
-  const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
-  const items = Array.from({ length: count }, (_, index): PoolingItem => {
-    return {
-      requestId: `${requestId}-${index}`,
-      priority,
-      signal: either,
-      cacheSalt,
-      trace: trace && traceOfOne(trace, index),
-    };
-  });
-  // All are prepared at once, and run as they come: of a refused one nobody should hear late.
-  const prepared = items.map((item, index) => prepare(index, item));
-  const checked = Promise.all(prepared).then(
-    () => options.onQueued?.(),
-    (error) => failed.abort(error),
-  );
-  const results = new Array<Result>(count);
-  let next = 0;
-  const work = async () => {
-    while (next < count) {
-      either.throwIfAborted();
-      const index = next++;
-      const ready = await prepared[index] as Prepared;
-      either.throwIfAborted();
-      results[index] = await run(ready, items[index] as PoolingItem, index);
-    }
-  };
-  const workers = Array.from({ length: Math.min(count, maxInFlight) }, async () => {
-    try {
-      await work();
-    } catch (error) {
-      failed.abort(error);
-      throw error;
-    }
-  });
-  const settled = await Promise.allSettled(workers);
-  await Promise.allSettled(prepared);
-  await checked;
-  const isFailed = settled.some(({ status }) => status === "rejected");
-  if (isFailed) either.throwIfAborted();
-  return results;
-}
-
-/** Runs one item that is not one of several: it has the call's own id. */
-export async function runAlone<Prepared, Result>(
-  options: PoolingOptions,
-  { prepare, run }: PoolingWork<Prepared, Result>,
-): Promise<Result> {
-  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
-  signal?.throwIfAborted();
-  const item: PoolingItem = {
-    requestId,
-    priority,
-    signal: signal ?? new AbortController().signal,
-    cacheSalt,
-    trace,
-  };
-  const prepared = await prepare(0, item);
-  options.onQueued?.();
-  return await run(prepared, item, 0);
 }
 
 /** One for all, or one each. */

@@ -12,8 +12,8 @@ import {
   type PoolingContext,
   type PoolingOptions,
   runPooling,
-  runTogether,
 } from "./pooling_requests.ts";
+import { runTogether } from "./run_together.ts";
 import {
   checkCount,
   checkCounts,

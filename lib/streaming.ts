@@ -1,6 +1,7 @@
 /** `stream` and `submit`: one prompt or conversation, from its text to its deltas. */
 
 import { ChatTemplateError, UnsupportedTaskError } from "./base/errors.ts";
+import { checkFieldNames } from "./base/field_names.ts";
 import { generateDeltas } from "./generation.ts";
 import type { LoadedModel } from "./loading.ts";
 import type { ModelInfo } from "./model_info.ts";
@@ -39,6 +40,7 @@ export interface GenerationContext extends
     | "chatTemplate"
     | "toolTemplate"
     | "samplingDefaults"
+    | "maxInFlight"
   > {
   readonly info: ModelInfo;
   /** A template that a call brings along, from its source. */
@@ -47,8 +49,34 @@ export interface GenerationContext extends
   checkOpen(options: RequestOptions): void;
 }
 
+/** All options of a call: a name that is missing here would be a type error. */
+const OPTIONS: Readonly<Record<keyof ChatOptions, true>> = {
+  signal: true,
+  requestId: true,
+  priority: true,
+  cacheSalt: true,
+  trace: true,
+  addSpecialTokens: true,
+  onQueued: true,
+  truncationSide: true,
+  chatTemplate: true,
+  addGenerationPrompt: true,
+  continueFinalMessage: true,
+  chatTemplateKwargs: true,
+  tools: true,
+  documents: true,
+};
+
 /** Tokens that `generate` writes where `maxTokens` is not given. */
 const GENERATE_MAX_TOKENS = 16;
+
+/** A request that is checked and tokenized. */
+export interface PreparedGeneration {
+  readonly prompt: EncodedPrompt;
+  readonly params: SamplingParams;
+  readonly tokenized: TokenizedParams;
+  readonly defaults: SamplingDefaults;
+}
 
 /** Streams one answer; nothing of it happens before it is read. */
 export async function* stream(
@@ -57,6 +85,16 @@ export async function* stream(
   params: SamplingParams,
   options: ChatOptions,
 ): AsyncGenerator<GenerationDelta, void, void> {
+  yield* start(context, await prepare(context, input, params, options), options);
+}
+
+/** Checks and tokenizes a request; what is long, or a template, on another thread. */
+export async function prepare(
+  context: GenerationContext,
+  input: Prompt | readonly ChatMessage[],
+  params: SamplingParams,
+  options: ChatOptions,
+): Promise<PreparedGeneration> {
   checkCall(context, params, options);
   const isChat = isConversation(input);
   const prompt = isChat
@@ -66,7 +104,7 @@ export async function* stream(
   const tokenized = await tokenizeParamsInBackground(params, texts, options.signal);
   const { samplingDefaults } = context;
   const defaults = isChat ? samplingDefaults : withGenerateDefaults(samplingDefaults);
-  yield* start(context, { prompt, params, tokenized, defaults, options });
+  return { prompt, params, tokenized, defaults };
 }
 
 /** The same for a prompt that is queued before this returns. */
@@ -81,7 +119,7 @@ export function submit(
   const prompt = encodePrompt(input, encoding, options.addSpecialTokens ?? true);
   const tokenized = tokenizeParams(params, textContext(context, prompt));
   const defaults = withGenerateDefaults(context.samplingDefaults);
-  return start(context, { prompt, params, tokenized, defaults, options });
+  return start(context, { prompt, params, tokenized, defaults }, options);
 }
 
 /** A conversation → its prompt, by the template that it asks for. */
@@ -120,6 +158,7 @@ function checkCall(
   options: RequestOptions,
 ): void {
   checkedParams(params);
+  checkFieldNames(options, Object.keys(OPTIONS), "the option");
   context.checkOpen(options);
   const { task, id, poolingTasks } = context.info;
   if (task === "generate") return;
@@ -158,16 +197,11 @@ function textContext(
   return { tokenizer, background, promptTokenIds, maxContextLength };
 }
 
-/** Hands a prompt to the engine. */
-function start(
+/** Hands a request to the engine. */
+export function start(
   context: GenerationContext,
-  { prompt, params, tokenized, defaults, options }: {
-    readonly prompt: EncodedPrompt;
-    readonly params: SamplingParams;
-    readonly tokenized: TokenizedParams;
-    readonly defaults: SamplingDefaults;
-    readonly options: RequestOptions;
-  },
+  { prompt, params, tokenized, defaults }: PreparedGeneration,
+  options: RequestOptions,
 ): AsyncGenerator<GenerationDelta, void, void> {
   context.checkOpen(options); // templates and long texts take their time
   // A forced output has a length of its own.

@@ -159,6 +159,8 @@ export interface DeviceOptions {
   readonly memory?: MemoryNeed;
   /** Threads that were started earlier, `threads` of them. Default: new ones. */
   readonly startedThreads?: StartedThreads;
+  /** Ends the opening, which then rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
   /** For tests: fast kernels that are to compute something else. */
   readonly [SPOIL_KERNELS]?: KernelFamily;
   /** For tests: bytes of each bank of memory for matrices, keys and values. */
@@ -254,8 +256,8 @@ export async function openDevice(given: DeviceOptions = {}): Promise<Device> {
     pes = new InlinePe(hbm, scratch(), options);
   } else {
     const scratches = Array.from({ length: threads }, scratch);
-    const started = given.startedThreads;
-    pes = await ThreadedPes.start(hbm, { ...options, scratches, started, stallTimeoutMs });
+    const threaded = { ...options, scratches, started: given.startedThreads, stallTimeoutMs };
+    pes = await ThreadedPes.start(hbm, threaded, given.signal);
   }
   return new EmulatedDevice(hbm, pes, { maxOutputRows, activations });
 }

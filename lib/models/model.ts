@@ -92,7 +92,7 @@ export interface ModelOptions extends LoadWatch {
   /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
   readonly device?: Pick<
     DeviceOptions,
-    "startedThreads" | typeof SPOIL_KERNELS | typeof STORE_BYTES
+    "startedThreads" | "signal" | typeof SPOIL_KERNELS | typeof STORE_BYTES
   >;
 }
 
