@@ -53,7 +53,15 @@ export type {
 } from "./model_info.ts";
 export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 export type { TokenizerInfo, TraceEntry };
-export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
+export type {
+  ChatMessage,
+  ChatOptions,
+  ContentPart,
+  DeclaredMessage,
+  OpenMessage,
+  Prompt,
+  RequestOptions,
+} from "./prompts.ts";
 export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
 export type { PairOptions } from "./text_pairs.ts";
 export type { TraceOptions };

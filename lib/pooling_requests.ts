@@ -71,6 +71,8 @@ export function checkTask({ id, pooling }: PoolingContext, task: PoolingTask): v
     ? `the model is for ${pooling.tasks.join(", ")}`
     : task === "embed" || task === "token_embed"
     ? 'it is a generative model; load it with the option task "embed" to pool its hidden states'
+    : task === "classify"
+    ? "it is a generative model without a classifier"
     : 'it is a generative model; if it answers "yes" and "no" as a reranker, load it with the ' +
       'option task "score"';
   throw new UnsupportedTaskError(task, `Cannot ${verb} with "${id}": ${reason}`);

@@ -13,15 +13,27 @@ export type Prompt =
   | { readonly prompt: string }
   | { readonly promptTokenIds: readonly number[] };
 
-/** One message of a conversation, OpenAI-shaped: its keys reach the chat template as they are. */
-export interface ChatMessage {
+/** A part of a message, whoever declares its type: `{ type: "text", text }` and others. */
+export type ContentPart =
+  | Readonly<Record<string, unknown>>
+  | { readonly type?: unknown; readonly text?: unknown };
+
+/** What every message says, whoever declares its type: that of OpenAI's package has no other keys. */
+export interface DeclaredMessage {
   /** `system`, `user`, `assistant`, `tool`, or whatever the template knows. */
   readonly role: string;
   /** Text, or parts of it. */
-  readonly content?: string | readonly (string | Readonly<Record<string, unknown>>)[] | null;
-  /** Whatever else the template reads: `name`, `tool_calls`, `reasoning_content` … */
+  readonly content?: string | readonly (string | ContentPart)[] | null;
+}
+
+/** A message with whatever else the template reads: `name`, `tool_calls`, `reasoning_content` … */
+export interface OpenMessage extends DeclaredMessage {
+  /** Reaches the template as it is. */
   readonly [key: string]: unknown;
 }
+
+/** One message of a conversation, OpenAI-shaped: its keys reach the chat template as they are. */
+export type ChatMessage = OpenMessage | DeclaredMessage;
 
 /** What every request takes besides its sampling parameters. */
 export interface RequestOptions {
@@ -301,7 +313,7 @@ export async function encodeConversation(
     throw new TypeError("Cannot use continueFinalMessage together with addGenerationPrompt");
   }
   const { addSpecialTokens = false, signal } = options;
-  const rendered = template.render(messages, {
+  const rendered = template.render(messages as readonly OpenMessage[], {
     addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
     continueFinalMessage,
     ...(options.tools === undefined ? {} : { tools: options.tools }),

@@ -164,7 +164,8 @@ function checkCall(
   if (task === "generate") return;
   throw new UnsupportedTaskError(
     "generate",
-    `Cannot generate with "${id}": it was loaded for ${poolingTasks.join(", ")}`,
+    `Cannot generate with "${id}": it was loaded for ${poolingTasks.join(", ")}; ` +
+      "only generative models write, loaded without the option task",
   );
 }
 

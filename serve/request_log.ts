@@ -132,7 +132,8 @@ function printable(value: unknown): string {
 
 /** Where a request went, without its query. A host that is none is not worth a line of its own. */
 function addressOf(request: Request): { readonly origin: string; readonly pathname: string } {
-  return URL.parse(request.url) ?? { origin: "", pathname: "-" };
+  const { origin, pathname } = URL.parse(request.url) ?? { origin: "", pathname: "-" };
+  return { origin: origin === "null" ? "" : origin, pathname }; // as it is on a Unix socket
 }
 
 function remoteName(address: Deno.Addr): string {

@@ -111,7 +111,10 @@ export class QueueFullError extends Error {
 
   /** Makes the error. */
   constructor(waitingCount: number, retryAfterSeconds: number) {
-    super(`Cannot queue the request: ${waitingCount} requests are waiting already`);
+    super(
+      `Cannot queue the request: ${waitingCount} requests are waiting already, and more than ` +
+        "maxWaitingRequests may not",
+    );
     this.retryAfterSeconds = retryAfterSeconds;
   }
 }
