@@ -108,7 +108,7 @@ export class LLM implements AsyncDisposable {
   /**
    * Loads a model.
    *
-   * @param model A folder in Hugging Face layout, a GGUF file, or the id of a model on the Hugging
+   * @param model A folder in Hugging Face layout, a GGUF file, the `file:` URL of one, or the id of a model on the Hugging
    * Face hub: `organization/model`, with `:Q4_0` or `/file.gguf` behind it where it has several GGUF
    * files. What the Hugging Face cache lacks is downloaded into it.
    * @param options Every option has a default.
