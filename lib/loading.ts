@@ -58,12 +58,12 @@ export interface LoadedModel {
   /** A template that the caller gave, which rerankers use in place of their prompt. */
   readonly scoreTemplate: ChatTemplate | undefined;
   readonly maxWaitingRequests: number;
-  /** Requests that one call for pooling has in the engine at most. */
-  readonly poolingInFlight: number;
+  /** Requests that one call has in the engine at most; the others wait before it, where it is free. */
+  readonly maxInFlight: number;
 }
 
-/** Several steps' worth of prompts: more of them would only fill the queue for everybody else. */
-const POOLING_IN_FLIGHT_MAX = 256;
+/** Several steps' worth of requests: more of them would only fill the queue for everybody else. */
+const STEPS_IN_FLIGHT = 4;
 
 /** The tokenizer that the checkpoint holds; `create` makes the engine that is not the usual one. */
 export function loadTokenizer(
@@ -219,7 +219,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   using checkpoint = await openCheckpoint(path);
   const modelOptions: ModelOptions = {
     ...resolved,
-    device: { startedThreads },
+    device: { startedThreads, ...(signal && { signal }) },
     onBytes: report("read"),
     ...(signal && { signal }),
   };
@@ -275,7 +275,10 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       pooling: poolingModel({ id, checkpoint, model, tokenizer }, resolved.task),
       scoreTemplate: options.chatTemplate === undefined ? undefined : chatTemplate,
       maxWaitingRequests: resolved.maxWaitingRequests,
-      poolingInFlight: Math.min(resolved.maxWaitingRequests, POOLING_IN_FLIGHT_MAX),
+      maxInFlight: Math.min(
+        resolved.maxWaitingRequests,
+        STEPS_IN_FLIGHT * resolved.maxBatchSize,
+      ),
     };
   } catch (error) {
     await model.close();

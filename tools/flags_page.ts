@@ -55,11 +55,16 @@ const VARIABLES: readonly (readonly string[])[] = [
     "`EXPECTED_AVERAGE_SEQ_LENGTH`",
     "a length in tokens, where `--expected-average-length` gives none",
   ],
-  ["`VLLM_SERVER_DEV_MODE`, `FURIOSA_SERVER_DEV_MODE`", "1: as `--dev-mode`"],
   [
-    "`HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`",
-    "where models come from and are kept, as for the tools of Hugging Face",
+    "`VLLM_SERVER_DEV_MODE`, `FURIOSA_SERVER_DEV_MODE`",
+    "1: as `--dev-mode`; of the second also true",
   ],
+  [
+    "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`",
+    "where models come from and are kept, as for the tools of Hugging Face; `XDG_CACHE_HOME`, " +
+    "`HUGGINGFACE_HUB_CACHE`, `HUGGING_FACE_HUB_TOKEN` and `TRANSFORMERS_OFFLINE` too",
+  ],
+  ["`OTEL_DENO`, `OTEL_SDK_DISABLED`, `OTEL_…`", "where spans of requests go: see tracing.md"],
   ["`NO_COLOR`", "no colours in the terminal"],
 ];
 

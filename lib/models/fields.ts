@@ -1,6 +1,7 @@
 /** Checked reading of named values out of somebody else's file: every mistake names file, field and value. */
 
 import { CheckpointError } from "../base/errors.ts";
+import { isRecord } from "../base/record.ts";
 
 /** What a number must be. Absent limits do not limit. */
 export interface NumberRule {
@@ -33,7 +34,7 @@ export class Fields {
 
   /** The fields of a JSON object; `value` is refused if it is anything else. */
   static ofJson(file: string, value: unknown): Fields {
-    if (!isObject(value)) {
+    if (!isRecord(value)) {
       throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
     }
     return ofObject(file, value, "");
@@ -114,7 +115,7 @@ export class Fields {
   object(key: string): Fields | undefined {
     const value = this.value(key);
     if (value === undefined) return undefined;
-    if (!isObject(value)) this.fail(key, "it must be an object");
+    if (!isRecord(value)) this.fail(key, "it must be an object");
     return ofObject(this.file, value, `${this.nameOf(key)}.`);
   }
 
@@ -132,11 +133,6 @@ export class Fields {
 function ofObject(file: string, value: Record<string, unknown>, prefix: string): Fields {
   const get = (key: string) => Object.hasOwn(value, key) ? value[key] : undefined;
   return new Fields(file, get, { prefix, keys: Object.keys(value) });
-}
-
-/** Whether `value` is an object with string keys: not null, not an array. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function follows(value: number, { min, max, aboveMin, multipleOf }: NumberRule): boolean {

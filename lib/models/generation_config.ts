@@ -1,7 +1,8 @@
 /** generation_config.json → the sampling defaults that a model's authors ask for. */
 
 import { CheckpointError, InvalidParameterError } from "../base/errors.ts";
-import { Fields, isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
+import { Fields } from "./fields.ts";
 import { ModelFolder } from "./model_folder.ts";
 
 /** What a checkpoint says about sampling. An absent field means that it says nothing. */
@@ -97,7 +98,7 @@ export function checkGenerationOverrides(
 ): Omit<GenerationDefaults, "endTokenIds"> {
   const parameter = "overrideGenerationConfig";
   const refuse = (message: string) => new InvalidParameterError(parameter, overrides, message);
-  if (!isObject(overrides)) throw refuse(`Cannot use ${parameter}: it must be an object`);
+  if (!isRecord(overrides)) throw refuse(`Cannot use ${parameter}: it must be an object`);
   const json: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(overrides)) {
     const field = OVERRIDES.get(key);

@@ -10,7 +10,8 @@ import {
   unusedTensor,
 } from "./expected_tensors.ts";
 import { CheckpointError } from "../base/errors.ts";
-import { Fields, isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
+import { Fields } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
 import { ExpertParts } from "./expert_parts.ts";
@@ -50,7 +51,7 @@ function refuseOtherFolders(folder: ModelFolder): void {
   };
   if (folder.has(ADAPTER)) {
     const adapter = folder.readJson(ADAPTER);
-    const base = isObject(adapter) ? adapter["base_model_name_or_path"] : undefined;
+    const base = isRecord(adapter) ? adapter["base_model_name_or_path"] : undefined;
     const of = typeof base === "string" ? ` of ${JSON.stringify(base)}` : "";
     refuse(
       `its ${ADAPTER} makes it an adapter${of}, and adapters (LoRA) are not supported: merge it ` +

@@ -1,7 +1,7 @@
 /** The tokenizer and the chat templates of a Hugging Face folder. */
 
 import { CheckpointError } from "../base/errors.ts";
-import { isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
 import type { ModelFolder } from "./model_folder.ts";
 import type { StoredVocabulary, TextFiles } from "./text_files.ts";
 
@@ -17,7 +17,7 @@ const UNREADABLE: readonly (readonly [file: string, what: string])[] = [
 export function readTextFiles(folder: ModelFolder, modelConfig: unknown): TextFiles {
   const configName = "tokenizer_config.json";
   const tokenizerConfig = folder.has(configName) ? folder.readJson(configName) : {};
-  if (!isObject(tokenizerConfig)) {
+  if (!isRecord(tokenizerConfig)) {
     const file = folder.nameOf(configName);
     throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
   }
@@ -50,7 +50,7 @@ function readVocabulary(folder: ModelFolder, modelConfig: unknown): StoredVocabu
     };
   }
   if (folder.has("vocab.json") && folder.has("merges.txt")) {
-    const modelType = isObject(modelConfig) ? modelConfig["model_type"] : undefined;
+    const modelType = isRecord(modelConfig) ? modelConfig["model_type"] : undefined;
     return {
       kind: "byteLevel",
       vocab: folder.readVocabulary("vocab.json"),
@@ -104,7 +104,7 @@ function readChatTemplates(
     if (!folder.has(name)) continue;
     const file = folder.nameOf(name);
     const content = read();
-    if (!isObject(content)) {
+    if (!isRecord(content)) {
       throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
     }
     const templates = readTemplates(file, content["chat_template"]);
@@ -139,7 +139,7 @@ function readTemplates(file: string, value: unknown): ReadonlyMap<string, string
   const templates = new Map<string, string>();
   for (const entry of value) {
     if (
-      !isObject(entry) || typeof entry["name"] !== "string" || typeof entry["template"] !== "string"
+      !isRecord(entry) || typeof entry["name"] !== "string" || typeof entry["template"] !== "string"
     ) {
       throw new CheckpointError(
         file,

@@ -1,6 +1,7 @@
 /** The rotary settings of a config.json, in the spelling of transformers 4 or 5. */
 
-import { type Fields, isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
+import type { Fields } from "./fields.ts";
 import type { RopeConfig, RopeScaling } from "./rope.ts";
 
 const FACTOR_MAX = 10_000;
@@ -62,7 +63,7 @@ function isKeyed(parameters: Fields): boolean {
 
 /** Keyed by layer type where a family has no types, or half keyed: settings would look absent. */
 function checkLayerTypes(parameters: Fields, hasTypes: boolean): void {
-  const type = parameters.keys().find((key) => isObject(parameters.value(key)));
+  const type = parameters.keys().find((key) => isRecord(parameters.value(key)));
   if (type === undefined) return;
   if (!hasTypes) {
     parameters.fail(type, "this architecture has one set of rope parameters for all layers");

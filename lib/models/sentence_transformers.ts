@@ -1,7 +1,8 @@
 /** The files that sentence-transformers puts beside a model: how its hidden states become an embedding. */
 
 import { CheckpointError } from "../base/errors.ts";
-import { Fields, isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
+import { Fields } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import type { ModelFolder } from "./model_folder.ts";
 import { isPlainDtype, plainFloats } from "./plain_floats.ts";
@@ -101,7 +102,7 @@ function readModules(folder: ModelFolder): Module[] {
   if (!Array.isArray(json)) return fail("it must hold a list of modules");
   const names = new Set<unknown>();
   return json.map((entry: unknown, index) => {
-    const { type, path, idx, name } = isObject(entry) ? entry : {};
+    const { type, path, idx, name } = isRecord(entry) ? entry : {};
     if (typeof type !== "string" || typeof path !== "string") {
       return fail("each module must have a type and a path");
     }
@@ -248,7 +249,7 @@ function readPrompts(folder: ModelFolder): ReadonlyMap<string, string> {
   if (!folder.has(name)) return new Map();
   const fields = Fields.ofJson(folder.nameOf(name), folder.readJson(name));
   const prompts = fields.value("prompts") ?? {};
-  if (!isObject(prompts) || !Object.values(prompts).every((text) => typeof text === "string")) {
+  if (!isRecord(prompts) || !Object.values(prompts).every((text) => typeof text === "string")) {
     fields.fail("prompts", "it must be an object of texts");
   }
   return new Map(Object.entries(prompts as Record<string, string>));

@@ -16,8 +16,13 @@ export class SamplerScratch {
   chunkSums: Float64Array = new Float64Array(0);
   /** … and the sum relative to the largest logit of the row. */
   chunkMasses: Float64Array = new Float64Array(0);
-  readonly bins: Float64Array = new Float64Array(BIN_COUNT);
+  #bins: Float64Array | undefined;
   #row: Float32Array = new Float32Array(0);
+
+  /** The bins of a histogram: most draws need none. */
+  get bins(): Float64Array {
+    return this.#bins ??= new Float64Array(BIN_COUNT);
+  }
 
   /** Room for a row that processors may change. */
   rowOf(length: number): Float32Array {

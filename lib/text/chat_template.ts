@@ -211,6 +211,7 @@ export class ChatTemplate implements Disposable {
       if (RESERVED.has(name)) {
         throw new ChatTemplateError(
           `Cannot pass "${name}" to the chat template: the name is taken`,
+          { parameter: "chatTemplateKwargs" },
         );
       }
     }

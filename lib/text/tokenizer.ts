@@ -1,79 +1,25 @@
-/** Text ↔ token ids: the gate to `@huggingface/tokenizers`. */
+/** Text ↔ token ids. */
 
-import { Tokenizer as PackageTokenizer } from "@huggingface/tokenizers";
 import { CheckpointError } from "../base/errors.ts";
-import { bytesOfPiece } from "./byte_alphabet.ts";
+import {
+  checkFrameTokens,
+  readSpecialTokens,
+  withConfiguredFrame,
+  withConfiguredTokens,
+} from "./configured_tokenizer.ts";
 import { tokenizerFromGguf, type TokenizerSource } from "./gguf_tokenizer.ts";
-import { checkIds, checkJson, type TokenizerJson } from "./tokenizer_check.ts";
-import { packageComponents } from "./tokenizer_components.ts";
-import { configuredPostProcessor } from "./sentence_piece_frame.ts";
+import { createPackageEngine } from "./package_engine.ts";
 import { joinPair, type PairEncoding, type PairTemplate, pairTemplateOf } from "./pair_template.ts";
-import type { EngineEncoding, EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
-
-/** The package that is always there. */
-class PackageEngine implements TokenizerEngine {
-  #tokenizer: PackageTokenizer;
-
-  constructor(json: object, config: Readonly<Record<string, unknown>>) {
-    // Of the settings only this one counts: others are those of older classes, which have put them
-    // into their tokenizer.json.
-    const { model } = json as TokenizerJson;
-    this.#tokenizer = new PackageTokenizer(withSpacedIdeographs(json), {
-      unk_token: model["unk_token"] ?? config["unk_token"],
-      clean_up_tokenization_spaces: false,
-    });
-  }
-
-  encode(text: string, pair: string | null, addSpecialTokens: boolean): EngineEncoding {
-    const { ids, token_type_ids: typeIds } = this.#tokenizer.encode(text, {
-      text_pair: pair,
-      add_special_tokens: addSpecialTokens,
-      return_token_type_ids: pair !== null,
-    });
-    return { ids, typeIds };
-  }
-
-  decode(ids: number[]): string {
-    return this.#tokenizer.decode(ids, {
-      skip_special_tokens: false,
-      clean_up_tokenization_spaces: false, // else the package's default, which is true
-    });
-  }
-
-  tokenOf(id: number): string | undefined {
-    return this.#tokenizer.id_to_token(id);
-  }
-
-  idOf(token: string): number | undefined {
-    return this.#tokenizer.token_to_id(token);
-  }
-}
-
-/** Chinese characters beyond U+FFFF: they are two code units, and the package looks at one. */
-const RARE_IDEOGRAPHS =
-  "[\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b81f}\\u{2b920}-\\u{2ceaf}\\u{2f800}-\\u{2fa1f}]";
-
-/** BERT puts spaces around every Chinese character; the package leaves out the rare ones. */
-function withSpacedIdeographs(json: object): object {
-  const { normalizer } = json as { readonly normalizer?: Readonly<Record<string, unknown>> | null };
-  if (normalizer?.["type"] !== "BertNormalizer" || normalizer["handle_chinese_chars"] !== true) {
-    return json;
-  }
-  const space = { type: "Replace", pattern: { Regex: RARE_IDEOGRAPHS }, content: " $& " };
-  return { ...json, normalizer: { type: "Sequence", normalizers: [space, normalizer] } };
-}
-
-const createPackageEngine: EngineFactory = (json, config) => new PackageEngine(json, config);
-
-const SPECIAL_TOKEN_NAMES = [
-  "bos_token",
-  "eos_token",
-  "unk_token",
-  "sep_token",
-  "pad_token",
-  "cls_token",
-  "mask_token",
-] as const;
+import { decodeStrictly, encodeUtf8, TokenSpelling } from "./token_spelling.ts";
+import {
+  checkIds,
+  checkJson,
+  idOfToken,
+  largestId,
+  type TokenizerJson,
+} from "./tokenizer_check.ts";
+import { packageComponents } from "./tokenizer_components.ts";
+import type { EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
 
 /** A model's vocabulary, and the rules that cut text into it. */
 export class Tokenizer {
@@ -85,7 +31,7 @@ export class Tokenizer {
   /** Added tokens are found as they are in a text, and spell themselves, not bytes. */
   #added: ReadonlyMap<number, string>;
   #special: ReadonlySet<number>;
-  #decoders: readonly Decoder[];
+  #spelling: TokenSpelling;
   /** Whether encoding puts the begin token in front. */
   #addsBegin: boolean;
 
@@ -124,8 +70,8 @@ export class Tokenizer {
     this.#special = new Set(
       json.added_tokens.filter((token) => token.special === true).map((token) => token.id),
     );
-    this.#decoders = flattenDecoder(json.decoder);
-    this.isByteLevel = this.#decoders.length === 1 && this.#decoders[0]?.type === "ByteLevel";
+    this.#spelling = new TokenSpelling(json.decoder);
+    this.isByteLevel = this.#spelling.isByteLevel;
     this.vocabSize = Math.max(source.vocabSize ?? 0, largestId(json) + 1);
     this.specialTokens = readSpecialTokens(source.config, file);
     this.bosTokenId = this.#idOf("bos_token");
@@ -206,29 +152,14 @@ export class Tokenizer {
     return largest;
   }
 
-  /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
-  get specialIds(): readonly number[] {
-    return [...this.#special];
-  }
-
   /** The beginning-of-sequence token's text. */
   get bosToken(): string | undefined {
     return this.specialTokens["bos_token"];
   }
 
-  /** The end-of-sequence token's text. */
-  get eosToken(): string | undefined {
-    return this.specialTokens["eos_token"];
-  }
-
   /** The padding token's text. */
   get padToken(): string | undefined {
     return this.specialTokens["pad_token"];
-  }
-
-  /** The unknown token's text. */
-  get unkToken(): string | undefined {
-    return this.specialTokens["unk_token"];
   }
 
   /**
@@ -285,7 +216,7 @@ export class Tokenizer {
   get longestTokenBytes(): number {
     if (this.#longestTokenBytes === 0) {
       let longest = 1;
-      const lengthens = this.#decoders.some(canLengthen);
+      const { lengthens } = this.#spelling;
       for (let id = 0; id < this.vocabSize; id++) {
         // A code unit has at most three bytes, so most tokens need no closer look.
         if (this.tokenString(id).length * 3 <= longest && !lengthens) continue;
@@ -300,18 +231,12 @@ export class Tokenizer {
   tokenBytes(id: number): Uint8Array {
     const added = this.#added.get(id);
     if (added !== undefined) return encodeUtf8(added);
-    const piece = this.tokenString(id);
-    if (this.isByteLevel) return bytesOfPiece(piece) ?? encodeUtf8(piece);
-    const byte = this.byteValue(id);
-    if (byte !== undefined) return Uint8Array.of(byte);
-    return encodeUtf8(this.#decoders.reduce(plainSpelling, piece));
+    return this.#spelling.bytes(this.tokenString(id));
   }
 
   /** The byte that a token like `<0x0A>` stands for; undefined for every other token. */
   byteValue(id: number): number | undefined {
-    if (!this.#decoders.some((decoder) => decoder.type === "ByteFallback")) return undefined;
-    const match = /^<0x([0-9A-Fa-f]{2})>$/.exec(this.tokenString(id));
-    return match === null ? undefined : parseInt(match[1] as string, 16);
+    return this.#spelling.byteValue(this.tokenString(id));
   }
 
   /** Whether the token is left out of text where special tokens are skipped. */
@@ -341,67 +266,12 @@ export class Tokenizer {
   }
 }
 
-interface Decoder {
-  readonly type: string;
-  readonly [key: string]: unknown;
-}
-
-/**
- * With the added tokens of `added_tokens_decoder` that its own list lacks: Hugging Face's classes add
- * them. One that both have must have the same id in both.
- */
-function withConfiguredTokens(
-  json: TokenizerJson,
-  config: Readonly<Record<string, unknown>>,
-  file: string,
-): TokenizerJson {
-  const decoder = config["added_tokens_decoder"] ?? {};
-  if (!isRecord(decoder)) {
-    fail(file, `"added_tokens_decoder" of its configuration must be an object`);
-  }
-  const known = new Set(json.added_tokens.map(({ id, content }) => `${id} ${content}`));
-  const others = Object.entries(decoder).flatMap(([key, token]) => {
-    const content = isRecord(token) ? token["content"] : undefined;
-    if (!/^\d{1,8}$/.test(key) || typeof content !== "string" || content === "") {
-      fail(
-        file,
-        `"added_tokens_decoder" of its configuration has ${JSON.stringify(key)} as ` +
-          `${JSON.stringify(token)?.slice(0, 100)}: it must be an id with a token`,
-      );
-    }
-    return known.has(`${key} ${content}`) ? [] : [{ ...token as object, id: Number(key) }];
-  });
-  if (others.length === 0) return json;
-  const whole = checkJson({ ...json, added_tokens: [...json.added_tokens, ...others] }, file);
-  checkIds(whole, file);
-  return whole;
-}
-
-/** With the tokens around a text that its configuration asks for, if it has a say. */
-function withConfiguredFrame(
-  json: TokenizerJson,
-  config: Readonly<Record<string, unknown>>,
-  file: string,
-): TokenizerJson {
-  const frame = configuredPostProcessor(config, (text) => idOf(json, text), file);
-  return frame === undefined ? json : { ...json, post_processor: frame };
-}
-
-/** The id of a token of the file, an added one or one of its vocabulary. */
-function idOf({ added_tokens: added, model: { vocab } }: TokenizerJson, text: string) {
-  const id = added.find((token) => token.content === text)?.id;
-  if (id !== undefined) return id;
-  if (isRecord(vocab)) return Object.hasOwn(vocab, text) ? vocab[text] as number : undefined;
-  const at = (vocab as readonly (readonly unknown[])[]).findIndex(([token]) => token === text);
-  return at < 0 ? undefined : at;
-}
-
 function createEngine(
   json: TokenizerJson,
   config: Record<string, unknown>,
   { file, create }: { readonly file: string; readonly create: EngineFactory },
 ): TokenizerEngine {
-  const components = packageComponents(json, (text) => idOf(json, text), file);
+  const components = packageComponents(json, (text) => idOfToken(json, text), file);
   try {
     const engine = create({ ...json, ...components }, {
       ...config,
@@ -416,107 +286,4 @@ function createEngine(
       cause: error,
     });
   }
-}
-
-function largestId(json: TokenizerJson): number {
-  const { vocab } = json.model;
-  let largest = Array.isArray(vocab) ? vocab.length - 1 : -1;
-  if (!Array.isArray(vocab)) {
-    for (const id of Object.values(vocab as Record<string, number>)) {
-      largest = Math.max(largest, id);
-    }
-  }
-  for (const token of json.added_tokens) largest = Math.max(largest, token.id);
-  return largest;
-}
-
-/** A special token is written as its text, or as an object that holds it. */
-function readSpecialTokens(
-  config: Readonly<Record<string, unknown>>,
-  file: string,
-): Record<string, string> {
-  const tokens: Record<string, string> = {};
-  for (const name of SPECIAL_TOKEN_NAMES) {
-    const value = config[name];
-    if (value === undefined || value === null) continue;
-    const text = isRecord(value) ? value["content"] : value;
-    if (typeof text !== "string") fail(file, `"${name}" of its configuration must be a text`);
-    tokens[name] = text;
-  }
-  return tokens;
-}
-
-/**
- * Texts begin and end with these: templates write them, and answers end by them. As a text that is
- * no token they would be neither. "" is how some configurations say that there is none.
- */
-function checkFrameTokens(
-  tokens: Readonly<Record<string, string>>,
-  engine: TokenizerEngine,
-  file: string,
-): void {
-  for (const name of ["bos_token", "eos_token"]) {
-    const text = tokens[name] ?? "";
-    if (text === "" || engine.idOf(text) !== undefined) continue;
-    fail(
-      file,
-      `"${name}" of its configuration is ${
-        JSON.stringify(text)
-      }, which is no token of its vocabulary`,
-    );
-  }
-}
-
-/** A decoder as the list of its steps. */
-function flattenDecoder(decoder: unknown): Decoder[] {
-  if (!isRecord(decoder)) return [];
-  const steps = decoder["decoders"];
-  if (decoder["type"] === "Sequence" && Array.isArray(steps)) return steps.flatMap(flattenDecoder);
-  return [decoder as Decoder];
-}
-
-/** What one step of a decoder makes of a token in the middle of a text, where that is plain. */
-function plainSpelling(piece: string, decoder: Decoder): string {
-  switch (decoder.type) {
-    case "Metaspace":
-      return piece.replaceAll(String(decoder["replacement"] ?? "▁"), " ");
-    case "Replace": {
-      const pattern = isRecord(decoder["pattern"]) ? decoder["pattern"]["String"] : undefined;
-      return typeof pattern === "string"
-        ? piece.replaceAll(pattern, String(decoder["content"] ?? ""))
-        : piece;
-    }
-    case "WordPiece": {
-      const prefix = String(decoder["prefix"] ?? "##");
-      return piece.startsWith(prefix) ? piece.slice(prefix.length) : piece;
-    }
-    default:
-      return piece;
-  }
-}
-
-/** Whether {@linkcode plainSpelling} may make a token longer. */
-function canLengthen({ type, pattern, content }: Decoder): boolean {
-  if (type !== "Replace" || !isRecord(pattern)) return false;
-  return String(content ?? "").length > String(pattern["String"] ?? "").length;
-}
-
-function encodeUtf8(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
-}
-
-function decodeStrictly(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return ""; // the answer to "is it whole?", not a failure
-  }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function fail(file: string, problem: string): never {
-  throw new CheckpointError(file, `Cannot read the tokenizer of "${file}": ${problem}`);
 }

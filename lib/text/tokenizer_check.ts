@@ -1,6 +1,7 @@
 /** What a tokenizer.json must be before anything is built from it: its vocabulary, and what is added. */
 
 import { CheckpointError } from "../base/errors.ts";
+import { isRecord } from "../base/record.ts";
 
 /** A token that is found in a text as it is. */
 export interface AddedToken {
@@ -36,11 +37,11 @@ const MODEL_TYPES: readonly string[] = ["BPE", "WordPiece", "Unigram", "WordLeve
 
 /** Checks what the package takes on trust. The model of the result says its type. */
 export function checkJson(value: unknown, file: string): TokenizerJson {
-  if (!isRecord(value)) fail(file, "it must hold a JSON object");
+  if (!isRecord(value)) refuseTokenizer(file, "it must hold a JSON object");
   const json: Record<string, unknown> = { ...ABSENT, ...value };
   const { model, added_tokens: added } = json;
-  if (!isRecord(model)) fail(file, `"model" must be an object`);
-  if (!Array.isArray(added)) fail(file, `"added_tokens" must be a list`);
+  if (!isRecord(model)) refuseTokenizer(file, `"model" must be an object`);
+  if (!Array.isArray(added)) refuseTokenizer(file, `"added_tokens" must be a list`);
   added.forEach((token: unknown, index: number) =>
     checkAddedToken(token, `"added_tokens" entry ${index}`, file)
   );
@@ -63,10 +64,10 @@ export function checkIds(json: TokenizerJson, file: string): void {
     const place = `"added_tokens" entry ${JSON.stringify(content)}`;
     const [otherId, other] = [ids.get(content) ?? idOf(content), others.get(id)];
     if (otherId !== undefined && otherId !== id) {
-      fail(file, `${place} has the id ${id}, and elsewhere the id ${otherId}`);
+      refuseTokenizer(file, `${place} has the id ${id}, and elsewhere the id ${otherId}`);
     }
     if ((other !== undefined && other !== content) || (own[id] === 1 && otherId === undefined)) {
-      fail(file, `${place} has the id ${id}, which is another token's`);
+      refuseTokenizer(file, `${place} has the id ${id}, which is another token's`);
     }
     others.set(id, content);
     ids.set(content, id);
@@ -83,7 +84,10 @@ function vocabularyIds(vocab: unknown, file: string): (token: string) => number 
   for (const [id, [token]] of (vocab as readonly (readonly [string, number])[]).entries()) {
     const other = ids.get(token);
     if (other !== undefined) {
-      fail(file, `"model.vocab" holds ${JSON.stringify(token)} as entry ${other} and ${id}`);
+      refuseTokenizer(
+        file,
+        `"model.vocab" holds ${JSON.stringify(token)} as entry ${other} and ${id}`,
+      );
     }
     ids.set(token, id);
   }
@@ -100,7 +104,7 @@ function ownIds(vocab: unknown, file: string): Uint8Array {
     if (own[id] === 1) {
       const tokens = Object.keys(record).filter((token) => record[token] === id);
       const names = tokens.map((token) => JSON.stringify(token)).join(" and ");
-      fail(file, `"model.vocab" has the id ${id} for ${names}`);
+      refuseTokenizer(file, `"model.vocab" has the id ${id} for ${names}`);
     }
     own[id] = 1;
   }
@@ -108,19 +112,22 @@ function ownIds(vocab: unknown, file: string): Uint8Array {
 }
 
 function checkAddedToken(token: unknown, where: string, file: string): void {
-  if (!isRecord(token)) fail(file, `${where} must be an object`);
+  if (!isRecord(token)) refuseTokenizer(file, `${where} must be an object`);
   if (typeof token["content"] !== "string" || token["content"] === "") {
-    fail(file, `the "content" of ${where} must be a string that is not empty`);
+    refuseTokenizer(file, `the "content" of ${where} must be a string that is not empty`);
   }
   checkId(token["id"], where, file);
   for (const key of ["special", "single_word", "lstrip", "rstrip", "normalized"]) {
     const value = token[key] ?? false;
     if (typeof value !== "boolean") {
-      fail(file, `"${key}" of ${where} is ${JSON.stringify(value)}: it must be true or false`);
+      refuseTokenizer(
+        file,
+        `"${key}" of ${where} is ${JSON.stringify(value)}: it must be true or false`,
+      );
     }
   }
   if (token["single_word"] === true) {
-    fail(
+    refuseTokenizer(
       file,
       `"single_word" of ${where} is true: tokens that must be whole words are not supported`,
     );
@@ -139,7 +146,10 @@ function modelType(model: Readonly<Record<string, unknown>>, file: string): stri
       : "WordLevel";
   }
   if (typeof type === "string" && MODEL_TYPES.includes(type)) return type;
-  return fail(file, `"model.type" is ${JSON.stringify(type)}: known are ${MODEL_TYPES.join(", ")}`);
+  return refuseTokenizer(
+    file,
+    `"model.type" is ${JSON.stringify(type)}: known are ${MODEL_TYPES.join(", ")}`,
+  );
 }
 
 function checkModel(
@@ -149,9 +159,9 @@ function checkModel(
 ): void {
   const { type, vocab } = model;
   if (type === "Unigram") return checkUnigram(model, file);
-  if (!isRecord(vocab)) fail(file, `"model.vocab" of ${type} must be an object of ids`);
+  if (!isRecord(vocab)) refuseTokenizer(file, `"model.vocab" of ${type} must be an object of ids`);
   const tokens = Object.keys(vocab);
-  if (tokens.length === 0) fail(file, `"model.vocab" must not be empty`);
+  if (tokens.length === 0) refuseTokenizer(file, `"model.vocab" must not be empty`);
   for (const token of tokens) {
     const id = vocab[token];
     // Spelled out only for a fault: a vocabulary has a hundred thousand entries.
@@ -174,7 +184,7 @@ function checkUnknownToken(
 ): void {
   if (type === "BPE" && (unknown === undefined || unknown === null)) return;
   if (typeof unknown === "string" && has(unknown)) return;
-  fail(
+  refuseTokenizer(
     file,
     `"model.unk_token" is ${
       JSON.stringify(unknown) ?? "missing"
@@ -185,38 +195,43 @@ function checkUnknownToken(
 function checkUnigram(model: Readonly<Record<string, unknown>>, file: string): void {
   const { vocab, unk_id: unknown } = model;
   if (!Array.isArray(vocab) || vocab.length === 0) {
-    fail(file, `"model.vocab" of Unigram must be a list of tokens and scores`);
+    refuseTokenizer(file, `"model.vocab" of Unigram must be a list of tokens and scores`);
   }
   const wrong = vocab.findIndex((entry) =>
     !Array.isArray(entry) || typeof entry[0] !== "string" || typeof entry[1] !== "number"
   );
-  if (wrong >= 0) fail(file, `"model.vocab" entry ${wrong} must be a token and its score`);
+  if (wrong >= 0) {
+    refuseTokenizer(file, `"model.vocab" entry ${wrong} must be a token and its score`);
+  }
   if (vocab.length > ID_MAX) {
-    fail(file, `"model.vocab" has ${vocab.length} tokens: there may be at most ${ID_MAX}`);
+    refuseTokenizer(
+      file,
+      `"model.vocab" has ${vocab.length} tokens: there may be at most ${ID_MAX}`,
+    );
   }
   if (!isId(unknown) || unknown >= vocab.length) {
-    fail(
+    refuseTokenizer(
       file,
       `"model.unk_id" is ${JSON.stringify(unknown) ?? "missing"}: it must be one of the ` +
         `${vocab.length} ids`,
     );
   }
   if (model["byte_fallback"] === true) {
-    fail(file, `"model.byte_fallback" is true: of Unigram that is not supported`);
+    refuseTokenizer(file, `"model.byte_fallback" is true: of Unigram that is not supported`);
   }
 }
 
 function checkWordPiece(model: Readonly<Record<string, unknown>>, file: string): void {
   const { continuing_subword_prefix: prefix, max_input_chars_per_word: longest } = model;
   if (typeof prefix !== "string") {
-    fail(
+    refuseTokenizer(
       file,
       `"model.continuing_subword_prefix" is ${JSON.stringify(prefix) ?? "missing"}: ` +
         "it must be a text",
     );
   }
   if (longest !== undefined && (!Number.isSafeInteger(longest) || (longest as number) < 1)) {
-    fail(
+    refuseTokenizer(
       file,
       `"model.max_input_chars_per_word" is ${JSON.stringify(longest)}: ` +
         "it must be an integer of at least 1",
@@ -233,11 +248,11 @@ function checkBpe(
   for (const key of ["fuse_unk", "byte_fallback", "ignore_merges"]) {
     const value = model[key] ?? false;
     if (typeof value !== "boolean") {
-      fail(file, `"model.${key}" is ${JSON.stringify(value)}: it must be true or false`);
+      refuseTokenizer(file, `"model.${key}" is ${JSON.stringify(value)}: it must be true or false`);
     }
   }
   if ((dropout ?? 0) !== 0) {
-    fail(
+    refuseTokenizer(
       file,
       `"model.dropout" is ${
         JSON.stringify(dropout)
@@ -245,19 +260,22 @@ function checkBpe(
     );
   }
   if ((prefix ?? "") !== "") {
-    fail(
+    refuseTokenizer(
       file,
       `"model.continuing_subword_prefix" is ${JSON.stringify(prefix)}: of BPE none is supported`,
     );
   }
   if (typeof (suffix ?? "") !== "string") {
-    fail(file, `"model.end_of_word_suffix" is ${JSON.stringify(suffix)}: it must be a text`);
+    refuseTokenizer(
+      file,
+      `"model.end_of_word_suffix" is ${JSON.stringify(suffix)}: it must be a text`,
+    );
   }
-  if (!Array.isArray(merges)) fail(file, `"model.merges" must be a list`);
+  if (!Array.isArray(merges)) refuseTokenizer(file, `"model.merges" must be a list`);
   const isText = typeof merges[0] === "string";
   const wrong = merges.findIndex((merge) => isText ? !isTextMerge(merge) : !isPairMerge(merge));
   if (wrong >= 0) {
-    fail(
+    refuseTokenizer(
       file,
       `"model.merges" entry ${wrong} is ${JSON.stringify(merges[wrong])}: two parts are needed, ` +
         (isText ? "with one space between them" : "in a list") + " as in entry 0",
@@ -291,7 +309,7 @@ function checkMergedTokens(
     const whole = left + right;
     if (isId(vocab[left]) && isId(vocab[right]) && isId(vocab[whole])) continue;
     const unknown = [left, right, whole].find((token) => !isId(vocab[token]));
-    fail(
+    refuseTokenizer(
       file,
       `"model.merges" entry ${index} is ${JSON.stringify(merge)}: ` +
         `${JSON.stringify(unknown)} is not in "model.vocab"`,
@@ -305,7 +323,7 @@ function isId(id: unknown): id is number {
 
 function checkId(id: unknown, where: string, file: string): void {
   if (!isId(id)) {
-    fail(
+    refuseTokenizer(
       file,
       `the id of ${where} is ${JSON.stringify(id)}: it must be an integer from 0 to ` +
         `${ID_MAX}`,
@@ -313,10 +331,32 @@ function checkId(id: unknown, where: string, file: string): void {
   }
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+/** The largest id that is given to a token. */
+export function largestId(json: TokenizerJson): number {
+  const { vocab } = json.model;
+  let largest = Array.isArray(vocab) ? vocab.length - 1 : -1;
+  if (!Array.isArray(vocab)) {
+    for (const id of Object.values(vocab as Record<string, number>)) {
+      largest = Math.max(largest, id);
+    }
+  }
+  for (const token of json.added_tokens) largest = Math.max(largest, token.id);
+  return largest;
 }
 
-function fail(file: string, problem: string): never {
+/** The id of a token of the file, an added one or one of its vocabulary. */
+export function idOfToken(
+  { added_tokens: added, model: { vocab } }: TokenizerJson,
+  text: string,
+): number | undefined {
+  const id = added.find((token) => token.content === text)?.id;
+  if (id !== undefined) return id;
+  if (isRecord(vocab)) return Object.hasOwn(vocab, text) ? vocab[text] as number : undefined;
+  const at = (vocab as readonly (readonly unknown[])[]).findIndex(([token]) => token === text);
+  return at < 0 ? undefined : at;
+}
+
+/** Refuses a tokenizer for a problem of its files. */
+export function refuseTokenizer(file: string, problem: string): never {
   throw new CheckpointError(file, `Cannot read the tokenizer of "${file}": ${problem}`);
 }

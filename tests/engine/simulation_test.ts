@@ -5,6 +5,7 @@ import { windowRoom } from "../../lib/device/kv_window.ts";
 import { adjustRow, sample, SamplingState } from "../../lib/sampling/sampler.ts";
 import { tokenLogprobs } from "../../lib/sampling/logprobs.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";
+import { SamplerScratch } from "../../lib/sampling/scratch.ts";
 import {
   type ResolvedSamplingParams,
   resolveSamplingParams,
@@ -439,9 +440,10 @@ function drawAlone(
     END_TOKEN_IDS,
   );
   const history = [...promptTokenIds];
+  const scratch = new SamplerScratch();
   const events: Told[] = [];
   while (true) {
-    const { tokenId, logprobs } = sample(rowAfter(history), state);
+    const { tokenId, logprobs } = sample(rowAfter(history), state, { scratch });
     history.push(tokenId);
     state.accept(tokenId);
     let finishReason: "stop" | "length" | null = null;

@@ -88,19 +88,19 @@ export class ScriptedRunner implements Runner {
       memory.copyWithin(to * BLOCK_SIZE, from * BLOCK_SIZE, (from + 1) * BLOCK_SIZE);
     }
     batch.slots.forEach((slot, row) => this.#memory[slot] = batch.tokenIds[row]!);
-    batch.windowSlots?.forEach((slot, row) =>
-      this.#windowMemory[slot] = hashOf(this.#history(batch, row))
-    );
-    batch.tokenIds.forEach((_, row) => this.#checkWindow(batch, row));
+    const sequences = this.#readSequences(batch);
+    const history = (row: number) =>
+      sequences[batch.sequences[row]!]!.slice(0, batch.positions[row]! + 1);
+    this.#runWindow(batch, sequences);
     const script = this.#options.script ?? hashedRow;
     const rows = [...batch.outputRows].map((index) => {
       const row = new Float32Array(this.vocabSize);
-      script(this.#history(batch, index), row);
+      script(history(index), row);
       return row;
     });
     const hidden = [...batch.hiddenRows ?? []].map((index) => {
-      const history = this.#history(batch, this.isEncoder ? lastOf(batch, index) : index);
-      return hiddenState(history, batch.positions[index]!, batch.tokenTypes?.[index] ?? 0);
+      const seen = history(this.isEncoder ? lastOf(batch, index) : index);
+      return hiddenState(seen, batch.positions[index]!, batch.tokenTypes?.[index] ?? 0);
     });
     return {
       count: rows.length,
@@ -109,28 +109,41 @@ export class ScriptedRunner implements Runner {
     };
   }
 
-  /** The tokens at positions 0 … p of a row, read through its block table. */
-  #history(batch: Batch, row: number): number[] {
-    const table = batch.blockTables[batch.sequences[row]!]!;
-    return Array.from({ length: batch.positions[row]! + 1 }, (_, position) => {
-      const block = table[Math.floor(position / BLOCK_SIZE)];
-      const tokenId = block === undefined
-        ? -1
-        : this.#memory[block * BLOCK_SIZE + position % BLOCK_SIZE]!;
-      if (tokenId < 0) throw new Error(`Position ${position} is read but was never written`);
-      return tokenId;
+  /** The tokens of each sequence up to its last row, read through its block table. */
+  #readSequences(batch: Batch): number[][] {
+    const lengths = new Int32Array(batch.blockTables.length);
+    batch.sequences.forEach((sequence, row) =>
+      lengths[sequence] = Math.max(lengths[sequence]!, batch.positions[row]! + 1)
+    );
+    return batch.blockTables.map((table, sequence) => {
+      const tokenIds: number[] = [];
+      for (let position = 0; position < lengths[sequence]!; position++) {
+        const block = table[position >> 4];
+        const tokenId = block === undefined
+          ? -1
+          : this.#memory[block * BLOCK_SIZE + position % BLOCK_SIZE]!;
+        if (tokenId < 0) throw new Error(`Position ${position} is read but was never written`);
+        tokenIds.push(tokenId);
+      }
+      return tokenIds;
     });
   }
 
-  /** Whether the tokens of a row's window are in the window pool, each after the right ones. */
-  #checkWindow(batch: Batch, row: number): void {
+  /** Writes to the window pool, and checks that it has each row's window after the right tokens. */
+  #runWindow(batch: Batch, sequences: readonly number[][]): void {
     if (this.window === undefined) return;
-    const history = this.#history(batch, row);
-    const last = batch.positions[row]!;
-    const table = batch.windowBlockTables![batch.sequences[row]!]!;
-    for (let at = Math.max(0, last - this.window.window + 1); at <= last; at++) {
-      const cell = this.#windowMemory[table[at >> 4]! * BLOCK_SIZE + at % BLOCK_SIZE];
-      expect(cell === hashOf(history.slice(0, at + 1)), `position ${at} is wrong in the window`);
+    const { window } = this.window;
+    const hashes = sequences.map(hashesOf);
+    batch.windowSlots?.forEach((slot, row) =>
+      this.#windowMemory[slot] = hashes[batch.sequences[row]!]![batch.positions[row]!]!
+    );
+    for (const [row, sequence] of batch.sequences.entries()) {
+      const last = batch.positions[row]!;
+      const table = batch.windowBlockTables![sequence]!;
+      for (let at = Math.max(0, last - window + 1); at <= last; at++) {
+        const cell = this.#windowMemory[table[at >> 4]! * BLOCK_SIZE + at % BLOCK_SIZE];
+        expect(cell === hashes[sequence]![at], `position ${at} is wrong in the window`);
+      }
     }
   }
 
@@ -242,11 +255,13 @@ export function shapeOf(batch: Batch): StepShape {
   };
 }
 
-/** Never 0. */
-function hashOf(history: readonly number[]): number {
+/** A hash of all tokens up to each one; never 0. */
+function hashesOf(tokenIds: readonly number[]): Int32Array {
   let hash = 0x811c9dc5 | 0;
-  for (const tokenId of history) hash = Math.imul(hash ^ (tokenId + 1), 0x01000193);
-  return hash | 1;
+  return Int32Array.from(tokenIds, (tokenId) => {
+    hash = Math.imul(hash ^ (tokenId + 1), 0x01000193);
+    return hash | 1;
+  });
 }
 
 /** Pseudo-random logits from −4 to 4 that depend on every token of the history and its place. */

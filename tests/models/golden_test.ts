@@ -1,14 +1,17 @@
 /** The tiny golden models through loading, device and engine: logits and greedy tokens of the reference. */
 
 import { assert, assertEquals } from "@std/assert";
-import { LLM, type LLMOptions, SamplingParams } from "../../mod.ts";
+import type { LoadedModel } from "../../lib/loading.ts";
+import type { LLMOptions } from "../../mod.ts";
+import { engineParams, sequencesOf } from "../helpers/engine_requests.ts";
 import {
   GOLDEN_MODEL_NAMES,
   type GoldenModel,
   goldenModel,
   goldenPrompt,
 } from "../helpers/golden_models.ts";
-import { modelLogits, runPrompt } from "../helpers/model_logits.ts";
+import { withModel } from "../helpers/loaded_model.ts";
+import { modelLogits, promptLogits } from "../helpers/model_logits.ts";
 import {
   encodeValues,
   tinyGgufBytes,
@@ -24,12 +27,11 @@ function assertLogit(actual: number, expected: number, what: string): void {
 }
 
 async function checkLogits(
-  path: string,
+  { model }: LoadedModel,
   { expect, config }: GoldenModel,
-  ids: number[],
-  options: LLMOptions,
+  ids: readonly number[],
 ): Promise<void> {
-  const { rows, kernels } = await runPrompt(path, ids, options);
+  const rows = await promptLogits(model, ids);
   for (const [position, row] of rows.entries()) {
     assertEquals(row.length, config.vocab_size);
     const mean = row.reduce((sum, logit) => sum + logit, 0) / row.length;
@@ -39,6 +41,7 @@ async function checkLogits(
   for (const [i, logit] of expect.last8.entries()) {
     assertLogit(rows.at(-1)?.[i] as number, logit, `logit ${i}`);
   }
+  const kernels = (await model.device.trace()).map((entry) => entry.kernel);
   assert(
     kernels.length > 0 && kernels.every((name) => name.startsWith("simd.")),
     kernels.join(" "),
@@ -46,25 +49,22 @@ async function checkLogits(
 }
 
 async function checkGreedy(
-  path: string,
+  { engine }: LoadedModel,
   { expect }: GoldenModel,
-  ids: number[],
-  options: LLMOptions,
+  promptTokenIds: readonly number[],
 ): Promise<void> {
-  await using llm = await LLM.load(path, { kvCacheDtype: "float32", ...options });
-  const params = new SamplingParams({
-    temperature: 0,
-    maxTokens: expect.greedy12.length,
-    ignoreEos: true,
-  });
-  const { outputs } = await llm.generate({ promptTokenIds: ids }, params);
-  assertEquals(outputs[0]?.tokenIds, expect.greedy12);
+  const maxTokens = expect.greedy12.length;
+  const params = engineParams({ temperature: 0, maxTokens, ignoreEos: true });
+  const [events = []] = await sequencesOf(engine.submit({ id: "greedy", promptTokenIds, params }));
+  assertEquals(events.map(({ tokenId }) => tokenId), expect.greedy12);
 }
 
 async function check(path: string, golden: GoldenModel, options: LLMOptions = {}): Promise<void> {
   const ids = goldenPrompt(golden);
-  await checkLogits(path, golden, ids, options);
-  await checkGreedy(path, golden, ids, options);
+  await withModel(path, { kvCacheDtype: "float32", ...options }, async (loaded) => {
+    await checkLogits(loaded, golden, ids);
+    await checkGreedy(loaded, golden, ids);
+  });
 }
 
 Deno.test("Repacked as float32, bfloat16 or float16 the golden models keep logits and tokens", async () => {

@@ -68,7 +68,7 @@ for (const kind of QUANTIZED_KINDS) {
       const values = writeKind(`${dir}/a`, kind, random);
       writeTinyModel(`${dir}/b`, tiny({}), { values: Object.fromEntries(values) });
       const ids = [5, 80, 3, 44, 17, 91, 2];
-      const expected = await modelLogits(`${dir}/b`, ids);
+      const expected = await modelLogits(`${dir}/b`, ids, { threads: 0 });
       assert(expected.every((row) => row.every(Number.isFinite)), `${random}`);
       assertEquals(await modelLogits(`${dir}/a`, ids), expected, `${random}`);
     } finally {
@@ -85,7 +85,7 @@ Deno.test("Matrices of any size are read exactly, whole groups or not", async ()
     const dir = await Deno.makeTempDir();
     try {
       const sizes = {
-        hidden_size: step * random.integer(3, 40),
+        hidden_size: step * random.integer(3, 12),
         intermediate_size: step * random.integer(1, 40),
         head_dim: step === 64 ? 16 : 8,
       };

@@ -61,10 +61,11 @@ modelTest("Tokenizer knows SmolLM2's special tokens", (path) => {
   assertEquals(tokenizer.eosTokenId, 2);
   assertEquals(tokenizer.endTokenIds, [2, 0]);
   assertEquals(tokenizer.bosToken, "<|im_start|>");
-  assertEquals(tokenizer.eosToken, "<|im_end|>");
+  assertEquals(tokenizer.specialTokens["eos_token"], "<|im_end|>");
   assertEquals(tokenizer.padToken, "<|im_end|>");
-  assertEquals(tokenizer.unkToken, "<|endoftext|>");
-  assertEquals(tokenizer.specialIds, Array.from({ length: 17 }, (_, id) => id));
+  assertEquals(tokenizer.specialTokens["unk_token"], "<|endoftext|>");
+  const ids = Array.from({ length: tokenizer.vocabSize }, (_, id) => id);
+  assertEquals(ids.filter((id) => tokenizer.isSpecial(id)), ids.slice(0, 17));
   assertEquals(tokenizer.tokenId("<|im_end|>"), 2);
 });
 

