@@ -159,7 +159,16 @@ function readAdded(
           `"added_tokens_decoder" entry ${JSON.stringify(key)} must be a token with an id`,
         );
       }
-      const { special } = value as { readonly special?: unknown };
+      const { special, single_word: isWord } = value as Config;
+      if (isWord === true) {
+        fail(
+          file,
+          `"added_tokens_decoder" entry ${
+            JSON.stringify(key)
+          } has "single_word" true: tokens that ` +
+            "must be whole words are not supported",
+        );
+      }
       return { ...addedToken(id, content, special === true), ...readSides(value as Config) };
     });
   }

@@ -83,6 +83,11 @@ Deno.test("Damaged vocabulary files are refused, naming file, line and value", (
     [byteLevel({ merges: "h e\nhel\n" }), {}, 'line 2 is "hel"'],
     [byteLevel({ modelType: "klingon" }), {}, '"klingon" cuts texts is not known'],
     [byteLevel(), { added_tokens_decoder: { x: { content: "y" } } }, 'entry "x"'],
+    [
+      byteLevel(),
+      { added_tokens_decoder: { "99": { content: "y", single_word: true } } },
+      'entry "99" has "single_word" true',
+    ],
     [byteLevel(), { bos_token: "<begin>" }, 'no "<begin>"'],
   ];
   for (const [files, config, says] of cases) {
