@@ -161,7 +161,7 @@ function readAdded(
       }
       const { special, single_word: isWord } = value as Config;
       if (isWord === true) {
-        fail(
+        refuseTokenizer(
           file,
           `"added_tokens_decoder" entry ${
             JSON.stringify(key)
