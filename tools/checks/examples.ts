@@ -147,7 +147,9 @@ for (const page of ["README.md", "docs/sampling.md"]) {
 }
 for (const file of ["mod.ts", ...listFiles(join(ROOT, "lib")).map(repositoryPath)]) {
   const program = file.endsWith(".ts") ? programOfComments(file) : undefined;
-  if (program !== undefined) known[`comments of ${file}`] = () => runPrograms([program], ["--check"]);
+  if (program !== undefined) {
+    known[`comments of ${file}`] = () => runPrograms([program], ["--check"]);
+  }
 }
 
 const counts = { passed: 0, failed: 0 };
