@@ -28,8 +28,11 @@ const TEXT_FACTOR = 64;
 const PRINT_FACTOR = 4;
 /** Python's sandbox has the same bound. */
 const RANGE_LENGTH_MAX = 100_000;
-/** Deeper recursion of macros is a mistake; the engine's own stack would hold twice as much. */
-const DEPTH_MAX = 1000;
+/**
+ * Deeper recursion of macros is a mistake. A thread's stack holds 900 of them where nothing is
+ * compiled yet; when it is full, the package takes names for undefined.
+ */
+const DEPTH_MAX = 450;
 /** The clock is looked at once in so many steps. */
 const STEPS_PER_LOOK = 256;
 
