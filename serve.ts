@@ -135,12 +135,20 @@ function listen(
   listening: Listening,
   answer: (request: Request, connection: Connection) => Promise<Response>,
 ): Deno.HttpServer {
-  const onListen = () => {};
-  if (listening.kind === "socket") return Deno.serve({ path: listening.path, onListen }, answer);
+  const hooks = { onListen() {}, onError: onCut };
+  if (listening.kind === "socket") return Deno.serve({ path: listening.path, ...hooks }, answer);
   const { hostname, port, tls } = listening;
   return tls === undefined
-    ? Deno.serve({ hostname, port, onListen }, answer)
-    : Deno.serve({ hostname, port, ...tls, onListen }, answer);
+    ? Deno.serve({ hostname, port, ...hooks }, answer)
+    : Deno.serve({ hostname, port, ...tls, ...hooks }, answer);
+}
+
+/**
+ * The handler never throws, so what comes here is a whole answer that broke off in its middle. The
+ * handler has told of that; Deno would print it once more, and nothing but an open end can be sent.
+ */
+function onCut(): Response {
+  return new Response(null, { status: 500 });
 }
 
 function addressOf(listening: Listening, server: Deno.HttpServer): Address {

@@ -101,7 +101,7 @@ export class AsyncLLMEngine {
    * ```ts ignore
    * import { AsyncLLMEngine, LLM, PoolingParams } from "@rngd/llm";
    *
-   * await using llm = await LLM.load("sentence-transformers/all-MiniLM-L6-v2");
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
    * const engine = AsyncLLMEngine.fromLLM(llm);
    * for await (const { outputs } of engine.encode("A cat", new PoolingParams(), "request-1")) {
    *   console.log(outputs.data.length); // 384

@@ -13,14 +13,11 @@ import {
   encodePoolingPromptInBackground,
   paramsOfEach,
   type PoolingContext,
-  type PoolingItem,
   type PoolingOptions,
-  type PoolingWork,
-  runAlone,
   runPooling,
-  runTogether,
 } from "./pooling_requests.ts";
 import type { Prompt } from "./prompts.ts";
+import { type RequestItem, type RequestWork, runAlone, runTogether } from "./run_together.ts";
 
 /** Options of `embed`. */
 export interface EmbedOptions extends PoolingOptions {
@@ -94,14 +91,13 @@ export async function encode(
   const each = paramsOfEach(params, prompts.length, new PoolingParams());
   const plans = each.map((one) => planFor(context, task ?? one.task, one));
   const named = promptName === undefined ? "" : namedPrompt(context, promptName);
-  const { addSpecialTokens = true } = options;
-  const work: PoolingWork<readonly number[], PoolingRequestOutput> = {
+  const work: RequestWork<readonly number[], PoolingRequestOutput> = {
     prepare: (index, { signal }) =>
       encodePoolingPromptInBackground(
         withPrompt(named, prompts[index] as Prompt),
         context,
         each[index] as PoolingParams,
-        { addSpecialTokens, signal },
+        { ...options, signal },
       ),
     // Not a promise where the engine refuses: `async` makes one of it.
     run: async (promptTokenIds, item, index) =>
@@ -123,10 +119,10 @@ export function submitPooling(
   params: PoolingParams,
   options: PoolingOptions,
 ): Promise<PoolingRequestOutput> {
-  const { requestId = crypto.randomUUID(), priority = 0, addSpecialTokens = true } = options;
+  const { requestId = crypto.randomUUID(), priority = 0 } = options;
   const { cacheSalt, trace } = options;
   const plan = planFor(context, params.task, params);
-  const promptTokenIds = encodePoolingPrompt(prompt, context, params, addSpecialTokens);
+  const promptTokenIds = encodePoolingPrompt(prompt, context, params, options);
   const signal = options.signal ?? new AbortController().signal;
   return pool(context, promptTokenIds, plan, { requestId, priority, signal, cacheSalt, trace });
 }
@@ -136,7 +132,7 @@ function pool(
   context: PoolingContext,
   promptTokenIds: readonly number[],
   { rows, finish }: PoolingPlan<Vectors>,
-  item: PoolingItem,
+  item: RequestItem,
 ): Promise<PoolingRequestOutput> {
   const { requestId } = item;
   const pooled = runPooling(context, { promptTokenIds, rows }, item);

@@ -1,7 +1,9 @@
 /** Token events → text deltas of one request's sequences: the way up, stages 14 and 15. */
 
 import type { Channel } from "./base/channel.ts";
-import type { Engine, RequestReport, TokenEvent } from "./engine/engine.ts";
+import type { Engine } from "./engine/engine.ts";
+import type { TokenEvent } from "./engine/request.ts";
+import type { RequestReport } from "./engine/request_metrics.ts";
 import { promptInfo } from "./logprob_maps.ts";
 import type { GenerationDelta, PromptInfo } from "./outputs.ts";
 import type { EncodedPrompt } from "./prompts.ts";
@@ -94,7 +96,7 @@ async function* readDeltas(
       if (sequence.isFinished && event.finishReason === null) on.stop(event.index);
       yield event.prompt === undefined
         ? delta
-        : { ...delta, prompt: promptInfo(prompt, event.prompt, tokenizer) };
+        : { ...delta, prompt: await promptInfo(prompt, event.prompt, tokenizer) };
       // Whatever became of the request after its last token that counts is of no interest.
       if (sequences.every(({ isFinished }) => isFinished)) return;
     }

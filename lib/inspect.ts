@@ -38,7 +38,7 @@ import { TextWorker } from "./text/text_worker.ts";
  * ```ts ignore
  * import { inspectModel } from "@rngd/llm";
  *
- * const plan = await inspectModel("Qwen/Qwen3-0.6B", { kvCacheBytes: 2 ** 30 });
+ * const plan = await inspectModel("./SmolLM2-135M-Instruct.Q4_1.gguf", { kvCacheBytes: 2 ** 30 });
  * console.log(plan.fits ? `It takes ${plan.neededBytes} bytes` : plan.problem);
  * for (const { length, count } of plan.sequences) console.log(`${count} of ${length} tokens`);
  * ```

@@ -1,6 +1,7 @@
 /** The SDK: a model on a device, and what one can ask of it. */
 
-import { ChatTemplateError, ClosedError, UnsupportedTaskError } from "./base/errors.ts";
+import { chat, generate } from "./answering.ts";
+import { ClosedError } from "./base/errors.ts";
 import type { TraceEntry } from "./device/device.ts";
 import {
   classify,
@@ -10,8 +11,6 @@ import {
   type EncodeOptions,
   submitPooling,
 } from "./embedding.ts";
-import { foldDeltas } from "./fold.ts";
-import { generateDeltas } from "./generation.ts";
 import { type LoadedModel, loadModel } from "./loading.ts";
 import { type ModelInfo, modelInfo, type ModelStats } from "./model_info.ts";
 import type { TokenizerInfo } from "./models/tokenizer_info.ts";
@@ -28,31 +27,19 @@ import type {
 import { PoolingParams } from "./pooling/params.ts";
 import type { PoolingContext, PoolingOptions } from "./pooling_requests.ts";
 import {
-  type BackgroundEncoding,
   type ChatMessage,
   type ChatOptions,
   checkDecoded,
-  encodeConversation,
-  type EncodedPrompt,
-  encodePrompt,
-  encodePromptInBackground,
-  isConversation,
-  keptPromptTokens,
   type Prompt,
   type RequestOptions,
   tokenizeInBackground,
   tokenizeText,
 } from "./prompts.ts";
 import { SamplingParams } from "./sampling/params.ts";
-import {
-  resolveSamplingParams,
-  type SamplingDefaults,
-  type TokenizedParams,
-} from "./sampling/resolved_params.ts";
 import { rerank, type RerankOptions, score, type ScoreOptions } from "./scoring.ts";
+import { type GenerationContext, render, stream, submit } from "./streaming.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
-import { type TextContext, tokenizeParams, tokenizeParamsInBackground } from "./token_params.ts";
-import { traced, type TraceOptions } from "./tracing.ts";
+import type { TraceOptions } from "./tracing.ts";
 
 export type {
   BlockStats,
@@ -66,13 +53,18 @@ export type {
 } from "./model_info.ts";
 export type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 export type { TokenizerInfo, TraceEntry };
-export type { ChatMessage, ChatOptions, Prompt, RequestOptions } from "./prompts.ts";
+export type {
+  ChatMessage,
+  ChatOptions,
+  ContentPart,
+  DeclaredMessage,
+  OpenMessage,
+  Prompt,
+  RequestOptions,
+} from "./prompts.ts";
 export type { EmbedOptions, EncodeOptions, PoolingOptions, RerankOptions, ScoreOptions };
 export type { PairOptions } from "./text_pairs.ts";
 export type { TraceOptions };
-
-/** Tokens that `generate` writes where `maxTokens` is not given. */
-const GENERATE_MAX_TOKENS = 16;
 
 /**
  * A loaded model. Load one with {@linkcode LLM.load} and hold it with `await using`, or close it:
@@ -82,7 +74,7 @@ const GENERATE_MAX_TOKENS = 16;
  * ```ts ignore
  * import { LLM, SamplingParams } from "@rngd/llm";
  *
- * await using llm = await LLM.load("HuggingFaceTB/SmolLM2-135M-Instruct");
+ * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
  * const params = new SamplingParams({ temperature: 0, maxTokens: 64 });
  * const { outputs } = await llm.chat([{ role: "user", content: "Why is the sky blue?" }], params);
  * console.log(outputs[0]?.text);
@@ -92,6 +84,7 @@ export class LLM implements AsyncDisposable {
   /** Facts about the model. */
   readonly info: ModelInfo;
   readonly #loaded: LoadedModel;
+  readonly #generation: GenerationContext;
   #closing: Promise<void> | undefined;
 
   private constructor(loaded: LoadedModel) {
@@ -104,12 +97,18 @@ export class LLM implements AsyncDisposable {
       hasChatTemplate: loaded.chatTemplate !== undefined,
       maxWaitingRequests: loaded.maxWaitingRequests,
     });
+    this.#generation = {
+      ...loaded,
+      info: this.info,
+      template: (source) => this.#template(source),
+      checkOpen: (options) => this.#checkOpen(options),
+    };
   }
 
   /**
    * Loads a model.
    *
-   * @param model A folder in Hugging Face layout, a GGUF file, or the id of a model on the Hugging
+   * @param model A folder in Hugging Face layout, a GGUF file, the `file:` URL of one, or the id of a model on the Hugging
    * Face hub: `organization/model`, with `:Q4_0` or `/file.gguf` behind it where it has several GGUF
    * files. What the Hugging Face cache lacks is downloaded into it.
    * @param options Every option has a default.
@@ -119,19 +118,41 @@ export class LLM implements AsyncDisposable {
    * @throws {CheckpointError} A file of the checkpoint is missing, broken or not supported.
    * @throws {InvalidParameterError} An option is out of range.
    * @throws {DeviceMemoryError} Weights and KV pool exceed the device's memory.
+   * @throws The signal's reason, if `options.signal` fires.
+   * @example From the hub, with its download shown
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * const options = { onProgress: ({ stage, done, total }) => console.log(stage, done / total) };
+   * await using llm = await LLM.load("HuggingFaceTB/SmolLM2-135M-Instruct", options);
+   * ```
    */
   static async load(model: string, options: LLMOptions = {}): Promise<LLM> {
     return new LLM(await loadModel(model, options));
   }
 
   /**
-   * Continues one prompt, or several at once in one batch.
+   * Continues one prompt, or several at once in one batch: as many as you like, for only so many
+   * wait in the engine at a time.
    *
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
    * @param params One for all prompts, or one each. `maxTokens` is 16 where it is absent.
+   * @param options The same for all prompts. Of several, each has the id with `-0`, `-1` … behind it.
    * @returns The output of each prompt.
+   * @throws {TypeError} Prompts or parameters of another shape.
+   * @throws {UnsupportedTaskError} The model is not for generation.
    * @throws {ContextLengthError} A prompt, or prompt and `maxTokens`, exceed the context.
+   * @throws {InvalidParameterError} A parameter that the model or its vocabulary has no room for.
    * @throws {QueueFullError} Too many requests are waiting.
+   * @example Two prompts in one batch
+   * ```ts ignore
+   * import { LLM, SamplingParams } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const params = new SamplingParams({ temperature: 0, maxTokens: 8 });
+   * const outputs = await llm.generate(["The sky is", "The grass is"], params);
+   * for (const { prompt, outputs: [first] } of outputs) console.log(prompt + first?.text);
+   * ```
    */
   generate(
     prompt: Prompt,
@@ -149,9 +170,7 @@ export class LLM implements AsyncDisposable {
     params?: SamplingParams | readonly SamplingParams[],
     options: RequestOptions = {},
   ): Promise<RequestOutput | RequestOutput[]> {
-    return Array.isArray(input)
-      ? this.#all<Prompt>(input, params, options)
-      : this.#one(input as Prompt, single(params), options);
+    return generate(this.#generation, input, params, options);
   }
 
   /**
@@ -160,8 +179,20 @@ export class LLM implements AsyncDisposable {
    * @param messages OpenAI-shaped messages; an array of conversations gives an array of outputs.
    * @param params One for all conversations, or one each. An absent `maxTokens` means the room
    * left in the context.
+   * @param options The same for all conversations, as {@linkcode LLM.generate} takes them, and how
+   * the template is filled in.
    * @returns The output of each conversation.
    * @throws {ChatTemplateError} The template refuses the messages, or the model has none.
+   * @throws What {@linkcode LLM.generate} throws.
+   * @example Ask for facts about the answer
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const messages = [{ role: "user", content: "Name a colour." }];
+   * const { outputs: [answer] } = await llm.chat(messages);
+   * console.log(answer?.text, answer?.finishReason, answer?.tokenIds.length);
+   * ```
    */
   chat(
     messages: readonly ChatMessage[],
@@ -179,38 +210,36 @@ export class LLM implements AsyncDisposable {
     params?: SamplingParams | readonly SamplingParams[],
     options: ChatOptions = {},
   ): Promise<RequestOutput | RequestOutput[]> {
-    if (!Array.isArray(input)) {
-      throw new TypeError("chat takes a list of messages; a text goes to generate or stream");
-    }
-    return input.length > 0 && input.every((item) => Array.isArray(item))
-      ? this.#all(input as readonly (readonly ChatMessage[])[], params, options)
-      : this.#one(input as readonly ChatMessage[], single(params), options);
+    return chat(this.#generation, input, params, options);
   }
 
   /**
    * Streams one answer, to a prompt or to a conversation. It starts when it is first read; every
    * refusal (bad prompt, full queue) comes before the first delta. Leaving the loop ends the request.
    *
+   * @param input Text, token ids, or the messages of a conversation.
+   * @param params How to generate. An absent `maxTokens` means 16 for a prompt, and the room left in
+   * the context for a conversation.
+   * @param options As for {@linkcode LLM.chat}.
    * @returns Deltas whose texts, index by index, add up to the whole answer. With `bestOf` above
    * `n`, and with beam search, they all come at the end.
+   * @throws What {@linkcode LLM.chat} throws, with the first delta.
+   * @example Write an answer as it comes
+   * ```ts ignore
+   * import { LLM, SamplingParams } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const messages = [{ role: "user", content: "Why is the sky blue?" }];
+   * const params = new SamplingParams({ maxTokens: 32 });
+   * for await (const { text } of llm.stream(messages, params)) console.log(text);
+   * ```
    */
-  async *stream(
+  stream(
     input: Prompt | readonly ChatMessage[],
     params: SamplingParams = new SamplingParams(),
     options: ChatOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
-    checkedParams(params);
-    this.#checkOpen(options);
-    this.#checkGenerates();
-    const isChat = isConversation(input);
-    const prompt = isChat
-      ? await this.#render(input, params, options)
-      : await encodePromptInBackground(input, this.#encoding(params, options), options);
-    const texts = this.#textContext(prompt);
-    const tokenized = await tokenizeParamsInBackground(params, texts, options.signal);
-    const { samplingDefaults } = this.#loaded;
-    const defaults = isChat ? samplingDefaults : withGenerateDefaults(samplingDefaults);
-    yield* this.#start(prompt, params, tokenized, defaults, options);
+    return stream(this.#generation, input, params, options);
   }
 
   /**
@@ -219,28 +248,33 @@ export class LLM implements AsyncDisposable {
    * The prompt is tokenized here and now, about a megabyte a second; {@linkcode LLM.stream} does
    * that with long ones on another thread.
    *
+   * @param prompt Text or token ids.
+   * @param params How to generate. `maxTokens` is 16 where it is absent.
+   * @param options As for {@linkcode LLM.generate}.
    * @returns The deltas, as {@linkcode LLM.stream} gives them.
    * @throws {UnsupportedTaskError} The model is not for generation.
    * @throws {ContextLengthError} Prompt and `maxTokens` exceed the context.
    * @throws {InvalidParameterError} A parameter that the model or its vocabulary has no room for.
    * @throws {QueueFullError} Too many requests are waiting.
+   * @example Try later where the queue is full
+   * ```ts ignore
+   * import { LLM, QueueFullError } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * try {
+   *   for await (const { text } of llm.submit("Once upon a time")) console.log(text);
+   * } catch (error) {
+   *   if (!(error instanceof QueueFullError)) throw error;
+   *   console.log(`Try again in ${error.retryAfterSeconds} seconds`);
+   * }
+   * ```
    */
   submit(
     prompt: Prompt,
     params: SamplingParams = new SamplingParams(),
     options: RequestOptions = {},
   ): AsyncGenerator<GenerationDelta, void, void> {
-    checkedParams(params);
-    this.#checkOpen(options);
-    this.#checkGenerates();
-    const encoded = encodePrompt(
-      prompt,
-      this.#encoding(params, options),
-      options.addSpecialTokens ?? true,
-    );
-    const tokenized = tokenizeParams(params, this.#textContext(encoded));
-    const defaults = withGenerateDefaults(this.#loaded.samplingDefaults);
-    return this.#start(encoded, params, tokenized, defaults, options);
+    return submit(this.#generation, prompt, params, options);
   }
 
   /**
@@ -257,7 +291,7 @@ export class LLM implements AsyncDisposable {
    * ```ts ignore
    * import { LLM } from "@rngd/llm";
    *
-   * await using llm = await LLM.load("sentence-transformers/all-MiniLM-L6-v2");
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
    * const { outputs } = await llm.embed("The cat sits on the mat.");
    * console.log(outputs.embedding.length); // 384
    * ```
@@ -287,8 +321,19 @@ export class LLM implements AsyncDisposable {
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
    * @param params One for all prompts, or one each.
    * @param options Its `task` comes before that of the params, and that before the model's own.
-   * @returns The numbers of each prompt.
+   * @returns The numbers of each prompt, float32: [hiddenSize] for "embed", a row a token for
+   * "token_embed", a number a label for "classify".
    * @throws {UnsupportedTaskError} The model is not for that task.
+   * @throws {ContextLengthError} A prompt is too long, and `truncatePromptTokens` was not given.
+   * @throws {InvalidParameterError} A parameter that does not go with the task.
+   * @example A vector for each token
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
+   * const { outputs, promptTokenIds } = await llm.encode("A cat", undefined, { task: "token_embed" });
+   * console.log(promptTokenIds.length, outputs.data);
+   * ```
    */
   encode(
     prompt: Prompt,
@@ -314,6 +359,7 @@ export class LLM implements AsyncDisposable {
    *
    * @param prompt Text or token ids.
    * @param params Its `task` says what is made. Default: the model's own.
+   * @param options As for {@linkcode LLM.encode}.
    * @returns The numbers, when they are computed.
    * @throws {UnsupportedTaskError} The model is not for that task.
    * @throws {ContextLengthError} The prompt is too long, and `truncatePromptTokens` was not given.
@@ -334,8 +380,9 @@ export class LLM implements AsyncDisposable {
    *
    * @param prompt Text or token ids; an array gives an array of outputs in the same order.
    * @param params One for all prompts, or one each.
-   * @returns The probabilities of each prompt's labels.
+   * @returns The probabilities of each prompt's labels, and the name of the most likely one.
    * @throws {UnsupportedTaskError} The model has no classifier.
+   * @throws {ContextLengthError} A prompt is too long, and `truncatePromptTokens` was not given.
    */
   classify(
     prompt: Prompt,
@@ -362,9 +409,20 @@ export class LLM implements AsyncDisposable {
    *
    * @param data1 One text, or as many as there are in `data2`. With a reranker, the queries.
    * @param data2 One text or several. With a reranker, the documents.
-   * @returns One output a pair, always an array.
+   * @param params How the head's logit becomes a score.
+   * @param options Among others where long texts are cut.
+   * @returns One output a pair, always an array. Scores are from 0 to 1, cosines from −1 to 1.
    * @throws {InvalidParameterError} Numbers of texts that do not go together.
+   * @throws {ContextLengthError} A pair is too long.
    * @throws {UnsupportedTaskError} The model can do neither.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
+   * const [output] = await llm.score("A cat sleeps.", "A kitten is asleep.");
+   * console.log(output?.outputs.score);
+   * ```
    */
   async score(
     data1: string | readonly string[],
@@ -380,8 +438,19 @@ export class LLM implements AsyncDisposable {
    *
    * @param query What is looked for.
    * @param documents Where it is looked for.
+   * @param options `topN` and what {@linkcode LLM.score} takes.
    * @returns The documents with their scores and their places in `documents`; at most `topN`.
+   * @throws {TypeError} A query that is no string, or documents that are no array.
    * @throws {UnsupportedTaskError} The model cannot score.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./all-MiniLM-L6-v2");
+   * const documents = ["Water boils at 100 °C.", "Cats sleep most of the day."];
+   * const ranking = await llm.rerank("How long do cats sleep?", documents, { topN: 1 });
+   * console.log(ranking[0]?.document);
+   * ```
    */
   async rerank(
     query: string,
@@ -394,7 +463,17 @@ export class LLM implements AsyncDisposable {
   /**
    * Text → token ids. Special tokens are added unless `addSpecialTokens` is false.
    *
+   * @param text The text.
+   * @returns Its ids, whether they fit the context or not.
    * @throws {InvalidParameterError} The text is longer than 1,048,576 UTF-16 code units.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const ids = llm.tokenize("Hello, world!");
+   * console.log(ids.length, llm.tokenStrings(ids), llm.detokenize(ids));
+   * ```
    */
   tokenize(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
     return tokenizeText(text, this.#loaded.tokenizer, options.addSpecialTokens ?? true);
@@ -418,15 +497,37 @@ export class LLM implements AsyncDisposable {
     return await tokenizeInBackground(text, this.#loaded.background, { addSpecialTokens, signal });
   }
 
-  /** A conversation → the token ids of its prompt. */
+  /**
+   * A conversation → the token ids of its prompt.
+   *
+   * @param messages OpenAI-shaped messages.
+   * @param options As for {@linkcode LLM.chat}.
+   * @returns The ids that {@linkcode LLM.chat} would run.
+   * @throws {ChatTemplateError} The template refuses the messages, or the model has none.
+   * @throws {ContextLengthError} The prompt is too long.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * const ids = await llm.tokenizeChat([{ role: "user", content: "Hello!" }]);
+   * console.log(llm.detokenize(ids));
+   * ```
+   */
   async tokenizeChat(
     messages: readonly ChatMessage[],
     options: ChatOptions = {},
   ): Promise<number[]> {
-    return [...(await this.#render(messages, new SamplingParams(), options)).tokenIds];
+    const { tokenIds } = await render(this.#generation, messages, new SamplingParams(), options);
+    return [...tokenIds];
   }
 
-  /** Token ids → text, special tokens shown. */
+  /**
+   * Token ids → text, special tokens shown.
+   *
+   * @param tokenIds The ids; those without a token add nothing.
+   * @returns The text. Bytes that are no whole character show as U+FFFD.
+   */
   detokenize(tokenIds: readonly number[]): string {
     return this.#loaded.tokenizer.decode(tokenIds, { skipSpecialTokens: false });
   }
@@ -448,7 +549,12 @@ export class LLM implements AsyncDisposable {
     return await this.#loaded.background.decode(tokenIds, { ...options, skipSpecialTokens: false });
   }
 
-  /** The vocabulary's own spelling of each id. */
+  /**
+   * The vocabulary's own spelling of each id.
+   *
+   * @param tokenIds The ids.
+   * @returns As many spellings, such as "Ġworld"; "" for an id without a token.
+   */
   tokenStrings(tokenIds: readonly number[]): string[] {
     return tokenIds.map((id) => this.#loaded.tokenizer.tokenString(id));
   }
@@ -456,18 +562,38 @@ export class LLM implements AsyncDisposable {
   /**
    * The tokenizer's settings: what its tokenizer_config.json says, or as much of that as a GGUF file
    * tells, with the chat template that is used. No file paths.
+   *
+   * @returns Settings by their names in tokenizer_config.json.
    */
   tokenizerInfo(): TokenizerInfo {
     return this.#loaded.tokenizerInfo;
   }
 
-  /** The sampling defaults that the model's authors ask for, as parameters. */
+  /**
+   * The sampling defaults that the model's authors ask for, as parameters.
+   *
+   * @returns Parameters that hold what generation_config.json, or `overrideGenerationConfig` in its
+   * place, says, and nothing else.
+   */
   getDefaultSamplingParams(): SamplingParams {
     const { maxTokensLimit: _, ...defaults } = this.#loaded.samplingDefaults;
     return new SamplingParams(defaults);
   }
 
-  /** Counters and measurements of the engine, its requests and the wire cache. */
+  /**
+   * Counters and measurements of the engine, its requests and the wire cache.
+   *
+   * @returns A copy: it does not change any more. Durations are in seconds.
+   * @example
+   * ```ts ignore
+   * import { LLM } from "@rngd/llm";
+   *
+   * await using llm = await LLM.load("./SmolLM2-135M-Instruct.Q4_1.gguf");
+   * await llm.generate("Once upon a time");
+   * const { engine, requests } = llm.stats();
+   * console.log(engine.generatedTokens, requests.timeToFirstTokenSeconds.sum);
+   * ```
+   */
   stats(): ModelStats {
     const { engine, model } = this.#loaded;
     return {
@@ -486,12 +612,25 @@ export class LLM implements AsyncDisposable {
     return this.#loaded.engine.resetPrefixCache();
   }
 
-  /** Which kernels the processing elements ran so far, how often and for how long. */
+  /**
+   * Which kernels the processing elements ran so far, how often and for how long.
+   *
+   * @returns One entry a kernel and element, with times in milliseconds.
+   */
   trace(): Promise<TraceEntry[]> {
     return this.#loaded.model.device.trace();
   }
 
-  /** Ends every request with a `ClosedError` and stops the threads. */
+  /** Whether {@linkcode close} was called: every call is refused from then on. */
+  get isClosed(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  /**
+   * Ends every request with a `ClosedError` and stops the threads.
+   *
+   * @returns Resolves when all of them have stopped. Closing again does no harm.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -512,7 +651,7 @@ export class LLM implements AsyncDisposable {
 
   get #pooling(): PoolingContext {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
-    const { id, engine, tracer, tokenizer, background, pooling, poolingInFlight } = this.#loaded;
+    const { id, engine, tracer, tokenizer, background, pooling, maxInFlight } = this.#loaded;
     return {
       id,
       engine,
@@ -522,130 +661,13 @@ export class LLM implements AsyncDisposable {
       pooling,
       scoreTemplate: (source) =>
         source === undefined ? this.#loaded.scoreTemplate : this.#template(source),
-      maxInFlight: poolingInFlight,
+      maxInFlight,
     };
-  }
-
-  #checkGenerates(): void {
-    const { task, id, poolingTasks } = this.info;
-    if (task === "generate") return;
-    throw new UnsupportedTaskError(
-      "generate",
-      `Cannot generate with "${id}": it was loaded for ${poolingTasks.join(", ")}`,
-    );
   }
 
   #checkOpen({ signal }: { readonly signal?: AbortSignal }): void {
     if (this.#closing !== undefined) throw new ClosedError("The model is closed");
     signal?.throwIfAborted();
-  }
-
-  #encoding(
-    params: SamplingParams,
-    { truncationSide = "left" }: RequestOptions,
-  ): BackgroundEncoding {
-    const { maxPromptLength } = this.info;
-    const keptTokens = keptPromptTokens(params, this.info);
-    const { tokenizer, background } = this.#loaded;
-    return {
-      tokenizer,
-      background,
-      maxPromptLength,
-      truncationSide,
-      ...(keptTokens === undefined ? {} : { keptTokens }),
-    };
-  }
-
-  /** What the texts among the parameters are read with. */
-  #textContext({ tokenIds }: EncodedPrompt): TextContext & Pick<LoadedModel, "background"> {
-    const { tokenizer, background } = this.#loaded;
-    const { maxContextLength } = this.info;
-    return { tokenizer, background, promptTokenIds: tokenIds, maxContextLength };
-  }
-
-  /** Hands a prompt to the engine. */
-  #start(
-    prompt: EncodedPrompt,
-    params: SamplingParams,
-    tokenized: TokenizedParams,
-    defaults: SamplingDefaults,
-    options: RequestOptions,
-  ): AsyncGenerator<GenerationDelta, void, void> {
-    this.#checkOpen(options); // templates and long texts take their time
-    const { engine, tokenizer } = this.#loaded;
-    // A forced output has a length of its own.
-    const tier = params.forcedOutput === undefined ? defaults : { ...defaults, maxTokens: null };
-    const requestId = options.requestId ?? crypto.randomUUID();
-    const resolved = resolveSamplingParams(params, tier, tokenized);
-    const request = { requestId, model: this.info.id, params: resolved, trace: options.trace };
-    const deltas = traced(
-      this.#loaded.tracer,
-      request,
-      (onEnd) =>
-        generateDeltas(engine, tokenizer, {
-          requestId,
-          prompt,
-          params: resolved,
-          stops: params.stop ?? [],
-          includeStop: params.includeStopStrInOutput ?? false,
-          priority: options.priority ?? 0,
-          cacheSalt: options.cacheSalt,
-          signal: options.signal,
-          onEnd,
-        }),
-    );
-    options.onQueued?.();
-    return deltas;
-  }
-
-  #one(
-    input: Prompt | readonly ChatMessage[],
-    params: SamplingParams | undefined,
-    options: ChatOptions,
-  ): Promise<RequestOutput> {
-    return foldDeltas(this.stream(input, params, options), params?.n ?? 1);
-  }
-
-  /** Runs all inputs together. The first failure ends the others. */
-  async #all<Input extends Prompt | readonly ChatMessage[]>(
-    inputs: readonly Input[],
-    params: SamplingParams | readonly SamplingParams[] | undefined,
-    options: ChatOptions,
-  ): Promise<RequestOutput[]> {
-    const each = paramsOfEach(params, inputs.length);
-    const failed = new AbortController();
-    const signal = options.signal === undefined
-      ? failed.signal
-      : AbortSignal.any([options.signal, failed.signal]);
-    const { requestId = crypto.randomUUID(), ...rest } = options;
-    const outputs = inputs.map((input, i) =>
-      this.#one(input, each[i], { ...rest, requestId: `${requestId}-${i}`, signal })
-    );
-    try {
-      return await Promise.all(outputs);
-    } catch (error) {
-      failed.abort(error);
-      await Promise.allSettled(outputs);
-      throw error;
-    }
-  }
-
-  #render(
-    messages: readonly ChatMessage[],
-    params: SamplingParams,
-    options: ChatOptions,
-  ): Promise<EncodedPrompt> {
-    const { chatTemplate, toolTemplate } = this.#loaded;
-    const own = (options.tools?.length ?? 0) > 0 ? toolTemplate ?? chatTemplate : chatTemplate;
-    const template = options.chatTemplate === undefined
-      ? own
-      : this.#template(options.chatTemplate);
-    if (template === undefined) {
-      throw new ChatTemplateError(
-        `The model "${this.info.id}" has no chat template: give one as chatTemplate`,
-      );
-    }
-    return encodeConversation(messages, template, this.#encoding(params, options), options);
   }
 
   /** A template that a call brings along. */
@@ -655,37 +677,4 @@ export class LLM implements AsyncDisposable {
     const parameter = "chatTemplate";
     return new ChatTemplate(source, { tokens, file: parameter, parameter, worker, contentFormat });
   }
-}
-
-function withGenerateDefaults(defaults: SamplingDefaults): SamplingDefaults {
-  return { maxTokens: GENERATE_MAX_TOKENS, ...defaults };
-}
-
-function single(
-  params: SamplingParams | readonly SamplingParams[] | undefined,
-): SamplingParams | undefined {
-  return params === undefined ? undefined : checkedParams(params);
-}
-
-/** Fields that nobody has checked are not let in, whatever a caller without types may pass. */
-function checkedParams(params: unknown): SamplingParams {
-  if (params instanceof SamplingParams) return params;
-  throw new TypeError(
-    Array.isArray(params)
-      ? "One prompt takes one SamplingParams, not an array"
-      : "Sampling parameters must be a SamplingParams: write new SamplingParams({ … })",
-  );
-}
-
-function paramsOfEach(
-  params: SamplingParams | readonly SamplingParams[] | undefined,
-  count: number,
-): (SamplingParams | undefined)[] {
-  if (!Array.isArray(params)) return Array(count).fill(single(params));
-  if (params.length !== count) {
-    throw new TypeError(
-      `${count} prompts take one SamplingParams or ${count}, not ${params.length}`,
-    );
-  }
-  return [...params];
 }

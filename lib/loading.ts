@@ -1,5 +1,6 @@
 /** From a model's name and options to everything an `LLM` holds. */
 
+import { CheckpointError } from "./base/errors.ts";
 import { StartedThreads } from "./device/device.ts";
 import { Engine } from "./engine/engine.ts";
 import { DeviceRunner } from "./engine/runner.ts";
@@ -57,15 +58,41 @@ export interface LoadedModel {
   /** A template that the caller gave, which rerankers use in place of their prompt. */
   readonly scoreTemplate: ChatTemplate | undefined;
   readonly maxWaitingRequests: number;
-  /** Requests that one call for pooling has in the engine at most. */
-  readonly poolingInFlight: number;
+  /** Requests that one call has in the engine at most; the others wait before it, where it is free. */
+  readonly maxInFlight: number;
 }
 
-/** Several steps' worth of prompts: more of them would only fill the queue for everybody else. */
-const POOLING_IN_FLIGHT_MAX = 256;
+/** Several steps' worth of requests: more of them would only fill the queue for everybody else. */
+const STEPS_IN_FLIGHT = 4;
 
 /** The tokenizer that the checkpoint holds; `create` makes the engine that is not the usual one. */
-export function loadTokenizer({ text }: Checkpoint, create: EngineFactory | undefined): Tokenizer {
+export function loadTokenizer(
+  checkpoint: Checkpoint,
+  create: EngineFactory | undefined,
+): Tokenizer {
+  const tokenizer = buildTokenizer(checkpoint.text, create);
+  checkRows(tokenizer, checkpoint.config.vocabSize);
+  return tokenizer;
+}
+
+/**
+ * Whatever a text is cut into must have a row of the embedding. Added tokens may lie behind the last
+ * one, as those of pictures do in models without eyes: only a prompt that spells one is refused.
+ */
+function checkRows(tokenizer: Tokenizer, vocabSize: number): void {
+  if (tokenizer.vocabSize <= vocabSize) return;
+  const frame = tokenizer.encode("", { addSpecialTokens: true });
+  const id = Math.max(tokenizer.largestPlainId, ...frame);
+  if (id < vocabSize) return;
+  throw new CheckpointError(
+    tokenizer.file,
+    `Cannot use the tokenizer of "${tokenizer.file}": its token ` +
+      `${JSON.stringify(tokenizer.tokenString(id))} has the id ${id}, but the model's vocab_size ` +
+      `is ${vocabSize}: they are not of one model`,
+  );
+}
+
+function buildTokenizer(text: Checkpoint["text"], create: EngineFactory | undefined): Tokenizer {
   if (text.kind === "gguf") return Tokenizer.fromGguf(text.metadata, text.file, create);
   const { vocabulary, tokenizerConfig } = text;
   const json = vocabulary === undefined
@@ -97,17 +124,26 @@ export function loadChatTemplates(
     typeof source === "string" ? new ChatTemplate(source, { ...options, file }) : undefined;
   if (given !== undefined) return { main: read(given, "chatTemplate"), withTools: undefined };
   if (text.kind === "gguf") {
-    const key = "tokenizer.chat_template";
+    const template = (key: string) => read(ggufTemplate(text, key), text.file);
     return {
-      main: read(text.metadata.get(key), text.file),
-      withTools: read(text.metadata.get(`${key}.tool_use`), text.file),
+      main: template("tokenizer.chat_template"),
+      withTools: template("tokenizer.chat_template.tool_use"),
     };
   }
   const file = text.files.chatTemplate ?? text.files.tokenizerConfig;
   return {
     main: read(text.chatTemplate, file),
-    withTools: read(text.namedTemplates?.get("tool_use"), file),
+    withTools: read(text.namedTemplates?.get("tool_use"), text.files.toolTemplate ?? file),
   };
+}
+
+function ggufTemplate(
+  { metadata, file }: Extract<Checkpoint["text"], { kind: "gguf" }>,
+  key: string,
+): string | undefined {
+  const value = metadata.get(key);
+  if (value === undefined || typeof value === "string") return value;
+  throw new CheckpointError(file, `Cannot use ${key} of "${file}": it must be a string`);
 }
 
 /** The tokenizer's own end token first; then what generation_config.json, else the config, adds. */
@@ -183,7 +219,7 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
   using checkpoint = await openCheckpoint(path);
   const modelOptions: ModelOptions = {
     ...resolved,
-    device: { startedThreads },
+    device: { startedThreads, ...(signal && { signal }) },
     onBytes: report("read"),
     ...(signal && { signal }),
   };
@@ -239,7 +275,10 @@ export async function loadModel(id: string, options: LLMOptions): Promise<Loaded
       pooling: poolingModel({ id, checkpoint, model, tokenizer }, resolved.task),
       scoreTemplate: options.chatTemplate === undefined ? undefined : chatTemplate,
       maxWaitingRequests: resolved.maxWaitingRequests,
-      poolingInFlight: Math.min(resolved.maxWaitingRequests, POOLING_IN_FLIGHT_MAX),
+      maxInFlight: Math.min(
+        resolved.maxWaitingRequests,
+        STEPS_IN_FLIGHT * resolved.maxBatchSize,
+      ),
     };
   } catch (error) {
     await model.close();

@@ -1,6 +1,8 @@
 /** Log-probabilities by id → the same with the tokens' texts. */
 
-import type { TokenEvent, TokenLogprob } from "./engine/engine.ts";
+import { Turns } from "./base/turns.ts";
+import type { TokenEvent } from "./engine/request.ts";
+import type { TokenLogprob } from "./sampling/logprobs.ts";
 import type { Logprob, LogprobMap, PromptInfo } from "./outputs.ts";
 import type { EncodedPrompt } from "./prompts.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
@@ -36,19 +38,19 @@ export function logprobMap(
   return map;
 }
 
-/** What the first event of a request says of its prompt. */
-export function promptInfo(
-  prompt: EncodedPrompt,
+/** What the first event of a request says of its prompt; others run between the texts of a long one. */
+export async function promptInfo(
+  { text, tokenIds }: EncodedPrompt,
   event: NonNullable<TokenEvent["prompt"]>,
   tokenizer: Tokenizer,
-): PromptInfo {
-  return {
-    text: prompt.text,
-    tokenIds: prompt.tokenIds,
-    logprobs: event.logprobs?.map((entries, i) =>
-      entries &&
-      logprobMap(entries, prompt.tokenIds.slice(Math.max(0, i - CONTEXT_TOKENS), i), tokenizer)
-    ) ?? null,
-    cachedTokens: event.cachedTokens,
-  };
+): Promise<PromptInfo> {
+  const turns = new Turns();
+  const maps: (LogprobMap | null)[] = [];
+  for (const [at, entries] of event.logprobs?.entries() ?? []) {
+    const previous = tokenIds.slice(Math.max(0, at - CONTEXT_TOKENS), at);
+    maps.push(entries && logprobMap(entries, previous, tokenizer));
+    if (turns.isOver) await turns.next();
+  }
+  const logprobs = event.logprobs && maps;
+  return { text, tokenIds, logprobs, cachedTokens: event.cachedTokens };
 }

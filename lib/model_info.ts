@@ -3,14 +3,14 @@
 import type { HistogramSnapshot } from "./base/histogram.ts";
 import type { BucketTables } from "./device/bucket.ts";
 import type { WireStats } from "./device/device.ts";
-import type { BlockStats, EngineStats, RequestStats } from "./engine/engine.ts";
+import type { BlockStats, EngineStats } from "./engine/engine_stats.ts";
+import type { RequestEnd, RequestStats } from "./engine/request_metrics.ts";
 import type { Model } from "./models/model.ts";
 import type { LLMOptions, ModelTask } from "./options.ts";
 import type { PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
 
-export type { BlockStats, EngineStats, HistogramSnapshot, RequestStats, WireStats };
-export type { RequestEnd } from "./engine/request_metrics.ts";
+export type { BlockStats, EngineStats, HistogramSnapshot, RequestEnd, RequestStats, WireStats };
 
 /** Facts about a loaded model. */
 export interface ModelInfo {

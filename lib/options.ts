@@ -1,6 +1,7 @@
 /** Everything `LLM.load` takes, its defaults and its checks. */
 
 import { InvalidParameterError } from "./base/errors.ts";
+import { checkFieldNames } from "./base/field_names.ts";
 import type { AttentionBucket, BucketTables } from "./device/bucket.ts";
 import type { TokenizerMode } from "./text/tokenizer_engine.ts";
 import type { Tracer } from "./tracing.ts";
@@ -223,8 +224,39 @@ function checkTracer(tracer: Tracer | undefined): Tracer | undefined {
   );
 }
 
+/** All options: a name that is missing here would be a type error. */
+const NAMES: Readonly<Record<keyof LLMOptions, true>> = {
+  threads: true,
+  dtype: true,
+  activationDtype: true,
+  kvCacheBytes: true,
+  expectedAverageLength: true,
+  kvCacheDtype: true,
+  enablePrefixCaching: true,
+  maxModelLength: true,
+  maxBatchSize: true,
+  maxTokensPerStep: true,
+  maxWaitingRequests: true,
+  prefillBuckets: true,
+  decodeBuckets: true,
+  appendBuckets: true,
+  tokenwiseBuckets: true,
+  kernels: true,
+  task: true,
+  tokenizerMode: true,
+  chatTemplate: true,
+  chatTemplateContentFormat: true,
+  generationConfig: true,
+  overrideGenerationConfig: true,
+  revision: true,
+  tracer: true,
+  onProgress: true,
+  signal: true,
+};
+
 /** Checks options and fills in the defaults. */
 export function resolveOptions(options: LLMOptions): ResolvedOptions {
+  checkFieldNames(options, Object.keys(NAMES), "the option");
   const positive = { min: 1 };
   return {
     threads: integer(options, "threads", { min: 0, max: THREADS_MAX }) ?? defaultThreads(),

@@ -179,7 +179,7 @@ function classifierHead(source: PoolingSource, task: "score" | "classify"): Clas
     if (task === "score" && model.isGenerative) return answerHead(source);
     throw new UnsupportedTaskError(
       task,
-      `Cannot ${task} with "${id}": its config.json names no classifier (…ForSequenceClassification)`,
+      `Cannot ${task} with "${id}": it has no classifier: the architecture of one ends in ForSequenceClassification`,
     );
   }
   const { labels, activation } = classifier;

@@ -50,7 +50,7 @@ export function planFor(
 }
 
 /** Pool, dense layers, cut, normalise: in this order, as cutting changes the length. */
-export function embeddingPlan(
+function embeddingPlan(
   { id }: PoolingContext,
   { modes, dense, width, lengths }: EmbeddingHead,
   params: PoolingParams,

@@ -5,10 +5,12 @@ import type { EnginePoolingRequest, PoolingOutput } from "./engine/pooling_reque
 import type { PoolingParams, PoolingTask } from "./pooling/params.ts";
 import type { PoolingModel } from "./pooling_model.ts";
 import { checkTextFits, checkTokenized, type Prompt } from "./prompts.ts";
+import type { RequestItem } from "./run_together.ts";
 import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
+import { specialFrame } from "./text/special_frame.ts";
 import type { Tokenizer } from "./text/tokenizer.ts";
-import { traced, traceOfOne, type TraceOptions, type Tracer } from "./tracing.ts";
+import { traced, type TraceOptions, type Tracer } from "./tracing.ts";
 
 /** What pooling needs of an engine. */
 export interface PoolingEngine {
@@ -50,17 +52,13 @@ export interface PoolingOptions {
   readonly trace?: TraceOptions;
   /** Let the tokenizer add its special tokens to a text. Default true. */
   readonly addSpecialTokens?: boolean;
+  /**
+   * Which tokens of a prompt `truncatePromptTokens` drops: the first ("left", the default), or the
+   * last ("right"), but for the special tokens behind a text.
+   */
+  readonly truncationSide?: "left" | "right";
   /** Called once, when all prompts were tokenized and fit: none of them is refused for itself any more. */
   readonly onQueued?: () => void;
-}
-
-/** One item of a call. */
-export interface PoolingItem {
-  readonly requestId: string;
-  readonly priority: number;
-  readonly signal: AbortSignal;
-  readonly cacheSalt: string | undefined;
-  readonly trace: TraceOptions | undefined;
 }
 
 /** Refuses what the model is not for. */
@@ -73,24 +71,29 @@ export function checkTask({ id, pooling }: PoolingContext, task: PoolingTask): v
     ? `the model is for ${pooling.tasks.join(", ")}`
     : task === "embed" || task === "token_embed"
     ? 'it is a generative model; load it with the option task "embed" to pool its hidden states'
+    : task === "classify"
+    ? "it is a generative model without a classifier"
     : 'it is a generative model; if it answers "yes" and "no" as a reranker, load it with the ' +
       'option task "score"';
   throw new UnsupportedTaskError(task, `Cannot ${verb} with "${id}": ${reason}`);
 }
+
+/** How a prompt becomes ids. */
+type Reading = Pick<PoolingOptions, "addSpecialTokens" | "truncationSide">;
 
 /** One text or list of ids → the ids that are run, on the calling thread. */
 export function encodePoolingPrompt(
   prompt: Prompt,
   context: PoolingContext,
   params: PoolingParams,
-  addSpecialTokens: boolean,
+  { addSpecialTokens = true, truncationSide = "left" }: Reading,
 ): readonly number[] {
   const limit = tokenLimit(params, context.pooling.maxLength);
   const read = readPoolingPrompt(prompt, context, limit);
-  const ids = typeof read === "string"
-    ? context.tokenizer.encode(read, { addSpecialTokens })
-    : read;
-  return finishPrompt(ids, context, limit, typeof read === "string" && addSpecialTokens);
+  const isText = typeof read === "string";
+  const ids = isText ? context.tokenizer.encode(read, { addSpecialTokens }) : read;
+  const isFramed = isText && addSpecialTokens;
+  return finishPrompt(ids, context, { limit, truncationSide, isFramed });
 }
 
 /** The same; what is long on another thread. */
@@ -98,12 +101,16 @@ export async function encodePoolingPromptInBackground(
   prompt: Prompt,
   context: PoolingContext,
   params: PoolingParams,
-  options: { readonly addSpecialTokens: boolean; readonly signal: AbortSignal },
+  { addSpecialTokens = true, truncationSide = "left", signal }: Reading & {
+    readonly signal: AbortSignal;
+  },
 ): Promise<readonly number[]> {
   const limit = tokenLimit(params, context.pooling.maxLength);
   const read = readPoolingPrompt(prompt, context, limit);
-  const ids = typeof read === "string" ? await context.background.encode(read, options) : read;
-  return finishPrompt(ids, context, limit, typeof read === "string" && options.addSpecialTokens);
+  const isText = typeof read === "string";
+  const ids = isText ? await context.background.encode(read, { addSpecialTokens, signal }) : read;
+  const isFramed = isText && addSpecialTokens;
+  return finishPrompt(ids, context, { limit, truncationSide, isFramed });
 }
 
 /** The text as the model reads it, or ids; a text that cannot fit is refused. */
@@ -127,18 +134,30 @@ function readPoolingPrompt(
   return context.pooling.lowerCases ? text.toLowerCase() : text;
 }
 
+/** How much of a prompt is kept, and whether special tokens stand around it. */
+interface Keeping {
+  readonly limit: number | undefined;
+  readonly truncationSide: "left" | "right";
+  readonly isFramed: boolean;
+}
+
 /** Puts the model's end token behind a text's ids, and keeps of all ids what was asked for. */
 function finishPrompt(
   ids: readonly number[],
-  { pooling: { embedding, maxLength } }: PoolingContext,
-  limit: number | undefined,
-  endsWithToken: boolean,
+  { tokenizer, pooling: { embedding, maxLength } }: PoolingContext,
+  { limit, truncationSide, isFramed }: Keeping,
 ): readonly number[] {
-  const end = endsWithToken ? embedding?.endTokenId : undefined;
+  const end = isFramed ? embedding?.endTokenId : undefined;
   const all = end === undefined || ids.at(-1) === end ? ids : [...ids, end];
-  if (limit !== undefined && all.length > limit) return all.slice(-limit);
-  checkLength(all.length, maxLength);
-  return all;
+  if (limit === undefined || all.length <= limit) {
+    checkLength(all.length, maxLength);
+    return all;
+  }
+  if (truncationSide === "left") return all.slice(-limit);
+  const after = isFramed ? specialFrame(tokenizer).after : [];
+  const behind = after.length + (end === undefined || after.at(-1) === end ? 0 : 1);
+  const kept = Math.min(behind, limit);
+  return [...all.slice(0, limit - kept), ...all.slice(all.length - kept)];
 }
 
 /**
@@ -163,8 +182,9 @@ export function tokenLimit(params: PoolingParams, maxLength: number): number | u
     throw new InvalidParameterError(
       "truncatePromptTokens",
       wanted,
-      `Cannot use truncatePromptTokens ${wanted}: the model takes at most ${maxLength} tokens, ` +
-        "please request a smaller truncation size",
+      // The second sentence is vLLM's, and looked for.
+      `Cannot use truncatePromptTokens ${wanted}: the model takes at most ${maxLength} tokens. ` +
+        "Please request a smaller truncation size.",
     );
   }
   return wanted === 0 ? undefined : wanted === -1 ? maxLength : wanted;
@@ -189,7 +209,7 @@ export function checkLength(tokenCount: number, maxLength: number): void {
 export function runPooling(
   { engine, tracer, id: model }: Pick<PoolingContext, "engine" | "tracer" | "id">,
   request: Pick<EnginePoolingRequest, "promptTokenIds" | "tokenTypeIds" | "rows">,
-  { requestId: id, priority, signal, cacheSalt, trace }: PoolingItem,
+  { requestId: id, priority, signal, cacheSalt, trace }: RequestItem,
 ): Promise<PoolingOutput> {
   signal.throwIfAborted();
   const output = traced(
@@ -214,89 +234,6 @@ async function untilAborted(
   } finally {
     signal.removeEventListener("abort", onAbort);
   }
-}
-
-/** What is done for each item of a call. */
-export interface PoolingWork<Prepared, Result> {
-  /** Checks it and makes tokens of it. */
-  prepare(index: number, item: PoolingItem): Promise<Prepared>;
-  /** Runs it in the engine. */
-  run(prepared: Prepared, item: PoolingItem, index: number): Promise<Result>;
-}
-
-/**
- * Prepares `count` items, runs them together, at most `maxInFlight` at once, and gives the results
- * in their order. The first failure ends the others; none of them is left when this returns.
- */
-export async function runTogether<Prepared, Result>(
-  count: number,
-  options: PoolingOptions,
-  maxInFlight: number,
-  { prepare, run }: PoolingWork<Prepared, Result>,
-): Promise<Result[]> {
-  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
-  signal?.throwIfAborted();
-  const failed = new AbortController();
-  const either = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
-  const items = Array.from({ length: count }, (_, index): PoolingItem => {
-    return {
-      requestId: `${requestId}-${index}`,
-      priority,
-      signal: either,
-      cacheSalt,
-      trace: trace && traceOfOne(trace, index),
-    };
-  });
-  // All are prepared at once, and run as they come: of a refused one nobody should hear late.
-  const prepared = items.map((item, index) => prepare(index, item));
-  const checked = Promise.all(prepared).then(
-    () => options.onQueued?.(),
-    (error) => failed.abort(error),
-  );
-  const results = new Array<Result>(count);
-  let next = 0;
-  const work = async () => {
-    while (next < count) {
-      either.throwIfAborted();
-      const index = next++;
-      const ready = await prepared[index] as Prepared;
-      either.throwIfAborted();
-      results[index] = await run(ready, items[index] as PoolingItem, index);
-    }
-  };
-  const workers = Array.from({ length: Math.min(count, maxInFlight) }, async () => {
-    try {
-      await work();
-    } catch (error) {
-      failed.abort(error);
-      throw error;
-    }
-  });
-  const settled = await Promise.allSettled(workers);
-  await Promise.allSettled(prepared);
-  await checked;
-  const isFailed = settled.some(({ status }) => status === "rejected");
-  if (isFailed) either.throwIfAborted();
-  return results;
-}
-
-/** Runs one item that is not one of several: it has the call's own id. */
-export async function runAlone<Prepared, Result>(
-  options: PoolingOptions,
-  { prepare, run }: PoolingWork<Prepared, Result>,
-): Promise<Result> {
-  const { signal, requestId = crypto.randomUUID(), priority = 0, cacheSalt, trace } = options;
-  signal?.throwIfAborted();
-  const item: PoolingItem = {
-    requestId,
-    priority,
-    signal: signal ?? new AbortController().signal,
-    cacheSalt,
-    trace,
-  };
-  const prepared = await prepare(0, item);
-  options.onQueued?.();
-  return await run(prepared, item, 0);
 }
 
 /** One for all, or one each. */

@@ -1,6 +1,6 @@
 /** What users give as a prompt, and how it becomes token ids. */
 
-import { ContextLengthError, InvalidParameterError } from "./base/errors.ts";
+import { ChatTemplateError, ContextLengthError, InvalidParameterError } from "./base/errors.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
@@ -13,15 +13,27 @@ export type Prompt =
   | { readonly prompt: string }
   | { readonly promptTokenIds: readonly number[] };
 
-/** One message of a conversation, OpenAI-shaped: its keys reach the chat template as they are. */
-export interface ChatMessage {
+/** A part of a message, whoever declares its type: `{ type: "text", text }` and others. */
+export type ContentPart =
+  | Readonly<Record<string, unknown>>
+  | { readonly type?: unknown; readonly text?: unknown };
+
+/** What every message says, whoever declares its type: that of OpenAI's package has no other keys. */
+export interface DeclaredMessage {
   /** `system`, `user`, `assistant`, `tool`, or whatever the template knows. */
   readonly role: string;
   /** Text, or parts of it. */
-  readonly content?: string | readonly (string | Readonly<Record<string, unknown>>)[] | null;
-  /** Whatever else the template reads: `name`, `tool_calls`, `reasoning_content` … */
+  readonly content?: string | readonly (string | ContentPart)[] | null;
+}
+
+/** A message with whatever else the template reads: `name`, `tool_calls`, `reasoning_content` … */
+export interface OpenMessage extends DeclaredMessage {
+  /** Reaches the template as it is. */
   readonly [key: string]: unknown;
 }
+
+/** One message of a conversation, OpenAI-shaped: its keys reach the chat template as they are. */
+export type ChatMessage = OpenMessage | DeclaredMessage;
 
 /** What every request takes besides its sampling parameters. */
 export interface RequestOptions {
@@ -134,9 +146,16 @@ const SHORT_TEXT = 65_536;
 export const TOKENIZED_TEXT_MAX = 1_048_576;
 
 /**
- * Refuses a text that cannot fit whatever its tokens are, before it is encoded: encoding takes time
- * and memory that grow with the text, and a body can be long. A character has at least as many
- * bytes as UTF-16 code units, so the length is a lower bound of the bytes.
+ * Fewest tokens that a long text can have; 0 for a short one. Encoding takes time and memory that
+ * grow with the text, and a body can be long. A character has at least as many bytes as UTF-16 code
+ * units, so the length is a lower bound of the bytes.
+ */
+export function fewestTokens(text: string, tokenizer: Tokenizer): number {
+  return text.length <= SHORT_TEXT ? 0 : Math.ceil(text.length / tokenizer.longestTokenBytes);
+}
+
+/**
+ * Refuses a text that cannot fit whatever its tokens are, before it is encoded.
  *
  * @param what The text, as errors name it.
  * @param limit Most tokens that fit.
@@ -147,8 +166,7 @@ export function checkTextFits(
   tokenizer: Tokenizer,
   limit: number,
 ): void {
-  if (text.length <= SHORT_TEXT) return;
-  const tokenCount = Math.ceil(text.length / tokenizer.longestTokenBytes);
+  const tokenCount = fewestTokens(text, tokenizer);
   if (tokenCount <= limit) return;
   throw new ContextLengthError(
     tokenCount,
@@ -172,6 +190,21 @@ function checkText(text: string, { tokenizer, maxPromptLength, keptTokens }: Enc
   // No part of a text can be encoded without the rest.
   if (keptTokens !== undefined) checkTokenized(text);
   else checkTextFits(text, "a prompt", tokenizer, maxPromptLength);
+}
+
+/** Refuses messages whose texts alone need not be rendered to be known as too long. */
+function checkContents(
+  messages: readonly ChatMessage[],
+  { tokenizer, maxPromptLength, keptTokens }: Encoding,
+): void {
+  if (keptTokens !== undefined) return;
+  const texts = messages.flatMap(({ content }) =>
+    (typeof content === "string" ? [content] : content ?? []).map((part) =>
+      typeof part === "string" ? part : part["text"]
+    )
+  );
+  const text = texts.filter((text) => typeof text === "string").join("\n");
+  checkTextFits(text, "a conversation", tokenizer, maxPromptLength);
 }
 
 /** A prompt of text, or ids: checked, and the ids cut. */
@@ -256,7 +289,7 @@ export async function tokenizeInBackground(
 }
 
 /** Most ids that are decoded for their own sake. */
-export const DECODED_IDS_MAX = 1_048_576;
+const DECODED_IDS_MAX = 1_048_576;
 
 /** Refuses a list of ids that is too long to be decoded at once. */
 export function checkDecoded(ids: readonly number[]): void {
@@ -280,13 +313,18 @@ export async function encodeConversation(
     throw new TypeError("Cannot use continueFinalMessage together with addGenerationPrompt");
   }
   const { addSpecialTokens = false, signal } = options;
-  const text = await template.render(messages, {
+  const rendered = template.render(messages as readonly OpenMessage[], {
     addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
     continueFinalMessage,
     ...(options.tools === undefined ? {} : { tools: options.tools }),
     ...(options.documents === undefined ? {} : { documents: options.documents }),
     ...(options.chatTemplateKwargs === undefined ? {} : { kwargs: options.chatTemplateKwargs }),
     ...(signal && { signal }),
+  });
+  const text = await rendered.catch((error) => {
+    // More than a template may write is more than fits, and clients search for the latter.
+    if (error instanceof ChatTemplateError) checkContents(messages, encoding);
+    throw error;
   });
   return await encodePromptInBackground(text, encoding, { addSpecialTokens, signal });
 }

@@ -12,8 +12,8 @@ import {
   type PoolingContext,
   type PoolingOptions,
   runPooling,
-  runTogether,
 } from "./pooling_requests.ts";
+import { runTogether } from "./run_together.ts";
 import {
   checkCount,
   checkCounts,
@@ -25,7 +25,8 @@ import {
 } from "./text_pairs.ts";
 
 /** Options of `score`. */
-export interface ScoreOptions extends Omit<PoolingOptions, "addSpecialTokens">, PairOptions {}
+export interface ScoreOptions
+  extends Omit<PoolingOptions, "addSpecialTokens" | "truncationSide">, PairOptions {}
 
 /** Options of `rerank`. */
 export interface RerankOptions extends ScoreOptions {

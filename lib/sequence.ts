@@ -1,6 +1,6 @@
 /** One of a request's sequences: its token events → text deltas, up to a stop string. */
 
-import type { TokenEvent } from "./engine/engine.ts";
+import type { TokenEvent } from "./engine/request.ts";
 import { CONTEXT_TOKENS, logprobMap } from "./logprob_maps.ts";
 import type { GenerationDelta } from "./outputs.ts";
 import type { ResolvedSamplingParams } from "./sampling/resolved_params.ts";

@@ -6,7 +6,7 @@ import { checkPoolingText, type PoolingContext, tokenLimit } from "./pooling_req
 import { tokenizeInBackground } from "./prompts.ts";
 import { DEFAULT_INSTRUCTION, rerankerEncoder } from "./reranker_prompt.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
-import type { Tokenizer } from "./text/tokenizer.ts";
+import { specialFrame } from "./text/special_frame.ts";
 
 /** How two texts are put before a model. */
 export interface PairOptions {
@@ -21,6 +21,11 @@ export interface PairOptions {
    * Qwen3-Reranker's prompt.
    */
   readonly chatTemplate?: string;
+  /**
+   * Further variables of a template; `instruction` among them counts where the option is not given,
+   * also for Qwen3-Reranker's prompt, which reads no other. Default: none.
+   */
+  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>>;
   /** Most tokens of each first text; the rest is cut. 0: all. Default 0. */
   readonly maxTokensPerQuery?: number;
   /** Most tokens of each second text; the rest is cut. 0: all. Default 0. */
@@ -113,18 +118,29 @@ interface ReadOptions extends PairOptions {
   readonly signal: AbortSignal;
 }
 
+function instructionOf({ instruction, chatTemplateKwargs = {} }: PairOptions): string {
+  const value = instruction ?? chatTemplateKwargs["instruction"] ?? DEFAULT_INSTRUCTION;
+  if (typeof value === "string") return value;
+  throw new InvalidParameterError(
+    "chatTemplateKwargs",
+    chatTemplateKwargs,
+    "Cannot use the instruction of chatTemplateKwargs: it must be a string",
+  );
+}
+
 async function renderPair(
   context: PoolingContext,
   { first, second }: TextPair,
   template: ChatTemplate,
   options: ReadOptions,
 ): Promise<EncodedPair> {
-  const { instruction = DEFAULT_INSTRUCTION, maxTokensPerQuery, maxTokensPerDoc, signal } = options;
+  const { chatTemplateKwargs, maxTokensPerQuery, maxTokensPerDoc, signal } = options;
   const messages = [
     { role: "query", content: await cutText(context, first, maxTokensPerQuery, signal) },
     { role: "document", content: await cutText(context, second, maxTokensPerDoc, signal) },
   ];
-  const text = await template.render(messages, { kwargs: { instruction } });
+  const kwargs = { ...chatTemplateKwargs, instruction: instructionOf(options) };
+  const text = await template.render(messages, { kwargs });
   checkPoolingText(text, context, undefined);
   const reading = { addSpecialTokens: false, signal };
   return { promptTokenIds: await context.background.encode(text, reading) };
@@ -136,7 +152,8 @@ async function encodeQuestion(
   encode: ReturnType<typeof rerankerEncoder>,
   options: ReadOptions,
 ): Promise<EncodedPair> {
-  const { instruction = DEFAULT_INSTRUCTION, limit, signal } = options;
+  const { limit, signal } = options;
+  const instruction = instructionOf(options);
   const query = await cutText(context, first, options.maxTokensPerQuery, signal);
   const document = await cutText(context, second, options.maxTokensPerDoc, signal);
   checkPoolingText(query, context, limit);
@@ -163,18 +180,10 @@ async function encodeJoined(
   const promptTokenIds = await background.encode(text, { addSpecialTokens: true, signal });
   if (promptTokenIds.length <= limit) return { promptTokenIds };
   const ids = await background.encode(text, { addSpecialTokens: false, signal });
-  const { before, after } = specialTokensAround(tokenizer);
+  const { before, after } = specialFrame(tokenizer);
   const room = limit - before.length - after.length;
   if (room < 1) refuseLimit(limit, "what the tokenizer puts around them");
   return { promptTokenIds: [...before, ...ids.slice(0, room), ...after] };
-}
-
-/** What the tokenizer puts before and after a text. */
-function specialTokensAround(tokenizer: Tokenizer): { before: number[]; after: number[] } {
-  const bare = tokenizer.encode("a", { addSpecialTokens: false });
-  const framed = tokenizer.encode("a", { addSpecialTokens: true });
-  const start = framed.findIndex((_, at) => bare.every((id, i) => framed[at + i] === id));
-  return { before: framed.slice(0, start), after: framed.slice(start + bare.length) };
 }
 
 /** The text of the first `count` tokens; 0 keeps all. */

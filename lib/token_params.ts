@@ -1,7 +1,7 @@
 /** Sampling parameters meet the vocabulary: the texts among them become tokens. */
 
 import { InvalidParameterError } from "./base/errors.ts";
-import { checkTextFits, TOKENIZED_TEXT_MAX } from "./prompts.ts";
+import { fewestTokens, TOKENIZED_TEXT_MAX } from "./prompts.ts";
 import { BAD_SEQUENCE_COUNT_MAX } from "./sampling/param_checks.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 import type { TokenizedParams } from "./sampling/resolved_params.ts";
@@ -21,8 +21,8 @@ export interface TextContext {
 /**
  * What the texts among the parameters stand for.
  *
- * @throws {InvalidParameterError} Too many bad words, or a forced output that no tokens spell.
- * @throws {ContextLengthError} A forced output that cannot fit, however few tokens it has.
+ * @throws {InvalidParameterError} Too many bad words, or a forced output that no tokens spell, or
+ * that cannot fit, however few tokens it has.
  */
 export function tokenizeParams(params: SamplingParams, context: TextContext): TokenizedParams {
   const { tokenizer, promptTokenIds } = context;
@@ -67,8 +67,15 @@ function forcedText(
         `${TOKENIZED_TEXT_MAX}`,
     );
   }
-  checkTextFits(text, "a forced output", tokenizer, maxContextLength - promptTokenIds.length);
-  return text;
+  const tokenCount = fewestTokens(text, tokenizer);
+  const room = maxContextLength - promptTokenIds.length;
+  if (tokenCount <= room) return text;
+  throw new InvalidParameterError(
+    "forcedOutput",
+    text,
+    `Cannot use a forcedOutput of ${text.length} characters: that is at least ${tokenCount} ` +
+      `tokens, and the prompt leaves room for ${room}`,
+  );
 }
 
 /** Longest that bad words may be together, in UTF-16 code units: encoding them holds up all others. */

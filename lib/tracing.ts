@@ -8,7 +8,7 @@
  * interfaces here, and a context for them is an object with a well-known symbol.
  */
 
-import type { RequestReport } from "./engine/engine.ts";
+import type { RequestReport } from "./engine/request_metrics.ts";
 import type { ResolvedSamplingParams } from "./sampling/resolved_params.ts";
 
 /** What an attribute may be. */

@@ -5,6 +5,7 @@ import { type Flag, type FlagValues, isSwitch } from "./flag.ts";
 import { FlagError, flagValue, type Place } from "./flag_check.ts";
 import { flagNamed, FLAGS } from "./flag_table.ts";
 import { nearest } from "./nearest.ts";
+import { unreadable } from "./unreadable.ts";
 
 /** What a file asks for. */
 export interface ConfigFile {
@@ -26,12 +27,7 @@ export function readConfigFile(path: string, readFile: (path: string) => string)
   try {
     text = readFile(path);
   } catch (error) {
-    const reason = error instanceof Deno.errors.NotFound
-      ? "there is no such file"
-      : error instanceof Error
-      ? error.message
-      : String(error);
-    throw new FlagError(`Cannot use --config "${path}": ${reason}`);
+    throw new FlagError(`Cannot use --config "${path}": ${unreadable(error)}`);
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });

@@ -15,6 +15,9 @@ export const GROUPS = [
   "Not supported yet",
 ] as const;
 
+/** The group of flags that are checked, and then do nothing. */
+export const IDLE_GROUP = "Accepted, without effect here";
+
 /** One row of the table. */
 export interface Flag {
   /** Without dashes. */
@@ -42,7 +45,7 @@ export interface Flag {
 
 /** The flag is checked, and then does nothing. */
 export function isIdle(flag: Flag): boolean {
-  return flag.group === "Accepted, without effect here";
+  return flag.group === IDLE_GROUP;
 }
 
 /** The flag is known, and refused. */

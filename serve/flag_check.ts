@@ -23,9 +23,8 @@ export function flagValue(flag: Flag, texts: readonly string[], place: Place): u
   const values = texts.map((text) => {
     if (isSwitch(flag)) {
       if (text === "true" || text === "false") return text === "true";
-      throw new FlagError(
-        `Cannot use ${name} ${quoted(text)}${where}: it is a switch and takes no value`,
-      );
+      const right = where === "" ? "it is a switch and takes no value" : "it takes true or false";
+      throw new FlagError(`Cannot use ${name} ${quoted(text)}${where}: ${right}`);
     }
     if (text === "" && !flag.mayBeEmpty) {
       throw new FlagError(`Cannot use ${name} without a value${where}: it takes ${flag.value}`);

@@ -14,6 +14,7 @@ import {
   words,
 } from "./flag_values.ts";
 import { IDLE_FLAGS } from "./idle_flags.ts";
+import { IDLE_LATER_FLAGS } from "./idle_later_flags.ts";
 import { REFUSED_FLAGS } from "./refused_flags.ts";
 
 const MODEL: readonly Flag[] = [
@@ -279,6 +280,11 @@ const REQUESTS: readonly Flag[] = [
     option: "maxWaitingRequests",
   },
   {
+    name: "disable-fastapi-docs",
+    group: "Requests",
+    help: "close /openapi.json, the document that describes the API",
+  },
+  {
     name: "dev-mode",
     group: "Requests",
     help: "open the routes that are for development: /reset_prefix_cache; so do " +
@@ -481,6 +487,7 @@ export const FLAGS: readonly Flag[] = [
   ...MEMORY,
   ...OTHER,
   ...IDLE_FLAGS,
+  ...IDLE_LATER_FLAGS,
   ...REFUSED_FLAGS,
 ];
 

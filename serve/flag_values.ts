@@ -73,7 +73,7 @@ export function bytes(text: string): number {
 /** A JSON list of strings, or words with commas between them. */
 export function words(example: string): Reader<readonly string[]> {
   return (text) => {
-    if (!text.trimStart().startsWith("[")) {
+    if (!/^\s*[[{]/.test(text)) {
       return text.split(",").map((word) => word.trim()).filter((word) => word !== "");
     }
     const list = parsedJson(text);

@@ -63,6 +63,9 @@ function parse(args: readonly string[]): Command {
 
 function unknownFlag(word: string): FlagError {
   const flag = word.split("=", 1)[0] as string;
+  if (["--model", "-m"].includes(flag)) {
+    return new FlagError(`Unknown flag ${flag}: MODEL is written without a flag before it`);
+  }
   const known = FLAGS.flatMap(({ name, aliases = [] }) => [
     `--${name}`,
     ...aliases.filter((alias) => alias.startsWith("--")),
@@ -85,10 +88,18 @@ function spread(args: readonly string[]): string[] {
   let hasModel = false;
   let current: Flag | undefined; // the flag the last words belong to
   let hasValue = true;
+  const endFlag = () => {
+    if (current === undefined || hasValue) return;
+    throw new FlagError(`Cannot use --${current.name} without a value: it takes ${current.value}`);
+  };
   for (const [index, arg] of args.entries()) {
-    if (arg === "--") return [...result, ...args.slice(index)];
+    if (arg === "--") {
+      endFlag();
+      return [...result, ...args.slice(index)];
+    }
     const found = arg.startsWith("-") ? spelledFlag(arg) : undefined;
     if (found !== undefined) {
+      endFlag();
       current = found.flag;
       hasValue = found.value !== undefined;
       result.push(`--${current.name}${hasValue ? `=${found.value}` : ""}`);
@@ -106,6 +117,7 @@ function spread(args: readonly string[]): string[] {
       hasModel = true;
     }
   }
+  endFlag();
   return result;
 }
 

@@ -3,10 +3,9 @@
  * should work here too. Their values are checked, and the start says once that they do nothing.
  */
 
-import type { Flag } from "./flag.ts";
+import { type Flag, IDLE_GROUP as group } from "./flag.ts";
 import { choice, devices, integer, number, parallelSize, supported } from "./flag_values.ts";
 
-const group = "Accepted, without effect here";
 const cores = "--threads says how many processing elements there are";
 const oneCard = "there is one emulated card";
 const noDraft = "there is no speculative decoding";

@@ -86,7 +86,7 @@ export class RequestLog {
   #writePayload(request: Request, remote: string, status: number, arrivedAt: Date): void {
     const { origin, pathname } = addressOf(request);
     const now = new Date().toISOString();
-    this.#writers.print(JSON.stringify({
+    this.#writers.print(printable({
       timestamp: now,
       message: "request",
       req: {
@@ -116,15 +116,24 @@ export class RequestLog {
   }
 
   #cut(value: unknown): string {
-    const text = JSON.stringify(value);
+    const text = printable(value);
     const { lengthMax } = this.#settings;
     return text.length > lengthMax ? `${text.slice(0, lengthMax)}…` : text;
   }
 }
 
+/** JSON as one line that commands no terminal: it leaves some control characters as they are. */
+function printable(value: unknown): string {
+  return JSON.stringify(value).replaceAll(
+    /[\u007f-\u009f\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
 /** Where a request went, without its query. A host that is none is not worth a line of its own. */
 function addressOf(request: Request): { readonly origin: string; readonly pathname: string } {
-  return URL.parse(request.url) ?? { origin: "", pathname: "-" };
+  const { origin, pathname } = URL.parse(request.url) ?? { origin: "", pathname: "-" };
+  return { origin: origin === "null" ? "" : origin, pathname }; // as it is on a Unix socket
 }
 
 function remoteName(address: Deno.Addr): string {

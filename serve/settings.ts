@@ -5,6 +5,7 @@ import { type FlagValues, isIdle } from "./flag.ts";
 import { FLAGS } from "./flag_table.ts";
 import { integer } from "./flag_values.ts";
 import type { LogLevel } from "./terminal.ts";
+import { unreadable } from "./unreadable.ts";
 
 /** The options of the HTTP handler that flags can set. */
 export interface RequestSettings {
@@ -26,6 +27,7 @@ export interface RequestSettings {
   readonly fingerprintMode: "full" | "hash" | "none";
   readonly trustRequestChatTemplate: boolean;
   readonly devMode: boolean;
+  readonly apiDocument: boolean;
 }
 
 /** What is written of the requests, and of how the model is doing. */
@@ -108,6 +110,7 @@ export async function toSettings(
       fingerprintMode: get("fingerprint-mode", "full"),
       trustRequestChatTemplate: isOn("trust-request-chat-template"),
       devMode: isOn("dev-mode") || isDevMode(environment),
+      apiDocument: !isOn("disable-fastapi-docs"),
       ...(names === undefined ? {} : { servedModelNames: names }),
     },
     logs: {
@@ -188,7 +191,6 @@ async function readText(flag: string, path: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
-    const reason = error instanceof Deno.errors.NotFound ? "there is no such file" : String(error);
-    throw new RangeError(`Cannot use ${flag} "${path}": ${reason}`);
+    throw new RangeError(`Cannot use ${flag} "${path}": ${unreadable(error)}`);
   }
 }

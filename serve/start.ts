@@ -42,9 +42,11 @@ export async function prepare(
   try {
     settings = await toSettings(command.values);
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+    // A key in an environment that may not be read must not be left out in silence.
+    const isForbidden = error instanceof Deno.errors.NotCapable;
+    if (!isForbidden && !(error instanceof RangeError)) throw error;
     terminal.fail(error.message);
-    return WRONG_FLAG;
+    return isForbidden ? IMPOSSIBLE : WRONG_FLAG;
   }
   terminal.setLevel(settings.logs.level);
   // Asked before the model loads: nobody should wait for that to be told of a taken port.
@@ -56,6 +58,12 @@ export async function prepare(
   return { model: command.model, settings };
 }
 
+/** Words that are commands elsewhere, and what does the same here. */
+const COMMANDS: ReadonlyMap<string, string> = new Map([
+  ["help", "--help shows the flags"],
+  ["version", "--version shows the version"],
+]);
+
 /** Tells why the model could not be loaded or served, and gives the exit code. */
 export function explain(error: unknown, terminal: Terminal, model?: string): number {
   const message = error instanceof Error ? error.message : String(error);
@@ -63,8 +71,9 @@ export function explain(error: unknown, terminal: Terminal, model?: string): num
   const told = isParameter && flagOfOption(error.parameter) !== undefined
     ? inFlags(message, error.parameter)
     : inFlags(message);
-  const isCommand = error instanceof ModelNotFoundError && model === "help";
-  terminal.fail(isCommand ? `${told}; --help shows the flags` : told);
+  const isCommand = error instanceof ModelNotFoundError && COMMANDS.has(model ?? "");
+  const line = told.replaceAll(/\s*\n\s*/g, " "); // such as the text that was no JSON
+  terminal.fail(isCommand ? `${line}; ${COMMANDS.get(model ?? "")}` : line);
   return told === message ? IMPOSSIBLE : WRONG_FLAG;
 }
 
@@ -77,5 +86,13 @@ export function inFlags(message: string, parameter?: string): string {
     const words = new RegExp(`"${option}"|(?<![\\w-])${option}\\b`, "g");
     text = text.replaceAll(words, `--${name}`); // a flag stands without quotes
   }
-  return text;
+  return /--(prefill|decode)-buckets/.test(text) ? withBuckets(text) : text;
+}
+
+/** A bucket as its flags write one: BATCH,LENGTH. */
+function withBuckets(message: string): string {
+  return message
+    .replaceAll(/\{"batchSize":(\d+),"attentionSize":(\d+)\}/g, "$1,$2")
+    .replaceAll(/\bbatchSize\b/g, "BATCH")
+    .replaceAll(/\battentionSize\b/g, "LENGTH");
 }

@@ -40,7 +40,7 @@ export class Terminal {
     const isTerminal = Deno.stderr.isTerminal();
     const encoder = new TextEncoder();
     return new Terminal({
-      write: (text) => void Deno.stderr.writeSync(encoder.encode(text)),
+      write: (text) => writeWhole(Deno.stderr, encoder.encode(text)),
       isTerminal,
       color: isTerminal && !Deno.noColor,
     });
@@ -118,6 +118,15 @@ export class Terminal {
 
   #styled(code: string, text: string): string {
     return this.#options.color ? `\x1b[${code}m${text}\x1b[0m` : text;
+  }
+}
+
+/** Writes what it can: that nobody reads any more, or the disk is full, is no reason not to serve. */
+function writeWhole(writer: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {
+  try {
+    for (let at = 0; at < bytes.length;) at += writer.writeSync(bytes.subarray(at));
+  } catch {
+    // There is no other place to tell of it.
   }
 }
 

@@ -12,6 +12,7 @@ import { PoolingParams } from "../lib/pooling/params.ts";
 import { normalized } from "../lib/pooling/pooler.ts";
 import type { PoolingContext } from "../lib/pooling_requests.ts";
 import type { Prompt } from "../lib/prompts.ts";
+import { BackgroundTokenizer } from "../lib/text/background_tokenizer.ts";
 import {
   classifierModel,
   embeddingModel,
@@ -19,6 +20,7 @@ import {
   FakePoolingEngine,
   fakeRow,
   generativeModel,
+  pairTokenizer,
   poolingContext,
 } from "./helpers/fake_pooling.ts";
 
@@ -60,6 +62,43 @@ Deno.test("Any number of prompts fit, as only so many are in the engine at once"
   assertEquals(engine.liveCount, 0);
 });
 
+Deno.test("Truncation from the right keeps the first tokens, and those that stand behind every text", async () => {
+  const params = (truncatePromptTokens: number) => new PoolingParams({ truncatePromptTokens });
+  const text = "one two three four";
+  for (
+    const [framesTexts, endTokenId, behind] of [
+      [false, undefined, 0],
+      [false, 2, 1],
+      [true, undefined, 1],
+      [true, 2, 1],
+      [true, 3, 2],
+    ] as const
+  ) {
+    const tokenizer = pairTokenizer(framesTexts);
+    const context = {
+      ...poolingContext(embeddingModel({ endTokenId }, { maxLength: 40 })),
+      tokenizer,
+      background: new BackgroundTokenizer(tokenizer),
+    };
+    const kept = async (prompt: Prompt, count: number, addSpecialTokens = true) => {
+      const options = { truncationSide: "right", addSpecialTokens } as const;
+      const output = await embed(context, prompt, params(count), options);
+      return (output as EmbeddingRequestOutput).promptTokenIds;
+    };
+    const ids = (await vector(context, text)).promptTokenIds;
+    const bare = context.tokenizer.encode(text, { addSpecialTokens: false });
+    assertEquals(ids.at(-1 - behind), bare.at(-1));
+    for (let count = 1; count < ids.length; count++) {
+      const end = Math.min(behind, count);
+      const expected = [...ids.slice(0, count - end), ...ids.slice(ids.length - end)];
+      assertEquals(await kept(text, count), expected);
+      assertEquals(await kept({ promptTokenIds: ids }, count), ids.slice(0, count));
+    }
+    assertEquals(await kept(text, 2, false), bare.slice(0, 2));
+    assertEquals(await kept(text, ids.length), ids);
+  }
+});
+
 Deno.test("Truncation keeps the last tokens, and −1 as many as the model takes", async () => {
   const context = poolingContext(embeddingModel({ modes: ["lasttoken"] }, { maxLength: 6 }));
   const ids = [9, 8, 7, 6, 5];
@@ -85,7 +124,7 @@ Deno.test("Truncation keeps the last tokens, and −1 as many as the model takes
   await assertRejects(
     () => vector(context, long, new PoolingParams({ truncatePromptTokens: 7 })),
     InvalidParameterError,
-    "at most 6 tokens, please request a smaller truncation size",
+    "at most 6 tokens. Please request a smaller truncation size.",
   );
 });
 

@@ -80,7 +80,7 @@ Deno.test("The floor check lets through what the plan allows", () => {
     ["lib/device/device.ts", "lib/device/kernel_table.ts"],
     ["lib/engine/runner.ts", "lib/device/device.ts"],
     ["lib/text/chat_template.ts", "lib/text/worker.ts", "url"],
-    ["lib/text/tokenizer.ts", "@huggingface/tokenizers"],
+    ["lib/text/package_engine.ts", "@huggingface/tokenizers"],
     ["lib/openai/handler.ts", "@std/http/status"],
     ["serve/flags.ts", "@std/cli/parse-args"],
     ["tools/serve.ts", "serve.ts"],

@@ -6,7 +6,7 @@
 
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { LLM, type RequestOutput, SamplingParams } from "../mod.ts";
-import { defaultCacheDir } from "../tools/models/fetch.ts";
+import { defaultCacheDir } from "../tools/models/cache.ts";
 import { gemmaPath } from "../tools/models/gemma.ts";
 
 const path = gemmaPath(defaultCacheDir());

@@ -238,7 +238,7 @@ Deno.test("What loading refuses has no plan, and the error of loading", () =>
       ["good", { maxModelLength: 1e6 }, "InvalidParameterError", "the model takes at most"],
       ["good", { kvCacheBytes: 10 }, "InvalidParameterError", "one block of 16 tokens takes"],
       ["good", { activationDtype: "int8" }, "InvalidParameterError", "no weight of this model"],
-      ["good", { task: "classify" }, "UnsupportedTaskError", "names no classifier"],
+      ["good", { task: "classify" }, "UnsupportedTaskError", "has no classifier"],
       ["good", { chatTemplate: "{% if %}" }, "ChatTemplateError", "Cannot read the chat template"],
     ];
     for (const [model, options, name, message] of cases) {

@@ -424,3 +424,39 @@ tinyTest("A conversation's special tokens are added where that is asked for", as
   assertEquals(plain, llm.tokenize("hello", { addSpecialTokens: false }));
   assertEquals(more, llm.tokenize("hello"));
 });
+
+tinyTest(
+  "A list may be longer than the queue, and each of it is answered as if alone",
+  async (llm) => {
+    const prompts = Array.from({ length: 12 }, (_, i) => ({ promptTokenIds: [5 + i, 6, 7] }));
+    const list = await llm.generate(prompts, GREEDY);
+    for (const [i, prompt] of prompts.entries()) {
+      assertEquals(list[i]?.outputs, (await llm.generate(prompt, GREEDY)).outputs, `prompt ${i}`);
+    }
+    await idle(llm);
+  },
+  { maxWaitingRequests: 2, maxBatchSize: 2 },
+);
+
+tinyTest("A prompt of a list that is refused ends the others", async (llm) => {
+  const prompts = [...Array<string>(8).fill("the cat"), { promptTokenIds: [-1] }];
+  await assertRejects(() => llm.generate(prompts, GREEDY), InvalidParameterError);
+  await idle(llm);
+}, { maxWaitingRequests: 1 });
+
+tinyTest("Options that there are not are refused by name", async (llm) => {
+  for (const option of ["abortSignal", "request_id"]) {
+    const options = { [option]: "x" };
+    const error = await assertRejects(
+      () => llm.generate("the", GREEDY, options),
+      InvalidParameterError,
+      "no such field",
+    );
+    assertEquals(error.parameter, option);
+  }
+  await assertRejects(
+    () => LLM.load("nowhere", { max_model_length: 5 } as LLMOptions),
+    InvalidParameterError,
+    'write "maxModelLength"',
+  );
+});

@@ -436,7 +436,7 @@ Deno.test("A generative model embeds when it is asked to, by its last token", as
   await assertRejects(
     () => withModel(qwen3(), () => Promise.resolve(), { task: "classify" }),
     UnsupportedTaskError,
-    "names no classifier",
+    "has no classifier",
   );
 });
 

@@ -10,7 +10,7 @@ import {
 import { PoolingParams } from "../lib/pooling/params.ts";
 import { cosine, normalized } from "../lib/pooling/pooler.ts";
 import { rerankerPrompt } from "../lib/reranker_prompt.ts";
-import { rerank, score } from "../lib/scoring.ts";
+import { rerank, score, type ScoreOptions } from "../lib/scoring.ts";
 import { TextWorker } from "../lib/text/text_worker.ts";
 import {
   classifierModel,
@@ -157,6 +157,28 @@ Deno.test("A template of one's own takes the place of the reranker's prompt", as
     () => score(context, "a", "b", undefined, { chatTemplate: "{% for %}" }),
     ChatTemplateError,
   );
+});
+
+Deno.test("A pair's template has the variables of a call, and an instruction among them is one", async () => {
+  using worker = new TextWorker();
+  const model = classifierModel(1, { pairs: "prompt" }, { maxLength: 800 });
+  const context = poolingContext(model, new FakePoolingEngine(), worker);
+  const idsOf = async (options: ScoreOptions) =>
+    (await score(context, "the cat", "a dog", undefined, options))[0]?.promptTokenIds;
+  const chatTemplate = "{{ instruction }}|{{ depth }}";
+  const kwargs = { chatTemplate, chatTemplateKwargs: { depth: 7, instruction: "find" } };
+  assertEquals(await idsOf(kwargs), context.tokenizer.encode("find|7", bare));
+  assertEquals(
+    await idsOf({ ...kwargs, instruction: "this" }),
+    context.tokenizer.encode("this|7", bare),
+  );
+  // The prompt that is built in reads the instruction and nothing else.
+  const own = await idsOf({ chatTemplateKwargs: { instruction: "find", depth: 7 } });
+  assertEquals(own, await idsOf({ instruction: "find" }));
+  const refused = (chatTemplateKwargs: Record<string, unknown>) => () =>
+    idsOf({ chatTemplate, chatTemplateKwargs });
+  await assertRejects(refused({ instruction: 5 }), InvalidParameterError, "it must be a string");
+  await assertRejects(refused({ messages: [] }), ChatTemplateError, "the name is taken");
 });
 
 Deno.test("Without its activation a score is the logit", async () => {

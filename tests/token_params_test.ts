@@ -97,4 +97,5 @@ Deno.test("Texts too long to encode while others wait are refused before they ar
   };
   refused({ badWords: ["a".repeat(40_000), "b".repeat(40_000)] }, "badWords", "80000 characters");
   refused({ forcedOutput: "a".repeat(1_048_577) }, "forcedOutput", "1048577 characters");
+  refused({ forcedOutput: "a".repeat(1_048_576) }, "forcedOutput", "the prompt leaves room for");
 });

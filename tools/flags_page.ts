@@ -9,16 +9,18 @@ const INTRODUCTION = `# Flags of the command
 <!-- Made from serve/flag_table.ts: change it there, then run \`deno task golden\`. -->
 
 \`\`\`sh
-deno run -A jsr:@rngd/llm/serve MODEL [flags]
+deno run -A serve.ts MODEL [flags]
 \`\`\`
 
 Installed under the name that scripts for Furiosa-LLM use, it takes their command lines:
 
 \`\`\`sh
-deno install --global --allow-all --name furiosa-llm jsr:@rngd/llm/serve
+deno install --global --allow-all --config deno.json --name furiosa-llm serve.ts
 furiosa-llm serve Qwen/Qwen3-0.6B --port 8000 --api-key secret
 \`\`\`
 
+- Both are said in a clone. Once the package is on a registry, \`jsr:@rngd/llm/serve\` stands in place
+  of \`serve.ts\`, and \`--config\` is not needed.
 - A leading word \`serve\` is skipped. MODEL may stand anywhere, but before the words of a flag that
   takes several.
 - \`--max_model_len 5\`, \`--max-model-len=5\` and \`--max-model-len 5\` are the same. The last one of two
@@ -53,11 +55,16 @@ const VARIABLES: readonly (readonly string[])[] = [
     "`EXPECTED_AVERAGE_SEQ_LENGTH`",
     "a length in tokens, where `--expected-average-length` gives none",
   ],
-  ["`VLLM_SERVER_DEV_MODE`, `FURIOSA_SERVER_DEV_MODE`", "1: as `--dev-mode`"],
   [
-    "`HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`",
-    "where models come from and are kept, as for the tools of Hugging Face",
+    "`VLLM_SERVER_DEV_MODE`, `FURIOSA_SERVER_DEV_MODE`",
+    "1: as `--dev-mode`; of the second also true",
   ],
+  [
+    "`HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`",
+    "where models come from and are kept, as for the tools of Hugging Face; `XDG_CACHE_HOME`, " +
+    "`HUGGINGFACE_HUB_CACHE`, `HUGGING_FACE_HUB_TOKEN` and `TRANSFORMERS_OFFLINE` too",
+  ],
+  ["`OTEL_DENO`, `OTEL_SDK_DISABLED`, `OTEL_…`", "where spans of requests go: see tracing.md"],
   ["`NO_COLOR`", "no colours in the terminal"],
 ];
 

@@ -3,7 +3,8 @@
 import { main } from "../serve.ts";
 import { readCommand } from "../serve/flags.ts";
 import { Terminal } from "../serve/terminal.ts";
-import { defaultCacheDir, FetchError, fetchSmolLM2 } from "./models/fetch.ts";
+import { defaultCacheDir, FetchError } from "./models/cache.ts";
+import { fetchSmolLM2 } from "./models/fetch.ts";
 
 /** What the default model answers to where no `--served-model-name` is given. */
 const DEFAULT_NAME = "SmolLM2-135M-Instruct";

@@ -10,9 +10,8 @@ const MEBIBYTE = 1 << 20;
 export const WORKERS_MAX = 8;
 /** Most rows of activations. */
 export const ROWS_MAX = 64;
-/** Largest k and n. */
+/** Largest k. */
 export const K_MAX = 1536;
-export const N_MAX = 3072;
 
 /** Small operands lie low, weights above: far more of them than any cache holds. */
 export const LAYOUT: Layout = {

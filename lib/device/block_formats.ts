@@ -120,7 +120,7 @@ export function weightBytes(format: WeightFormat, n: number, k: number): number 
 }
 
 /** The place that a column has in the order 0 4 1 5 2 6 3 7. */
-export function halfIndex(column: number): number {
+function halfIndex(column: number): number {
   return column < 4 ? 2 * column : 2 * column - 7;
 }
 

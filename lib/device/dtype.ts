@@ -1,10 +1,4 @@
-/** The element types of tensors, the conversions between them, and the float32 fused multiply-add. */
-
-/** Element types of plain tensors. Block formats are in `block_formats.ts`. */
-export type Dtype = "f32" | "f16" | "bf16" | "i32";
-
-/** Bytes of one element. */
-export const DTYPE_BYTES: Readonly<Record<Dtype, number>> = { f32: 4, f16: 2, bf16: 2, i32: 4 };
+/** Small floats to float32 and back, and the float32 fused multiply-add. */
 
 /** 2^(e − 134) and 2^(e − 25): the scales of a bfloat16 and a float16 with exponent bits e. */
 const BF16_SCALES: readonly number[] = Array.from({ length: 255 }, (_, e) => 2 ** (e - 134));

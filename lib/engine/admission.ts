@@ -2,6 +2,7 @@
 
 import { ContextLengthError, InvalidParameterError } from "../base/errors.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
+import { checkMinFitsMax } from "../sampling/param_checks.ts";
 import type { EnginePoolingRequest } from "./pooling_request.ts";
 import type { EngineRequest } from "./request.ts";
 import type { Runner } from "./runner.ts";
@@ -94,7 +95,7 @@ export function checkPromptLength(promptLength: number, runner: Runner): void {
   );
 }
 
-/** Most tokens the request may generate. */
+/** Most tokens the request may generate; refused where that is less than it must. */
 export function outputRoom({ promptTokenIds, params }: EngineRequest, runner: Runner): number {
   const promptLength = promptTokenIds.length;
   const { maxPromptLength, maxContextLength, blockCount } = runner;
@@ -112,5 +113,7 @@ export function outputRoom({ promptTokenIds, params }: EngineRequest, runner: Ru
       wanted,
     );
   }
-  return Math.min(params.maxTokens ?? Infinity, limit - promptLength);
+  const room = Math.min(params.maxTokens ?? Infinity, limit - promptLength);
+  checkMinFitsMax(params.minTokens, room);
+  return room;
 }

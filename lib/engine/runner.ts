@@ -52,7 +52,7 @@ export interface Runner {
 }
 
 /** The least its bucket must hold. */
-export function stepShape(batch: Batch): StepShape {
+function stepShape(batch: Batch): StepShape {
   let attentionSize = 0;
   const newTokens = new Int32Array(batch.blockTables.length);
   batch.sequences.forEach((sequence, row) => {

@@ -25,7 +25,7 @@ import type { PrefixNode } from "./prefix_cache.ts";
 import type { Scheduled } from "./scheduled.ts";
 
 /** The entry of a block that was given back. */
-export const GIVEN_BACK = -1;
+const GIVEN_BACK = -1;
 
 /** How wide the window is, and how much there is for it. */
 export interface WindowPoolOptions {

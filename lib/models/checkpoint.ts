@@ -55,8 +55,12 @@ function openParts(path: string): CheckpointParts {
   try {
     info = Deno.statSync(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new ModelNotFoundError(`Cannot open "${path}": there is no such file or folder`);
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      throw new ModelNotFoundError(`Cannot open "${path}": there is no such file or folder`);
+    }
+    throw new CheckpointError(path, `Cannot open "${path}": ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   if (info.isDirectory) return openHuggingFaceFolder(path);
   if (info.isFile && path.toLowerCase().endsWith(".gguf")) return openGgufFile(path);

@@ -55,6 +55,7 @@ function readDecoderConfig(
   const asksForBias = family.attentionBiasKeys
     .map((key) => fields.boolean(key, family.attentionBiasDefault)).includes(true);
   const windows = readWindows(fields, layerCount, family.windows);
+  const vocabSize = fields.integer("vocab_size", SIZE_RULES.vocabSize, family.vocabSize);
   const biasIsAsked = family.attentionBias.startsWith("attention_bias");
   return {
     kind: "decoder",
@@ -64,7 +65,7 @@ function readDecoderConfig(
       ? { kind: head, labelCount: readLabelCount(fields), dense: undefined, output: "score" }
       : { kind: head },
     modelType: fields.optionalString("model_type") ?? family.modelType,
-    vocabSize: fields.integer("vocab_size", SIZE_RULES.vocabSize, family.vocabSize),
+    vocabSize,
     hiddenSize,
     intermediateSize: fields.integer(
       "intermediate_size",
@@ -106,9 +107,9 @@ function readDecoderConfig(
     logitSoftcap: family.capsLogits
       ? fields.optionalNumber("final_logit_softcapping", { min: 0, aboveMin: true }) ?? 0
       : 0,
-    bosTokenId: fields.optionalInteger("bos_token_id", { min: 0 }) ??
+    bosTokenId: fields.optionalInteger("bos_token_id", { min: 0, max: vocabSize - 1 }) ??
       (fields.isNull("bos_token_id") ? undefined : family.bosTokenId),
-    endTokenIds: fields.tokenIds("eos_token_id") ??
+    endTokenIds: fields.tokenIds("eos_token_id", vocabSize) ??
       (fields.isNull("eos_token_id") ? [] : family.endTokenIds),
     dtype: fields.optionalString("dtype") ?? fields.optionalString("torch_dtype"),
   };

@@ -223,3 +223,20 @@ export function unusedTensor(file: string, storedName: string): never {
       "the config's architecture has no such tensor there",
   );
 }
+
+/** Refuses a tensor that is not what the config calls for. */
+export function refuseTensor({ name, source }: FoundTensor, why: string): never {
+  throw new CheckpointError(
+    source.name,
+    `Cannot use tensor "${name}" of "${source.name}": ${why}`,
+  );
+}
+
+/** Refuses a tensor of another shape. */
+export function checkTensorShape(found: FoundTensor, shape: readonly number[]): void {
+  if (found.shape.join() === shape.join()) return;
+  refuseTensor(
+    found,
+    `it has the shape [${found.shape.join(", ")}], but the config calls for [${shape.join(", ")}]`,
+  );
+}

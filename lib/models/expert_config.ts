@@ -1,6 +1,6 @@
 /** What the experts of a decoder are, whichever file it came from. */
 
-import type { Router } from "../device/device.ts";
+import type { Router } from "../device/routing.ts";
 import type { NumberRule } from "./fields.ts";
 
 /** The experts of a decoder. Plain data. */

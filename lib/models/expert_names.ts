@@ -3,7 +3,7 @@
 import type { ExpertConfig } from "./expert_config.ts";
 
 /** The projections of an expert. */
-export const EXPERT_PROJECTIONS = ["gate_proj", "up_proj", "down_proj"] as const;
+const EXPERT_PROJECTIONS = ["gate_proj", "up_proj", "down_proj"] as const;
 
 /** One of them. */
 export type ExpertProjection = typeof EXPERT_PROJECTIONS[number];

@@ -10,13 +10,14 @@
  * | ffn_{gate,up,down}_exps [E, n, k]          | GGUF                                        |
  */
 
-import { CheckpointError } from "../base/errors.ts";
 import type { ExpertConfig } from "./expert_config.ts";
 import { type ExpertProjection, type ExpertTensorName, parseExpertName } from "./expert_names.ts";
 import {
+  checkTensorShape,
   type ExpectedTensor,
   type FoundTensor,
   madeTensor,
+  refuseTensor,
   type StoredTensor,
   storedTensor,
 } from "./expected_tensors.ts";
@@ -71,7 +72,7 @@ export class ExpertParts {
     const blocks = this.#find(`${module}_blocks`);
     if (blocks === undefined) return undefined;
     const scales = this.#find(`${module}_scales`) ??
-      refuse(blocks, `its scales "${module}_scales" are missing`);
+      refuseTensor(blocks, `its scales "${module}_scales" are missing`);
     const tensor = mxfp4Tensor(expected, { blocks, scales }, place);
     return { tensor, used: [blocks.name, scales.name] };
   }
@@ -97,7 +98,7 @@ export class ExpertParts {
     if (found === undefined) return undefined;
     const turn = turnOf(projection);
     const count = (expected.shape[0] as number) * turn.stride;
-    checkShape(found, [this.#config.count, count / this.#config.count]);
+    checkTensorShape(found, [this.#config.count, count / this.#config.count]);
     // Its type must be that of a vector.
     const whole = storedTensor({ ...expected, shape: [count] }, { ...found, shape: [count] });
     return { tensor: madeTensor(expected, found, everyElement(whole, turn)), used: [found.name] };
@@ -110,10 +111,10 @@ export function stackedExpert(
   found: FoundTensor,
   count: number,
 ): StoredTensor {
-  const name = parseExpertName(expected.name) ?? refuse(found, "it is no tensor of experts");
+  const name = parseExpertName(expected.name) ?? refuseTensor(found, "it is no tensor of experts");
   const rows = expected.shape[0] as number;
   if (name.kind === "bias") {
-    checkShape(found, [count, rows / count]);
+    checkTensorShape(found, [count, rows / count]);
     return storedTensor(expected, { ...found, shape: expected.shape });
   }
   return stackedTensor(expected, found, { index: name.expert ?? 0, count, rows });
@@ -143,19 +144,4 @@ function everyElement(
       }
     },
   };
-}
-
-function checkShape(found: FoundTensor, shape: readonly number[]): void {
-  if (found.shape.join() === shape.join()) return;
-  refuse(
-    found,
-    `it has the shape [${found.shape.join(", ")}], but the config calls for [${shape.join(", ")}]`,
-  );
-}
-
-function refuse({ name, source }: FoundTensor, why: string): never {
-  throw new CheckpointError(
-    source.name,
-    `Cannot use tensor "${name}" of "${source.name}": ${why}`,
-  );
 }

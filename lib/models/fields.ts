@@ -1,6 +1,7 @@
 /** Checked reading of named values out of somebody else's file: every mistake names file, field and value. */
 
 import { CheckpointError } from "../base/errors.ts";
+import { isRecord } from "../base/record.ts";
 
 /** What a number must be. Absent limits do not limit. */
 export interface NumberRule {
@@ -16,20 +17,37 @@ export class Fields {
   readonly file: string;
   readonly #get: (key: string) => unknown;
   readonly #prefix: string;
+  readonly #keys: readonly string[];
 
   /** `prefix` is put before each key in messages: "rope_scaling.". */
-  constructor(file: string, get: (key: string) => unknown, prefix = "") {
+  constructor(
+    file: string,
+    get: (key: string) => unknown,
+    { prefix = "", keys = [] }: { readonly prefix?: string; readonly keys?: readonly string[] } =
+      {},
+  ) {
     this.file = file;
     this.#get = get;
     this.#prefix = prefix;
+    this.#keys = keys;
   }
 
   /** The fields of a JSON object; `value` is refused if it is anything else. */
   static ofJson(file: string, value: unknown): Fields {
-    if (!isObject(value)) {
+    if (!isRecord(value)) {
       throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
     }
-    return new Fields(file, (key) => Object.hasOwn(value, key) ? value[key] : undefined);
+    return ofObject(file, value, "");
+  }
+
+  /** The names of all fields of a JSON object. */
+  keys(): readonly string[] {
+    return this.#keys;
+  }
+
+  /** How messages call a field: with the objects around it. */
+  nameOf(key: string): string {
+    return `${this.#prefix}${key}`;
   }
 
   /** The value as it is; undefined where it is absent or null. */
@@ -78,13 +96,17 @@ export class Fields {
     return value;
   }
 
-  /** One id or a list of them; none where the field is absent. */
-  tokenIds(key: string): number[] | undefined {
+  /** One id or a list of them, below `count`; none where the field is absent. */
+  tokenIds(key: string, count: number = Infinity): number[] | undefined {
     const value = this.value(key);
     if (value === undefined) return undefined;
     const ids = Array.isArray(value) ? value : [value];
     if (!ids.every((id) => Number.isSafeInteger(id) && id >= 0)) {
       this.fail(key, "it must be a token id or a list of token ids, integers of at least 0");
+    }
+    const beyond = ids.find((id) => id >= count);
+    if (beyond !== undefined) {
+      this.fail(key, `${beyond} is no token: vocab_size is ${count}, so ids must be below that`);
     }
     return ids;
   }
@@ -93,15 +115,14 @@ export class Fields {
   object(key: string): Fields | undefined {
     const value = this.value(key);
     if (value === undefined) return undefined;
-    if (!isObject(value)) this.fail(key, "it must be an object");
-    const get = (inner: string) => Object.hasOwn(value, inner) ? value[inner] : undefined;
-    return new Fields(this.file, get, `${this.#prefix}${key}.`);
+    if (!isRecord(value)) this.fail(key, "it must be an object");
+    return ofObject(this.file, value, `${this.nameOf(key)}.`);
   }
 
   /** Refuses the field's value; `right` says what it should be, as a clause. */
   fail(key: string, right: string): never {
     const value = this.value(key);
-    const name = `${this.#prefix}${key}`;
+    const name = this.nameOf(key);
     const what = value === undefined
       ? `Cannot find ${name} in "${this.file}"`
       : `Cannot use ${name} ${show(value)} of "${this.file}"`;
@@ -109,9 +130,9 @@ export class Fields {
   }
 }
 
-/** Whether `value` is an object with string keys: not null, not an array. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+function ofObject(file: string, value: Record<string, unknown>, prefix: string): Fields {
+  const get = (key: string) => Object.hasOwn(value, key) ? value[key] : undefined;
+  return new Fields(file, get, { prefix, keys: Object.keys(value) });
 }
 
 function follows(value: number, { min, max, aboveMin, multipleOf }: NumberRule): boolean {

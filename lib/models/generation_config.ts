@@ -1,7 +1,8 @@
 /** generation_config.json → the sampling defaults that a model's authors ask for. */
 
 import { CheckpointError, InvalidParameterError } from "../base/errors.ts";
-import { Fields, isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
+import { Fields } from "./fields.ts";
 import { ModelFolder } from "./model_folder.ts";
 
 /** What a checkpoint says about sampling. An absent field means that it says nothing. */
@@ -19,12 +20,17 @@ export interface GenerationDefaults {
 
 /**
  * Reads generation_config.json, already parsed. Only these keys count: a `do_sample` or a
- * `max_length` is left alone, as the servers that set the custom leave them.
+ * `max_length` is left alone, as the servers that set the custom leave them. `vocabSize` is the
+ * model's, where it is known: an end token beyond it would never come.
  */
-export function readGenerationConfig(file: string, json: unknown): GenerationDefaults {
+export function readGenerationConfig(
+  file: string,
+  json: unknown,
+  vocabSize: number = Infinity,
+): GenerationDefaults {
   const fields = Fields.ofJson(file, json);
   const defaults: { -readonly [Key in keyof GenerationDefaults]: GenerationDefaults[Key] } = {
-    endTokenIds: fields.tokenIds("eos_token_id") ?? [],
+    endTokenIds: fields.tokenIds("eos_token_id", vocabSize) ?? [],
   };
   const temperature = fields.optionalNumber("temperature", { min: 0 });
   if (temperature !== undefined) defaults.temperature = temperature;
@@ -92,7 +98,7 @@ export function checkGenerationOverrides(
 ): Omit<GenerationDefaults, "endTokenIds"> {
   const parameter = "overrideGenerationConfig";
   const refuse = (message: string) => new InvalidParameterError(parameter, overrides, message);
-  if (!isObject(overrides)) throw refuse(`Cannot use ${parameter}: it must be an object`);
+  if (!isRecord(overrides)) throw refuse(`Cannot use ${parameter}: it must be an object`);
   const json: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(overrides)) {
     const field = OVERRIDES.get(key);

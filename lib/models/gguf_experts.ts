@@ -1,6 +1,6 @@
 /** What GGUF files say of experts: metadata, and the names of tensors. */
 
-import type { Router } from "../device/device.ts";
+import type { Router } from "../device/routing.ts";
 import { EXPERT_RULES, type ExpertConfig } from "./expert_config.ts";
 import { parseExpertName } from "./expert_names.ts";
 import type { Fields } from "./fields.ts";

@@ -1,4 +1,10 @@
-/** A GGUF file, or all parts of one that was split: metadata of the first, tensors of all. */
+/**
+ * A GGUF file, or all parts of one that was split: metadata of the first, tensors of all.
+ *
+ * Parts are held together by their names and numbers, by what they say of the whole, and by the
+ * metadata that some writers repeat in each. Most repeat none; then nothing in a part says whose it
+ * is, and a part of another model with the same shapes cannot be told from the right one.
+ */
 
 import { CheckpointError } from "../base/errors.ts";
 import { type ByteSource, FileSource } from "./formats/byte_source.ts";
@@ -29,7 +35,10 @@ export function openGgufSplits(path: string): GgufSplits {
   try {
     const header = readGgufHeader(sources[0]);
     const count = integer(path, header.metadata, "split.count") ?? 1;
-    if (count <= 1) return { header, sources, sourceOf: () => sources[0] };
+    if (count <= 1) {
+      checkWhole(path, header);
+      return { header, sources, sourceOf: () => sources[0] };
+    }
     const tensors = new Map<string, GgufTensor>(header.tensors);
     const holders = new Map([...tensors.keys()].map((name) => [name, sources[0]]));
     const names = partNames(path, header.metadata, count);
@@ -39,6 +48,7 @@ export function openGgufSplits(path: string): GgufSplits {
       sources.push(source);
       const part = readGgufHeader(source);
       checkPart(name, part.metadata, { index, count });
+      checkSameModel(path, header.metadata, name, part.metadata);
       for (const tensor of part.tensors.values()) {
         const other = holders.get(tensor.name);
         if (other !== undefined) {
@@ -48,10 +58,7 @@ export function openGgufSplits(path: string): GgufSplits {
         holders.set(tensor.name, source);
       }
     }
-    const stated = integer(path, header.metadata, "split.tensors.count");
-    if (stated !== undefined && stated !== tensors.size) {
-      refuse(path, `its parts have ${tensors.size} tensors, not ${stated} as it says`);
-    }
+    checkTensorCount(path, header.metadata, tensors.size);
     return {
       header: { metadata: header.metadata, tensors },
       sources,
@@ -102,6 +109,66 @@ function checkPart(
       `split.no is ${no} and split.count ${of}: by its name they must be ${index} and ${count}`,
     );
   }
+}
+
+/** A file that says it is no part of anything. */
+function checkWhole(path: string, { metadata, tensors }: GgufHeader): void {
+  const no = integer(path, metadata, "split.no") ?? 0;
+  if (no !== 0) refuse(path, `split.no is ${no}, but by split.count it is the only part`);
+  checkTensorCount(path, metadata, tensors.size);
+  const [, index, of] = /-(\d{5})-of-(\d{5})\.gguf$/i.exec(path) ?? [];
+  if (of !== undefined && Number(of) > 1) {
+    refuse(
+      path,
+      `by its name it is part ${Number(index)} of ${Number(of)}, but split.count is ` +
+        `${metadata.get("split.count") ?? "missing"}: it must be ${Number(of)}`,
+    );
+  }
+}
+
+function checkTensorCount(
+  path: string,
+  metadata: ReadonlyMap<string, GgufValue>,
+  count: number,
+): void {
+  const stated = integer(path, metadata, "split.tensors.count");
+  if (stated !== undefined && stated !== count) {
+    refuse(path, `split.tensors.count is ${stated}, but its parts have ${count} tensors`);
+  }
+}
+
+/** What is true of one file only. */
+const OWN_KEYS: ReadonlySet<string> = new Set(["split.no", "general.alignment"]);
+
+/** What a part repeats must be what the first says. */
+function checkSameModel(
+  firstPath: string,
+  first: ReadonlyMap<string, GgufValue>,
+  path: string,
+  metadata: ReadonlyMap<string, GgufValue>,
+): void {
+  for (const [key, value] of metadata) {
+    if (OWN_KEYS.has(key)) continue;
+    const right = first.get(key);
+    if (right !== undefined && isSame(value, right)) continue;
+    // A fact that only this part has is read by nobody, but a model's name or shape is one's own.
+    if (right === undefined && !key.startsWith("general.") && !key.startsWith("split.")) continue;
+    refuse(
+      path,
+      `${key} is ${show(value)}, but in "${firstPath}" it is ` +
+        `${right === undefined ? "missing" : show(right)}: the parts must be of one model`,
+    );
+  }
+}
+
+function isSame(one: GgufValue, other: GgufValue): boolean {
+  if (!Array.isArray(one) || !Array.isArray(other)) return Object.is(one, other);
+  return one.length === other.length && one.every((item, index) => Object.is(item, other[index]));
+}
+
+function show(value: GgufValue): string {
+  const text = Array.isArray(value) ? `a list of ${value.length}` : String(value);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
 function integer(

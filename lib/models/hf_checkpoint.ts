@@ -9,6 +9,8 @@ import {
   storedTensor,
   unusedTensor,
 } from "./expected_tensors.ts";
+import { CheckpointError } from "../base/errors.ts";
+import { isRecord } from "../base/record.ts";
 import { Fields } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation_config.ts";
@@ -24,11 +26,12 @@ import { storedNames, withStoredHead } from "./stored_names.ts";
 /** Opens and checks the folder at `path`. The caller closes the parts' sources. */
 export function openHuggingFaceFolder(path: string): CheckpointParts {
   const folder = new ModelFolder(path);
+  refuseOtherFolders(folder);
   const json = folder.readJson("config.json");
   const stated = readModelConfig(folder.nameOf("config.json"), json);
   const generation = readGeneration(folder, stated);
   const text = readTextFiles(folder, json);
-  const pooling = readPoolingFiles(folder, json);
+  const pooling = readPoolingFiles(folder, json, stated.hiddenSize);
   const weights = openSafetensorsFolder(folder);
   try {
     const config = withStoredHead(stated, (name) => weights.tensors.has(name));
@@ -41,11 +44,32 @@ export function openHuggingFaceFolder(path: string): CheckpointParts {
   }
 }
 
+/** Folders that are something else, and are taken for models: what to do instead is said. */
+function refuseOtherFolders(folder: ModelFolder): void {
+  const refuse = (why: string): never => {
+    throw new CheckpointError(folder.path, `Cannot open "${folder.path}": ${why}`);
+  };
+  if (folder.has(ADAPTER)) {
+    const adapter = folder.readJson(ADAPTER);
+    const base = isRecord(adapter) ? adapter["base_model_name_or_path"] : undefined;
+    const of = typeof base === "string" ? ` of ${JSON.stringify(base)}` : "";
+    refuse(
+      `its ${ADAPTER} makes it an adapter${of}, and adapters (LoRA) are not supported: merge it ` +
+        "into its model, or remove the file if the weights are whole",
+    );
+  }
+  if (folder.has("config.json")) return;
+  const [file] = folder.names((name) => name.toLowerCase().endsWith(".gguf"));
+  if (file !== undefined) refuse(`it has no config.json; its "${file}" is opened by its own path`);
+}
+
+const ADAPTER = "adapter_config.json";
+
 /** Without a generation_config.json, config.json's end tokens are all there is to know. */
 function readGeneration(folder: ModelFolder, config: ModelConfig): GenerationDefaults {
   const name = "generation_config.json";
   if (!folder.has(name)) return { endTokenIds: config.endTokenIds };
-  return readGenerationConfig(folder.nameOf(name), folder.readJson(name));
+  return readGenerationConfig(folder.nameOf(name), folder.readJson(name), config.vocabSize);
 }
 
 function findTensors(

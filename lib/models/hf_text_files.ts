@@ -1,7 +1,7 @@
 /** The tokenizer and the chat templates of a Hugging Face folder. */
 
 import { CheckpointError } from "../base/errors.ts";
-import { isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
 import type { ModelFolder } from "./model_folder.ts";
 import type { StoredVocabulary, TextFiles } from "./text_files.ts";
 
@@ -17,7 +17,7 @@ const UNREADABLE: readonly (readonly [file: string, what: string])[] = [
 export function readTextFiles(folder: ModelFolder, modelConfig: unknown): TextFiles {
   const configName = "tokenizer_config.json";
   const tokenizerConfig = folder.has(configName) ? folder.readJson(configName) : {};
-  if (!isObject(tokenizerConfig)) {
+  if (!isRecord(tokenizerConfig)) {
     const file = folder.nameOf(configName);
     throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
   }
@@ -34,6 +34,8 @@ export function readTextFiles(folder: ModelFolder, modelConfig: unknown): TextFi
       tokenizer: vocabulary?.file ?? folder.nameOf("tokenizer.json"),
       tokenizerConfig: folder.nameOf(configName),
       chatTemplate: file,
+      ...folder.has(`${ADDITIONAL}/${TOOL_USE}`) &&
+        { toolTemplate: folder.nameOf(`${ADDITIONAL}/${TOOL_USE}`) },
     },
   };
 }
@@ -48,7 +50,7 @@ function readVocabulary(folder: ModelFolder, modelConfig: unknown): StoredVocabu
     };
   }
   if (folder.has("vocab.json") && folder.has("merges.txt")) {
-    const modelType = isObject(modelConfig) ? modelConfig["model_type"] : undefined;
+    const modelType = isRecord(modelConfig) ? modelConfig["model_type"] : undefined;
     return {
       kind: "byteLevel",
       vocab: folder.readVocabulary("vocab.json"),
@@ -102,22 +104,25 @@ function readChatTemplates(
     if (!folder.has(name)) continue;
     const file = folder.nameOf(name);
     const content = read();
-    const templates = readTemplates(file, isObject(content) ? content["chat_template"] : null);
+    if (!isRecord(content)) {
+      throw new CheckpointError(file, `Cannot use "${file}": it must hold a JSON object`);
+    }
+    const templates = readTemplates(file, content["chat_template"]);
     if (templates.size > 0) return { templates, file };
   }
   return { templates: new Map(), file: undefined };
 }
 
 const ADDITIONAL = "additional_chat_templates";
+const TOOL_USE = "tool_use.jinja";
 
 /** One template a file, which is called as the template is. */
 function readAdditional(folder: ModelFolder): Map<string, string> {
   if (!folder.has(ADDITIONAL)) return new Map();
   const inner = folder.subfolder(ADDITIONAL);
-  const names = [...Deno.readDirSync(inner.path)].map(({ name }) => name).toSorted();
+  const names = inner.names((name) => name.endsWith(".jinja"));
   return new Map(
-    names.filter((name) => name.endsWith(".jinja"))
-      .map((name) => [name.slice(0, -".jinja".length), inner.readText(name)]),
+    names.map((name) => [name.slice(0, -".jinja".length), inner.readText(name)]),
   );
 }
 
@@ -134,11 +139,18 @@ function readTemplates(file: string, value: unknown): ReadonlyMap<string, string
   const templates = new Map<string, string>();
   for (const entry of value) {
     if (
-      !isObject(entry) || typeof entry["name"] !== "string" || typeof entry["template"] !== "string"
+      !isRecord(entry) || typeof entry["name"] !== "string" || typeof entry["template"] !== "string"
     ) {
       throw new CheckpointError(
         file,
         `Cannot use chat_template of "${file}": each entry must have a name and a template`,
+      );
+    }
+    if (templates.has(entry["name"])) {
+      throw new CheckpointError(
+        file,
+        `Cannot use chat_template of "${file}": it has two templates of the name ` +
+          JSON.stringify(entry["name"]),
       );
     }
     templates.set(entry["name"], entry["template"]);

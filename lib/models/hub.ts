@@ -4,6 +4,7 @@
  * without asking the hub whether there is something newer.
  */
 
+import { fileURLToPath } from "node:url";
 import { CheckpointError, DownloadError, ModelNotFoundError } from "../base/errors.ts";
 import { HubCache, isThere, type Symlink } from "./hub_cache.ts";
 import { chooseWeights } from "./hub_choice.ts";
@@ -38,6 +39,16 @@ export interface ResolveOptions {
   readonly symlink?: Symlink;
 }
 
+/** A `file:` URL, such as `import.meta.resolve("./model.gguf")` gives, as a path. */
+function pathOfUrl(url: string): string {
+  try {
+    return fileURLToPath(url);
+  } catch (cause) {
+    const message = `Cannot find model "${url}": it is no URL of a file`;
+    throw new ModelNotFoundError(message, { cause });
+  }
+}
+
 /** The hub, unless HF_ENDPOINT names another: the one host that this library knows. */
 const HUB_ENDPOINT = "https://huggingface.co";
 /** The organisation whose repositories have a tag for each release, and the release we are like. */
@@ -54,7 +65,7 @@ const RELEASE = { organization: "furiosa-ai/", tag: "v2026.1" } as const;
 export async function resolveModel(name: string, options: ResolveOptions = {}): Promise<string> {
   const { environment = readEnvironment, revision } = options;
   if (revision !== undefined) checkRevision(revision);
-  const path = expandHome(name, environment);
+  const path = name.startsWith("file:") ? pathOfUrl(name) : expandHome(name, environment);
   if (name !== "" && isThere(path)) return onlyGgufOf(path) ?? path;
   const hubName = readHubName(name);
   if (hubName === undefined) {

@@ -10,8 +10,8 @@
  * ```
  */
 
+import { isRecord } from "../base/record.ts";
 import { INDEX_FILE, matchGguf, NEEDED_FILES, SINGLE_FILE, TOKENIZER_FILES } from "./hub_choice.ts";
-import { isObject } from "./fields.ts";
 import type { HubFile } from "./hub_listing.ts";
 import type { GgufWish } from "./hub_name.ts";
 
@@ -168,8 +168,8 @@ function holdsModel(folder: string): boolean {
 function shardsOf(path: string): string[] {
   try {
     const json: unknown = JSON.parse(Deno.readTextFileSync(path));
-    const map = isObject(json) ? json["weight_map"] : undefined;
-    return isObject(map) ? [...new Set(Object.values(map).map(String))] : [];
+    const map = isRecord(json) ? json["weight_map"] : undefined;
+    return isRecord(map) ? [...new Set(Object.values(map).map(String))] : [];
   } catch (error) {
     if (error instanceof SyntaxError) return [];
     throw error;

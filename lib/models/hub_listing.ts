@@ -1,7 +1,7 @@
 /** What the hub says is in a repository at a commit, checked: nothing in it may be trusted. */
 
 import { DownloadError } from "../base/errors.ts";
-import { isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
 import { isHubId, isSafeFileName } from "./hub_name.ts";
 
 /** One file of a repository. */
@@ -38,7 +38,7 @@ export function readListing(json: unknown, id: string, revision: string): HubLis
       `Cannot use what the hub says about "${id}" at revision "${revision}": ${what}`,
     );
   };
-  if (!isObject(json)) return refuse("it must be a JSON object");
+  if (!isRecord(json)) return refuse("it must be a JSON object");
   const { sha: commit, siblings } = json;
   if (typeof commit !== "string" || !/^[0-9a-f]{40}$/.test(commit)) {
     return refuse(`its commit is ${shown(commit)}`);
@@ -46,13 +46,13 @@ export function readListing(json: unknown, id: string, revision: string): HubLis
   if (!Array.isArray(siblings)) return refuse("it lists no files");
   const files = new Map<string, HubFile>();
   for (const sibling of siblings) {
-    if (!isObject(sibling)) return refuse("an entry of its files is no object");
+    if (!isRecord(sibling)) return refuse("an entry of its files is no object");
     const { rfilename: name, size, blobId, lfs } = sibling;
     if (typeof name !== "string" || !isSafeFileName(name)) {
       return refuse(`it names a file ${shown(name)}, which leads elsewhere`);
     }
-    const [sizeBytes, blob] = isObject(lfs) ? [lfs["size"], lfs["sha256"]] : [size, blobId];
-    const pattern = isObject(lfs) ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/;
+    const [sizeBytes, blob] = isRecord(lfs) ? [lfs["size"], lfs["sha256"]] : [size, blobId];
+    const pattern = isRecord(lfs) ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/;
     if (typeof blob !== "string" || !pattern.test(blob)) {
       return refuse(`the hash of "${name}" is ${shown(blob)}`);
     }
@@ -65,7 +65,7 @@ export function readListing(json: unknown, id: string, revision: string): HubLis
 }
 
 function readBaseModel({ cardData }: Readonly<Record<string, unknown>>): string | undefined {
-  const value = isObject(cardData) ? cardData["base_model"] : undefined;
+  const value = isRecord(cardData) ? cardData["base_model"] : undefined;
   const first: unknown = Array.isArray(value) ? value[0] : value;
   return typeof first === "string" && isHubId(first) ? first : undefined;
 }

@@ -1,8 +1,8 @@
 /** From a listing to a folder that can be loaded: which files, in which order. */
 
 import { CheckpointError } from "../base/errors.ts";
+import { isRecord } from "../base/record.ts";
 import { readModelConfig } from "./config.ts";
-import { isObject } from "./fields.ts";
 import { chooseSmallFiles, type HubWeights } from "./hub_choice.ts";
 import { downloadAll, type DownloadJob } from "./hub_download.ts";
 import { fetchHeaders } from "./hub_headers.ts";
@@ -78,8 +78,8 @@ async function downloadSmall(job: DownloadJob, small: readonly HubFile[]): Promi
 /** The files that an index names, all of which the hub must have. */
 function shardsOf(listing: HubListing, folder: string, index: HubFile): HubFile[] {
   const json = new ModelFolder(folder).readJson(index.name);
-  const map = isObject(json) ? json["weight_map"] : undefined;
-  const names = new Set(isObject(map) ? Object.values(map) : []);
+  const map = isRecord(json) ? json["weight_map"] : undefined;
+  const names = new Set(isRecord(map) ? Object.values(map) : []);
   const files = [...names].map((name) =>
     typeof name === "string" && /^[^/]+\.safetensors$/.test(name)
       ? listing.files.get(name)

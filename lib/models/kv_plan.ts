@@ -8,8 +8,8 @@
  */
 
 import { InvalidParameterError } from "../base/errors.ts";
-import { kvBlockBytes } from "../device/device.ts";
 import { KV_BLOCK_SIZE, type KvDtype } from "../device/kernel_table.ts";
+import { kvBlockBytes } from "../device/kv_blocks.ts";
 import { windowRoom } from "../device/kv_window.ts";
 import type { ModelConfig } from "./model_config.ts";
 
@@ -39,7 +39,7 @@ export interface KvPlan {
 }
 
 /** Size of the KV memory where nothing else is said. */
-export const KV_CACHE_BYTES_DEFAULT: number = 512 * 1024 * 1024;
+const KV_CACHE_BYTES_DEFAULT: number = 512 * 1024 * 1024;
 
 /**
  * Where memory does not hold all contexts in full length, it is divided between the two pools as

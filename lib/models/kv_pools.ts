@@ -1,7 +1,7 @@
 /** The pools of KV blocks in numbers: what a token takes, and how many sequences they hold. */
 
-import { kvBlockBytes } from "../device/device.ts";
 import { KV_BLOCK_SIZE } from "../device/kernel_table.ts";
+import { kvBlockBytes } from "../device/kv_blocks.ts";
 import { windowRoom } from "../device/kv_window.ts";
 import type { PlannedModel } from "./planned_model.ts";
 

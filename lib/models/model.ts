@@ -8,14 +8,13 @@ import {
   bankCount,
   type Device,
   type DeviceOptions,
-  kvBlockBytes,
-  type KvPoolShape,
   numericsClass,
   openDevice,
   type SPOIL_KERNELS,
   type STORE_BYTES,
 } from "../device/device.ts";
 import type { KernelLimits, KvDtype, KvPool } from "../device/kernel_table.ts";
+import { kvBlockBytes, type KvPoolShape } from "../device/kv_blocks.ts";
 import { bertGraph } from "./architectures/bert.ts";
 import { decoderGraph } from "./architectures/decoder.ts";
 import { ROPE_TABLE, SLIDING_ROPE_TABLE } from "./architectures/decoder_parts.ts";
@@ -93,7 +92,7 @@ export interface ModelOptions extends LoadWatch {
   /** What else the device is given: threads that were started earlier, or wrong kernels for tests. */
   readonly device?: Pick<
     DeviceOptions,
-    "startedThreads" | typeof SPOIL_KERNELS | typeof STORE_BYTES
+    "startedThreads" | "signal" | typeof SPOIL_KERNELS | typeof STORE_BYTES
   >;
 }
 

@@ -6,6 +6,18 @@ import { repeatedKey } from "./formats/repeated_key.ts";
 /** The largest known file of this kind, a tokenizer.json, has 33 MB. */
 const TEXT_SIZE_MAX_BYTES = 256 * 1024 * 1024;
 
+/** What the system will not do, a file without permission for example, is refused by its path. */
+function orRefuse<Result>(path: string, work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof CheckpointError) throw error;
+    throw new CheckpointError(path, `Cannot read "${path}": ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
 /** The files of one model, by plain name. */
 export class ModelFolder {
   readonly path: string;
@@ -14,7 +26,7 @@ export class ModelFolder {
 
   constructor(path: string) {
     this.path = path.replace(/(?<=.)[\\/]+$/, "");
-    const real = Deno.realPathSync(path);
+    const real = orRefuse(this.path, () => Deno.realPathSync(path));
     // A module's files lie one folder deeper than the model's.
     const repository = /^(.*[\\/])snapshots[\\/][^\\/]+(?:[\\/][^\\/]+)?$/.exec(real)?.[1];
     this.#realRoots = [real, ...(repository === undefined ? [] : [`${repository}blobs`])];
@@ -30,7 +42,7 @@ export class ModelFolder {
         `Cannot open "${path}": it must be a folder directly inside the model's`,
       );
     }
-    const real = Deno.realPathSync(path);
+    const real = orRefuse(path, () => Deno.realPathSync(path));
     const isInside = real.slice(0, -name.length - 1) === this.#realRoots[0] && real.endsWith(name);
     if (!isInside || !Deno.statSync(real).isDirectory) {
       throw new CheckpointError(
@@ -47,13 +59,21 @@ export class ModelFolder {
   }
 
   has(name: string): boolean {
-    try {
-      Deno.lstatSync(this.nameOf(name));
-      return true;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false;
-      throw error;
-    }
+    return orRefuse(this.nameOf(name), () => {
+      try {
+        Deno.lstatSync(this.nameOf(name));
+        return true;
+      } catch (error) {
+        if (error instanceof Deno.errors.NotFound) return false;
+        throw error;
+      }
+    });
+  }
+
+  /** The names of everything in the folder that `accepts` likes, sorted. */
+  names(accepts: (name: string) => boolean): string[] {
+    const entries = orRefuse(this.path, () => [...Deno.readDirSync(this.path)]);
+    return entries.map(({ name }) => name).filter(accepts).toSorted();
   }
 
   /** The path of a file that is there, as a regular file, inside the folder. */
@@ -83,15 +103,16 @@ export class ModelFolder {
 
   readText(name: string): string {
     const path = this.locate(name);
-    const { size } = Deno.statSync(path);
+    const { size } = orRefuse(path, () => Deno.statSync(path));
     if (size > TEXT_SIZE_MAX_BYTES) {
       throw new CheckpointError(
         path,
         `Cannot read "${path}": it has ${size} bytes, at most ${TEXT_SIZE_MAX_BYTES} can be read`,
       );
     }
+    const bytes = orRefuse(path, () => Deno.readFileSync(path));
     try {
-      return new TextDecoder("utf-8", { fatal: true }).decode(Deno.readFileSync(path));
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
       throw new CheckpointError(path, `Cannot read "${path}": it is not valid UTF-8`, {

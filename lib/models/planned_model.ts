@@ -13,7 +13,22 @@ import type { ModelConfig } from "./model_config.ts";
 import type { DeviceMatrix } from "./weights.ts";
 
 /** What is decided. The rest follows. */
-export interface PlannedFacts {
+export type PlannedFacts = Pick<
+  PlannedModel,
+  | "config"
+  | "graph"
+  | "kv"
+  | "kvDtype"
+  | "buckets"
+  | "maxBatchSize"
+  | "maxOutputRows"
+  | "matrices"
+  | "parameterCount"
+  | "activeParameterCount"
+>;
+
+/** See the file's header. */
+export class PlannedModel {
   readonly config: ModelConfig;
   readonly graph: Graph;
   /** KV blocks, and how many bytes they take. */
@@ -27,20 +42,6 @@ export interface PlannedFacts {
   readonly matrices: readonly DeviceMatrix[];
   readonly parameterCount: number;
   /** Those that take part in one token: all but the experts that it does not go to. */
-  readonly activeParameterCount: number;
-}
-
-/** See the file's header. */
-export class PlannedModel implements PlannedFacts {
-  readonly config: ModelConfig;
-  readonly graph: Graph;
-  readonly kv: KvPlan;
-  readonly kvDtype: KvDtype;
-  readonly buckets: BucketTables;
-  readonly maxBatchSize: number;
-  readonly maxOutputRows: number;
-  readonly matrices: readonly DeviceMatrix[];
-  readonly parameterCount: number;
   readonly activeParameterCount: number;
 
   constructor(facts: PlannedFacts) {

@@ -16,11 +16,15 @@ export interface PoolingFiles {
   readonly modules: SentenceTransformers | undefined;
 }
 
-/** Of a Hugging Face folder with this config.json, already parsed. */
-export function readPoolingFiles(folder: ModelFolder, configJson: unknown): PoolingFiles {
+/** Of a Hugging Face folder with this config.json, already parsed, and a model of this width. */
+export function readPoolingFiles(
+  folder: ModelFolder,
+  configJson: unknown,
+  hiddenSize: number,
+): PoolingFiles {
   return {
     config: readPoolingConfig(folder.nameOf("config.json"), configJson),
-    modules: readSentenceTransformers(folder),
+    modules: readSentenceTransformers(folder, hiddenSize),
   };
 }
 

@@ -7,8 +7,15 @@ import {
   madeTensor,
   type StoredTensor,
 } from "./expected_tensors.ts";
+import {
+  type CodeStorage,
+  disagreement,
+  type Statement,
+  statementOf,
+} from "./compressed_tensors.ts";
 import { plainFloats } from "./plain_floats.ts";
-import type { Quantization, ScaleBlock } from "./quantization_config.ts";
+import type { Quantization } from "./quantization_config.ts";
+import type { ScaleBlock } from "./scale_block.ts";
 import { type GridShape, isScaleDtype, ScaleGrid, ZeroPointGrid } from "./scale_grid.ts";
 import { ScaledRows, type StoredCodes } from "./scaled_rows.ts";
 
@@ -84,6 +91,8 @@ class Matrix {
   readonly #used: string[] = [];
   readonly #n: number;
   readonly #k: number;
+  /** What the config says of this matrix by name; undefined where it says nothing. */
+  readonly #statement: Statement | undefined;
 
   constructor(
     expected: ExpectedTensor,
@@ -99,6 +108,11 @@ class Matrix {
     this.#quantization = quantization;
     this.#used.push(stored.name);
     [this.#n, this.#k] = expected.shape as [number, number];
+    this.#statement = quantization.method !== "compressed-tensors" ? undefined : statementOf(
+      quantization,
+      [module, expected.name].map((name) => name.replace(/\.(?:weight)?$/, "")),
+      /embed/.test(expected.name) ? "Embedding" : "Linear",
+    );
   }
 
   /** A float tensor must not have scales that would be left out. */
@@ -113,12 +127,22 @@ class Matrix {
         );
       }
     }
+    // Heads and routers are left as they are by some tools that do not say so.
+    const isProjection = this.#expected.name.endsWith("_proj.weight");
+    if (isProjection && this.#statement?.kind === "quantized") {
+      refuse(
+        this.#stored,
+        `it is of type ${this.#stored.dtype}, but ${this.#statement.scheme.place} of config.json ` +
+          "says that it is quantised",
+      );
+    }
     return undefined;
   }
 
   bytes(): QuantizedTensor {
     const stored = this.#stored;
     this.#checkShape(stored, [this.#n, this.#k]);
+    this.#checkByteType();
     const codes = CODES.get(stored.dtype)!;
     const scales = this.#scales(codes.bits);
     const isInteger = stored.dtype === "I8" || stored.dtype === "U8";
@@ -128,7 +152,7 @@ class Matrix {
       zeroPoints: isInteger ? this.#zeroPoints(scales, 8) : this.#noZeroPoints(),
       divisor: 1,
       addend: stored.dtype === "U8" ? 128 : 0,
-    });
+    }, stored.dtype as CodeStorage);
   }
 
   packed(): QuantizedTensor {
@@ -162,7 +186,7 @@ class Matrix {
       ? { part, rowBytes: 4 * words, bits, flip: 0, format: "i4", offsetFormat: "u4_1" }
       : { part, rowBytes: 4 * words, bits, flip: 0x80, format: "i8", offsetFormat: "i8_1" };
     const zeroPoints = this.#zeroPoints(scales, bits);
-    return this.#made({ codes, scales, zeroPoints, divisor: 1, addend: 0 });
+    return this.#made({ codes, scales, zeroPoints, divisor: 1, addend: 0 }, "packed I32");
   }
 
   /** Floats of four bits: under scales of E4M3 and a divisor of all (NVFP4), or of E8M0 (MXFP4). */
@@ -193,13 +217,62 @@ class Matrix {
       zeroPoints: undefined,
       divisor: isNvfp4 ? this.#globalScale() : 1,
       addend: 0,
-    });
+    }, isNvfp4 ? "NVFP4" : "MXFP4");
   }
 
-  #made(parts: Omit<ConstructorParameters<typeof ScaledRows>[0], "k">): QuantizedTensor {
+  #made(
+    parts: Omit<ConstructorParameters<typeof ScaledRows>[0], "k">,
+    storage: CodeStorage,
+  ): QuantizedTensor {
+    this.#checkStatement(parts, storage);
     for (const suffix of UNUSED) this.#used.push(this.#module + suffix);
     const made = new ScaledRows({ ...parts, k: this.#k });
     return { tensor: madeTensor(this.#expected, this.#stored, made), used: this.#used };
+  }
+
+  /** Bytes are what the config calls them. Without a config they are the numbers that they are. */
+  #checkByteType(): void {
+    const { dtype } = this.#stored;
+    const quantization = this.#quantization;
+    if (quantization.method === "mxfp4") {
+      refuse(
+        this.#stored,
+        `it is of type ${dtype}, but quantization_config.quant_method of config.json is "mxfp4"`,
+      );
+    }
+    if (quantization.method !== "fp8") return;
+    const right = quantization.dtype === undefined ? ["F8_E4M3", "F8_E5M2"] : [quantization.dtype];
+    if (!right.includes(dtype)) {
+      refuse(
+        this.#stored,
+        `it is of type ${dtype}: by quantization_config of config.json it must be ` +
+          right.join(" or "),
+      );
+    }
+  }
+
+  /** What the config says of the matrix must be so. */
+  #checkStatement(
+    { codes, scales, zeroPoints }: Omit<ConstructorParameters<typeof ScaledRows>[0], "k">,
+    storage: CodeStorage,
+  ): void {
+    const statement = this.#statement;
+    if (statement === undefined) return;
+    if (statement.kind === "plain") {
+      refuse(
+        this.#stored,
+        `it is quantised, but by quantization_config of config.json it is not: ${statement.why}`,
+      );
+    }
+    const problem = disagreement(statement.scheme, {
+      storage,
+      bits: storage === "I8" || storage === "U8" ? undefined : codes.bits,
+      rows: this.#n,
+      columns: this.#k,
+      grid: scales?.shape,
+      hasZeroPoints: zeroPoints !== undefined,
+    });
+    if (problem !== undefined) refuse(this.#stored, problem);
   }
 
   /** The scales beside the weight; undefined where a plain checkpoint has none. */
@@ -224,16 +297,13 @@ class Matrix {
   #gridOf(scale: FoundTensor, bits: 4 | 8): GridShape {
     const [n, k] = [this.#n, this.#k];
     const shape = scale.shape.join();
+    this.#checkBlockScale(scale);
     if (shape === "" || shape === "1" || (shape === "1,1" && this.#blocks().length === 0)) {
       return { rows: 1, columns: 1, rowBlock: n, columnBlock: k };
     }
-    const fitting = this.#blocks().filter(({ rows, columns }) =>
+    const [block] = this.#blocks().filter(({ rows, columns }) =>
       shape === `${Math.ceil(n / rows)},${Math.ceil(k / columns)}`
     );
-    if (fitting.length > 1) {
-      refuse(scale, "more than one block size of the config fits its shape");
-    }
-    const [block] = fitting;
     if (block !== undefined) {
       const [rows, columns] = scale.shape as [number, number];
       return { rows, columns, rowBlock: block.rows, columnBlock: block.columns };
@@ -256,12 +326,31 @@ class Matrix {
     );
   }
 
+  /** Blocks that fp8's config states are those of all matrices. */
+  #checkBlockScale(scale: FoundTensor): void {
+    if (this.#quantization.method !== "fp8" || this.#quantization.block === undefined) return;
+    const { rows, columns } = this.#quantization.block;
+    const right = [Math.ceil(this.#n / rows), Math.ceil(this.#k / columns)];
+    const isRight = scale.shape.join() === right.join() ||
+      (right.join() === "1,1" && ["", "1"].includes(scale.shape.join()));
+    if (isRight) return;
+    refuse(
+      scale,
+      `it has the shape [${
+        scale.shape.join(", ")
+      }]: for a weight [${this.#n}, ${this.#k}] it must ` +
+        `be [${right.join(", ")}], as weight_block_size of config.json is [${rows}, ${columns}]`,
+    );
+  }
+
   #blocks(): readonly ScaleBlock[] {
     switch (this.#quantization.method) {
       case "fp8":
         return this.#quantization.block === undefined ? [] : [this.#quantization.block];
-      case "compressed-tensors":
-        return this.#quantization.blocks;
+      case "compressed-tensors": {
+        const block = this.#statement?.kind === "quantized" && this.#statement.scheme.block;
+        return block ? [block] : [];
+      }
       default:
         return [];
     }
@@ -270,9 +359,12 @@ class Matrix {
   #zeroPoints(scales: ScaleGrid | undefined, bits: 4 | 8): ZeroPointGrid | undefined {
     const found = this.#find(`${this.#module}weight_zero_point`);
     if (found === undefined) {
-      const { method } = this.#quantization;
-      if (method === "compressed-tensors" && this.#quantization.isAsymmetric) {
-        refuse(this.#stored, `"${this.#module}weight_zero_point" is missing: the config has it`);
+      if (this.#statement?.kind === "quantized" && this.#statement.scheme.isSymmetric === false) {
+        refuse(
+          this.#stored,
+          `"${this.#module}weight_zero_point" is missing: ${this.#statement.scheme.place}.symmetric ` +
+            "of config.json is false",
+        );
       }
       return undefined;
     }

@@ -1,5 +1,6 @@
 /** The rotary settings of a config.json, in the spelling of transformers 4 or 5. */
 
+import { isRecord } from "../base/record.ts";
 import type { Fields } from "./fields.ts";
 import type { RopeConfig, RopeScaling } from "./rope.ts";
 
@@ -21,7 +22,7 @@ const THETA_RULE = { min: 1, max: 1e12, aboveMin: true };
 
 /**
  * Reads `rope_scaling` with `rope_theta` beside it (transformers 4), or `rope_parameters` with
- * `rope_theta` inside (5).
+ * `rope_theta` inside (5). A file may have both spellings, as long as they say the same.
  *
  * Of a family with settings for each type of layer, version 4 has the θ of layers with a window as
  * `rope_local_base_freq` and scales the other layers only; version 5 keys all by the type.
@@ -30,51 +31,106 @@ export function readRopeConfigs(
   config: Fields,
   { theta, ...facts }: RopeFacts & { readonly theta: ThetaDefaults },
 ): { readonly rope: RopeConfig; readonly slidingRope: RopeConfig | undefined } {
-  const key = config.value("rope_scaling") !== undefined ? "rope_scaling" : "rope_parameters";
-  const parameters = config.object(key);
-  const full = parameters?.object("full_attention");
-  const sliding = parameters?.object("sliding_attention");
-  if (theta.sliding === undefined) {
-    // Keyed by layer type, as other families have it, every field would look absent.
-    const layerType = full === undefined ? "sliding_attention" : "full_attention";
-    if (full !== undefined || sliding !== undefined) {
-      parameters?.fail(
-        layerType,
-        "this architecture has one set of rope parameters for all layers",
-      );
-    }
-    return { rope: readRope(config, parameters, facts, theta.full), slidingRope: undefined };
-  }
-  const local = config.number("rope_local_base_freq", THETA_RULE, theta.sliding);
+  const stated = SPELLINGS.flatMap((key) => config.object(key) ?? []);
+  for (const parameters of stated) checkLayerTypes(parameters, theta.sliding !== undefined);
+  const full = stated.flatMap((parameters) =>
+    isKeyed(parameters) ? parameters.object("full_attention") ?? [] : parameters
+  );
+  const rope = readRope(config, full, facts, {
+    holders: [...full, config].map((fields) => [fields, "rope_theta"] as const),
+    fallback: theta.full,
+  });
+  if (theta.sliding === undefined) return { rope, slidingRope: undefined };
+  const sliding = stated.flatMap((parameters) => parameters.object("sliding_attention") ?? []);
   return {
-    rope: readRope(
-      config,
-      full ?? (sliding === undefined ? parameters : undefined),
-      facts,
-      theta.full,
-    ),
-    slidingRope: sliding === undefined
-      ? { theta: local, rotaryDim: readRotaryDim(config, facts.headDim), scaling: { kind: "none" } }
-      : readRope(sliding, sliding, facts, local),
+    rope,
+    slidingRope: readRope(config, sliding, facts, {
+      holders: [
+        ...sliding.map((fields) => [fields, "rope_theta"] as const),
+        [config, "rope_local_base_freq"],
+      ],
+      fallback: theta.sliding,
+    }),
   };
 }
 
+const SPELLINGS = ["rope_scaling", "rope_parameters"];
+const LAYER_TYPES = ["full_attention", "sliding_attention"];
+
+function isKeyed(parameters: Fields): boolean {
+  return LAYER_TYPES.some((type) => parameters.value(type) !== undefined);
+}
+
+/** Keyed by layer type where a family has no types, or half keyed: settings would look absent. */
+function checkLayerTypes(parameters: Fields, hasTypes: boolean): void {
+  const type = parameters.keys().find((key) => isRecord(parameters.value(key)));
+  if (type === undefined) return;
+  if (!hasTypes) {
+    parameters.fail(type, "this architecture has one set of rope parameters for all layers");
+  }
+  if (!LAYER_TYPES.includes(type)) {
+    parameters.fail(type, `layers are of ${LAYER_TYPES.join(" or ")}`);
+  }
+  const beside = ["rope_type", "type", "rope_theta", "factor"]
+    .find((key) => parameters.value(key) !== undefined);
+  if (beside !== undefined) {
+    parameters.fail(beside, `it must stand in ${LAYER_TYPES.join(" or ")}, as others here do`);
+  }
+}
+
+/** Where a number may stand, by its name there. */
+type Holder = readonly [fields: Fields, key: string];
+
+/** `stated` are the sets of settings that the file has for these layers: none, one or two. */
 function readRope(
   config: Fields,
-  parameters: Fields | undefined,
-  facts: RopeFacts,
-  thetaDefault: number,
+  stated: readonly Fields[],
+  { headDim, ...facts }: RopeFacts,
+  theta: { readonly holders: readonly Holder[]; readonly fallback: number },
 ): RopeConfig {
-  const holding = (field: string) => parameters?.value(field) === undefined ? config : parameters;
-  const theta = holding("rope_theta").number("rope_theta", THETA_RULE, thetaDefault);
-  const rotaryDim = readRotaryDim(holding("partial_rotary_factor"), facts.headDim);
+  const partial = [...stated, config].map((fields) => [fields, "partial_rotary_factor"] as const);
+  const rotaryDim = readRotaryDim(agreedHolder(partial)?.[0] ?? config, headDim);
+  const [thetaHolder, thetaKey] = agreedHolder(theta.holders) ?? [config, "rope_theta"];
   return {
-    theta,
+    theta: thetaHolder.number(thetaKey, THETA_RULE, theta.fallback),
     rotaryDim,
-    scaling: parameters === undefined
-      ? { kind: "none" }
-      : readScaling(config, parameters, { ...facts, rotaryDim }),
+    scaling: readAgreedScaling(config, stated, { headDim, ...facts, rotaryDim }),
   };
+}
+
+/** The first that states the number; refused where another one states another. */
+function agreedHolder(holders: readonly Holder[]): Holder | undefined {
+  const [first, ...others] = holders.filter(([fields, key]) => fields.value(key) !== undefined);
+  if (first === undefined) return undefined;
+  const [fields, key] = first;
+  for (const [other, otherKey] of others) {
+    if (other.value(otherKey) === fields.value(key)) continue;
+    other.fail(
+      otherKey,
+      `${fields.nameOf(key)} is ${fields.value(key)}, and both must say the same`,
+    );
+  }
+  return first;
+}
+
+/** The scaling that all sets of settings ask for. One that says nothing of it takes no part. */
+function readAgreedScaling(
+  config: Fields,
+  stated: readonly Fields[],
+  facts: RopeFacts & { readonly rotaryDim: number },
+): RopeScaling {
+  const [first, ...others] = stated.flatMap((parameters) =>
+    readScaling(config, parameters, facts) ?? []
+  );
+  if (others.some((other) => JSON.stringify(other) !== JSON.stringify(first))) {
+    const [one, two] = SPELLINGS as [string, string];
+    config.fail(
+      two,
+      `${one} is ${JSON.stringify(config.value(one))}, and where both are there ` +
+        "they must ask for the same scaling",
+    );
+  }
+  return first ?? { kind: "none" };
 }
 
 /** Which part of each head rotates. It must come in eights, as a head itself does. */
@@ -90,16 +146,23 @@ function readRotaryDim(fields: Fields, headDim: number): number {
   return rotaryDim;
 }
 
+/** undefined where nothing is said of it. */
 function readScaling(
   config: Fields,
   parameters: Fields,
   facts: RopeFacts & { readonly rotaryDim: number },
-): RopeScaling {
+): RopeScaling | undefined {
   const key = parameters.value("rope_type") !== undefined ? "rope_type" : "type";
   const kind = parameters.optionalString(key);
-  switch (kind ?? "default") {
+  const old = parameters.optionalString("type");
+  if (old !== undefined && old !== kind) {
+    parameters.fail("type", `${parameters.nameOf(key)} is "${kind}", and both must say the same`);
+  }
+  switch (kind) {
+    case undefined:
+      refuseUntypedScaling(parameters);
+      return undefined;
     case "default":
-      if (kind === undefined) refuseUntypedScaling(parameters);
       return { kind: "none" };
     case "linear":
       return { kind: "linear", factor: readFactor(parameters) };

@@ -1,7 +1,8 @@
 /** The files that sentence-transformers puts beside a model: how its hidden states become an embedding. */
 
 import { CheckpointError } from "../base/errors.ts";
-import { Fields, isObject } from "./fields.ts";
+import { isRecord } from "../base/record.ts";
+import { Fields } from "./fields.ts";
 import { openSafetensorsFolder, type SafetensorsFolder } from "./formats/safetensors_folder.ts";
 import type { ModelFolder } from "./model_folder.ts";
 import { isPlainDtype, plainFloats } from "./plain_floats.ts";
@@ -70,15 +71,21 @@ interface Module {
   readonly path: string;
 }
 
-/** Reads the files of `folder`; undefined where there is no modules.json. */
-export function readSentenceTransformers(folder: ModelFolder): SentenceTransformers | undefined {
+/**
+ * Reads the files of `folder`; undefined where there is no modules.json. `hiddenSize` is the width of
+ * what is pooled.
+ */
+export function readSentenceTransformers(
+  folder: ModelFolder,
+  hiddenSize: number,
+): SentenceTransformers | undefined {
   if (!folder.has("modules.json")) return undefined;
   const modules = readModules(folder);
-  const problem = orderProblem(modules.map(({ type }) => type));
+  const problem = orderProblem(modules.map(({ type }) => type)) ?? placeProblem(modules);
   if (problem !== undefined) return { ...NO_MODULES, unsupported: problem };
   const ofType = (type: string) => modules.filter((module) => module.type === type);
   return {
-    modes: ofType("Pooling").flatMap(({ path }) => readModes(folder.subfolder(path))),
+    modes: ofType("Pooling").flatMap(({ path }) => readModes(folder.subfolder(path), hiddenSize)),
     dense: ofType("Dense").map(({ path }) => readDense(folder.subfolder(path))),
     ...readTextRules(folder),
     prompts: readPrompts(folder),
@@ -93,13 +100,32 @@ function readModules(folder: ModelFolder): Module[] {
     throw new CheckpointError(file, `Cannot use "${file}": ${what}`);
   };
   if (!Array.isArray(json)) return fail("it must hold a list of modules");
-  return json.map((entry: unknown) => {
-    const [type, path] = isObject(entry) ? [entry["type"], entry["path"]] : [];
+  const names = new Set<unknown>();
+  return json.map((entry: unknown, index) => {
+    const { type, path, idx, name } = isRecord(entry) ? entry : {};
     if (typeof type !== "string" || typeof path !== "string") {
       return fail("each module must have a type and a path");
     }
+    if (idx !== undefined && idx !== index) {
+      return fail(`module ${index} has the idx ${JSON.stringify(idx)}: they must stand in order`);
+    }
+    // Its own reader would keep the last of two.
+    if (name !== undefined && names.has(name)) {
+      return fail(`two modules have the name ${JSON.stringify(name)}: it must be one's own`);
+    }
+    names.add(name);
     return { type: type.slice(type.lastIndexOf(".") + 1), path };
   });
+}
+
+/** What a Transformer in a folder of its own has is not what is in the model's. */
+function placeProblem(modules: readonly Module[]): string | undefined {
+  const path = modules.find(({ type }) => type === "Transformer")?.path ?? "";
+  return path === "" || path === "."
+    ? undefined
+    : `its modules.json has the Transformer in ${
+      JSON.stringify(path)
+    }: it must be in the folder itself`;
 }
 
 /** Transformer, Pooling, any number of Dense, Normalize; dropout does nothing outside training. */
@@ -115,8 +141,12 @@ function orderProblem(types: readonly string[]): string | undefined {
     "then any number of Dense, then Normalize or nothing";
 }
 
-function readModes(folder: ModelFolder): SentencePoolingMode[] {
+function readModes(folder: ModelFolder, hiddenSize: number): SentencePoolingMode[] {
   const fields = Fields.ofJson(folder.nameOf("config.json"), folder.readJson("config.json"));
+  const width = "word_embedding_dimension";
+  if (fields.integer(width, { min: 1 }, hiddenSize) !== hiddenSize) {
+    fields.fail(width, `it must be the model's hidden_size ${hiddenSize}`);
+  }
   if (!fields.boolean("include_prompt", true)) {
     fields.fail("include_prompt", "a pooling that leaves out the prompt is not supported");
   }
@@ -127,11 +157,28 @@ function readModes(folder: ModelFolder): SentencePoolingMode[] {
     if (names.length === 0 || !names.every((name) => modes.includes(name))) {
       fields.fail("pooling_mode", `it must be one or several of ${modes.join(", ")}`);
     }
+    refuseUnknownModes(fields);
+    for (const [key, mode] of MODE_KEYS) {
+      if (fields.value(key) === undefined || fields.boolean(key, false) === names.includes(mode)) {
+        continue;
+      }
+      fields.fail(key, `pooling_mode is ${JSON.stringify(named)}, and both must say the same`);
+    }
     return modes.filter((mode) => names.includes(mode));
   }
+  refuseUnknownModes(fields);
   const modes = MODE_KEYS.filter(([key]) => fields.boolean(key, false)).map(([, mode]) => mode);
   if (modes.length === 0) fields.fail("pooling_mode_mean_tokens", "one of the modes must be true");
   return modes;
+}
+
+/** A way to pool that is not known here is there all the same. */
+function refuseUnknownModes(fields: Fields): void {
+  const known = MODE_KEYS.map(([key]) => key);
+  for (const key of fields.keys()) {
+    if (!/^pooling_mode_/.test(key) || known.includes(key) || !fields.boolean(key, false)) continue;
+    fields.fail(key, `supported are ${known.join(", ")}`);
+  }
 }
 
 function readDense(folder: ModelFolder): SentenceDense {
@@ -146,6 +193,11 @@ function readDense(folder: ModelFolder): SentenceDense {
   try {
     const weight = readFloats(weights, "linear.weight", [outputs, inputs]);
     const bias = hasBias ? readFloats(weights, "linear.bias", [outputs]) : undefined;
+    const names = ["linear.weight", ...hasBias ? ["linear.bias"] : []];
+    const other = [...weights.tensors.keys()].find((name) => !names.includes(name));
+    if (other !== undefined) {
+      fields.fail("bias", `by it there are ${names.join(" and ")}, but also "${other}"`);
+    }
     return { inputs, outputs, weight, bias, activation };
   } finally {
     for (const source of weights.sources) source[Symbol.dispose]();
@@ -197,7 +249,7 @@ function readPrompts(folder: ModelFolder): ReadonlyMap<string, string> {
   if (!folder.has(name)) return new Map();
   const fields = Fields.ofJson(folder.nameOf(name), folder.readJson(name));
   const prompts = fields.value("prompts") ?? {};
-  if (!isObject(prompts) || !Object.values(prompts).every((text) => typeof text === "string")) {
+  if (!isRecord(prompts) || !Object.values(prompts).every((text) => typeof text === "string")) {
     fields.fail("prompts", "it must be an object of texts");
   }
   return new Map(Object.entries(prompts as Record<string, string>));

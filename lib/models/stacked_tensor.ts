@@ -1,11 +1,12 @@
 /** The matrices of a stack: experts of a layer that lie in one tensor, [experts, rows, …]. */
 
-import { CheckpointError } from "../base/errors.ts";
 import { sourceRowBytes, type WeightFormat } from "../device/block_formats.ts";
 import {
+  checkTensorShape,
   type ExpectedTensor,
   type FoundTensor,
   madeTensor,
+  refuseTensor,
   type StoredTensor,
   storedTensor,
 } from "./expected_tensors.ts";
@@ -34,15 +35,9 @@ export function stackedTensor(
   place: StackedMatrix,
 ): StoredTensor {
   const [, k] = expected.shape as [number, number];
-  const { index, count, rows, first = 0, stride = 1 } = place;
-  checkShape(found, [count, rows, k]);
-  const matrixBytes = found.sizeBytes / count;
-  const matrix = {
-    ...found,
-    shape: [rows, k],
-    position: found.position + index * matrixBytes,
-    sizeBytes: matrixBytes,
-  };
+  const { count, rows, first = 0, stride = 1 } = place;
+  checkTensorShape(found, [count, rows, k]);
+  const matrix = { ...found, ...partOf(found, place), shape: [rows, k] };
   const whole = storedTensor({ name: expected.name, shape: [rows, k] }, matrix);
   if (rows === expected.shape[0]) return whole;
   const made = whole.made ?? plainRows(whole.format, matrix, sourceRowBytes(whole.format, k));
@@ -60,20 +55,18 @@ export function stackedTensor(
 export function transposedTensor(
   expected: ExpectedTensor,
   found: FoundTensor,
-  { index, count, rows, first = 0, stride = 1 }: StackedMatrix,
+  place: StackedMatrix,
 ): StoredTensor {
   const [, k] = expected.shape as [number, number];
-  checkShape(found, [count, k, rows]);
-  const matrixBytes = found.sizeBytes / count;
-  const matrix = {
-    ...found,
-    shape: [rows, k],
-    position: found.position + index * matrixBytes,
-    sizeBytes: matrixBytes,
-  };
+  const { count, rows, first = 0, stride = 1 } = place;
+  checkTensorShape(found, [count, k, rows]);
+  const matrix = { ...found, ...partOf(found, place), shape: [rows, k] };
   const { format, made } = storedTensor({ name: expected.name, shape: [rows, k] }, matrix);
   if (made !== undefined || (format !== "f32" && format !== "f16" && format !== "bf16")) {
-    refuse(found, `it is of type ${found.dtype}: transposed matrices must be F32, F16 or BF16`);
+    refuseTensor(
+      found,
+      `it is of type ${found.dtype}: transposed matrices must be F32, F16 or BF16`,
+    );
   }
   const columns = transposedRows(format, matrix, { k, width: rows });
   return madeTensor(expected, matrix, {
@@ -90,15 +83,16 @@ export function transposedTensor(
 export function mxfp4Tensor(
   expected: ExpectedTensor,
   { blocks, scales }: { readonly blocks: FoundTensor; readonly scales: FoundTensor },
-  { index, count, rows, first = 0, stride = 1 }: StackedMatrix,
+  place: StackedMatrix,
 ): StoredTensor {
   const [, k] = expected.shape as [number, number];
+  const { index, count, rows, first = 0, stride = 1 } = place;
   const groups = k / 32;
-  checkShape(blocks, [count, rows, groups, 16]);
-  checkShape(scales, [count, rows, groups]);
+  checkTensorShape(blocks, [count, rows, groups, 16]);
+  checkTensorShape(scales, [count, rows, groups]);
   for (const tensor of [blocks, scales]) {
     const isByte = tensor.dtype === "U8" || (tensor === scales && tensor.dtype === "F8_E8M0");
-    if (!isByte) refuse(tensor, `it is of type ${tensor.dtype}: it must be U8`);
+    if (!isByte) refuseTensor(tensor, `it is of type ${tensor.dtype}: it must be U8`);
   }
   const grid = { rows: count * rows, columns: groups, rowBlock: 1, columnBlock: 32 };
   const stack = new ScaledRows({
@@ -117,13 +111,20 @@ export function mxfp4Tensor(
     addend: 0,
   });
   const rowBytes = sourceRowBytes(stack.format, k);
-  const part = (tensor: FoundTensor): StoredPart => ({
-    source: tensor.source,
-    position: tensor.position + index * (tensor.sizeBytes / count),
-    sizeBytes: tensor.sizeBytes / count,
-  });
   const made = selectRows(stack, rowBytes, { first: index * rows + first, stride });
-  return madeTensor(expected, blocks, { ...made, parts: [part(blocks), part(scales)] });
+  return madeTensor(expected, blocks, {
+    ...made,
+    parts: [partOf(blocks, place), partOf(scales, place)],
+  });
+}
+
+/** Where the bytes of a stack's matrix are. */
+function partOf(
+  { source, position, sizeBytes }: FoundTensor,
+  { index, count }: StackedMatrix,
+): StoredPart {
+  const matrixBytes = sizeBytes / count;
+  return { source, position: position + index * matrixBytes, sizeBytes: matrixBytes };
 }
 
 function plainRows(format: WeightFormat, part: FoundTensor, rowBytes: number): MadeRows {
@@ -162,19 +163,4 @@ function transposedRows(
     read: (rowStart, rowEnd, target) => readColumns(rowStart, 1, rowEnd - rowStart, target),
     readColumns,
   };
-}
-
-function checkShape(found: FoundTensor, shape: readonly number[]): void {
-  if (found.shape.join() === shape.join()) return;
-  refuse(
-    found,
-    `it has the shape [${found.shape.join(", ")}], but the config calls for [${shape.join(", ")}]`,
-  );
-}
-
-function refuse({ name, source }: FoundTensor, why: string): never {
-  throw new CheckpointError(
-    source.name,
-    `Cannot use tensor "${name}" of "${source.name}": ${why}`,
-  );
 }

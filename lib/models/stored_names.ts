@@ -92,6 +92,8 @@ function decoderNames(config: DecoderConfig, has: (name: string) => boolean): St
       // Old checkpoints carry the rotary frequencies along, which the config gives too.
       if (/\.rotary(?:_emb)?\.inv_freq$/.test(name)) return true;
       const layer = inLayer.exec(name)?.[1];
+      // Heads, whatever they hold: of a model whose head is tied to its embedding, a stored
+      // lm_head.weight too, even one that differs. The family's own code ties over it as well.
       if (layer === undefined) return !inBackbone.test(name);
       // Layers at the end may guess tokens further ahead; the config says how many do.
       const ahead = Number(layer) - config.layerCount;

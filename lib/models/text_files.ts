@@ -35,6 +35,8 @@ export type TextFiles =
       readonly tokenizer: string;
       readonly tokenizerConfig: string;
       readonly chatTemplate: string | undefined;
+      /** What "tool_use" came from, where that is another file. */
+      readonly toolTemplate?: string;
     };
   }
   | {

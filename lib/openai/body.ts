@@ -23,7 +23,8 @@ export async function readFields(context: RouteContext): Promise<Fields> {
   const body = value as Readonly<Record<string, unknown>>;
   settings.onRequest?.({ request, id: requestId(context, body), body });
   const fields = new Fields(body, "", text);
-  if (settings.strictModel) checkServedName(fields.string("model"), settings.servedModelNames);
+  const model = fields.string("model");
+  if (settings.strictModel) checkServedName(model, settings.servedModelNames);
   return fields;
 }
 
@@ -215,7 +216,11 @@ export function readTokenId(
   if (typeof value !== "number" || !Number.isInteger(value)) {
     throw fields.shapeError(path, value, "a token id", "int_type");
   }
-  if (value < 0) throw fields.shapeError(path, value, "at least 0", "greater_than_equal");
+  if (value < 0) {
+    // In the words of both: clients look for either.
+    const right = "at least 0, as any other is out of vocabulary";
+    throw fields.shapeError(path, value, right, "greater_than_equal");
+  }
   if (value >= vocabSize) throw badRequest(`Token id ${value} is out of vocabulary`, path);
   return value;
 }

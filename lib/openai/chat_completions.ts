@@ -29,14 +29,18 @@ export async function postChatCompletions(context: RouteContext): Promise<Respon
   const { stream, interval } = chat.delivery;
   const queue = new QueueWatch(1);
   const options = { ...chat.options, onQueued: queue.onQueued };
-  const generated = ofPrompt("messages", llm.stream(chat.messages, chat.params, options));
+  const generated = ofPrompt(
+    "messages",
+    chat.params,
+    llm.stream(chat.messages, chat.params, options),
+  );
   const deltas = assistantDeltas(
     stream && interval > 1 ? atIntervals(generated, interval) : generated,
   );
   return stream
     ? await eventStream(chunks(deltas, chat, systemFingerprint), queue, hooks)
     : addLoadReport(
-      await wholeResponse(deltas, (all) => fold(all, chat, systemFingerprint), queue, hooks),
+      await wholeResponse(fold(deltas, chat, systemFingerprint), queue, hooks),
       context,
     );
 }

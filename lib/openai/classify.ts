@@ -4,21 +4,14 @@ import { readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
-import {
-  checkTruncationSide,
-  ofField,
-  poolingUsage,
-  readInputs,
-  readPoolingOptions,
-  readPoolingParams,
-} from "./pooling_input.ts";
+import { readInputs } from "./inputs.ts";
+import { ofField, poolingUsage, readPoolingOptions, readPoolingParams } from "./pooling_input.ts";
 import type { ClassificationList } from "./types.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one classification request. */
 export async function postClassify(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
-  checkTruncationSide(fields, "left");
   const params = readPoolingParams(fields, "classify");
   const head = answerHead(context, "classify-", fields.string("request_id"));
   const options = readPoolingOptions(fields, context, head);
@@ -44,5 +37,5 @@ export async function postClassify(context: RouteContext): Promise<Response> {
     })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }

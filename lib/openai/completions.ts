@@ -30,6 +30,7 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   const deltas = merge(prompts.map((prompt, index, { length }) => {
     const deltas = ofPrompt(
       promptPaths[index] as string,
+      params,
       llm.stream(prompt, params, optionsOfPrompt(watched, index, length)),
     );
     return stream && interval > 1 ? atIntervals(deltas, interval) : deltas;
@@ -38,12 +39,7 @@ export async function postCompletions(context: RouteContext): Promise<Response> 
   return stream
     ? await eventStream(chunks(deltas, request, batch, systemFingerprint), queue, hooks)
     : addLoadReport(
-      await wholeResponse(
-        deltas,
-        (all) => fold(all, request, batch, systemFingerprint),
-        queue,
-        hooks,
-      ),
+      await wholeResponse(fold(deltas, request, batch, systemFingerprint), queue, hooks),
       context,
     );
 }

@@ -17,6 +17,7 @@ export interface ServedModel extends
   Pick<
     LLM,
     | "info"
+    | "isClosed"
     | "stats"
     | "stream"
     | "tokenizeAsync"
@@ -65,6 +66,7 @@ export interface Settings {
   /** Starts with a slash and does not end with one; or empty. */
   readonly rootPath: string;
   readonly devMode: boolean;
+  readonly apiDocument: boolean;
   /** Whether a client must send a key. */
   readonly needsKey: boolean;
   /** When the handler was made, in Unix seconds. */

@@ -3,22 +3,15 @@
 import { readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
-import {
-  checkTruncationSide,
-  ofField,
-  poolingUsage,
-  readInputs,
-  readPoolingOptions,
-  readPoolingParams,
-} from "./pooling_input.ts";
+import { readInputs } from "./inputs.ts";
+import { ofField, poolingUsage, readPoolingOptions, readPoolingParams } from "./pooling_input.ts";
 import type { EmbeddingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one embeddings request. */
 export async function postEmbeddings(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
-  checkTruncationSide(fields, "left");
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, "embed");
   const head = answerHead(context, "embd-", fields.string("request_id"));
@@ -41,5 +34,5 @@ export async function postEmbeddings(context: RouteContext): Promise<Response> {
     })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }

@@ -102,7 +102,10 @@ export function toHttpError(error: unknown, model?: ModelNames): HttpError {
     const retryAfter = String(Math.max(1, Math.ceil(error.retryAfterSeconds)));
     return new HttpError(503, error.message, { headers: { "retry-after": retryAfter } });
   }
-  if (error instanceof ClosedError) return new HttpError(503, "The server is shutting down");
+  if (error instanceof ClosedError) {
+    // Another one takes its place before long, or stands behind the same balancer.
+    return new HttpError(503, "The server is shutting down", { headers: { "retry-after": "1" } });
+  }
   return new HttpError(500, "Internal server error");
 }
 
@@ -129,17 +132,25 @@ export function show(value: unknown): string {
   return String(value);
 }
 
-function contextLength(error: ContextLengthError): HttpError {
+/**
+ * Of a prompt that is too long, by itself or with its answer. By itself it need not have been
+ * tokenized to the end.
+ *
+ * @param askedCount tokens that the request asked for; they are not counted in the error of a
+ * prompt that is too long by itself
+ */
+export function contextLength(error: ContextLengthError, askedCount = 0): HttpError {
   const { tokenCount, tokenLimit, outputTokenCount } = error;
-  const promptTokenCount = tokenCount - outputTokenCount;
-  const asked = outputTokenCount === 0
-    ? `your prompt contains at least ${promptTokenCount} input tokens`
-    : `you requested ${outputTokenCount} output tokens and your prompt contains ` +
-      `${promptTokenCount} input tokens, for a total of ${tokenCount} tokens`;
+  const promptCount = tokenCount - outputTokenCount;
+  const [outputCount, atLeast] = outputTokenCount === 0
+    ? [askedCount, "at least "]
+    : [outputTokenCount, ""];
   // Clients recognise an overflow by the first sentence; LangChain and LiteLLM search for it.
   return badRequest(
-    `This model's maximum context length is ${tokenLimit} tokens. However, ${asked}. Please ` +
-      "reduce the length of the input prompt or the number of requested output tokens.",
+    `This model's maximum context length is ${tokenLimit} tokens. However, you requested ` +
+      `${outputCount} output tokens and your prompt contains ${atLeast}${promptCount} input ` +
+      `tokens, for a total of ${atLeast}${promptCount + outputCount} tokens. Please reduce the ` +
+      "length of the input prompt or the number of requested output tokens.",
     "input_tokens",
   );
 }

@@ -83,6 +83,8 @@ export interface HandlerOptions {
   readonly trustRequestChatTemplate?: boolean;
   /** Open the routes that are for development: `/reset_prefix_cache`. Default false. */
   readonly devMode?: boolean;
+  /** Open `/openapi.json`, which describes the routes. Default true. */
+  readonly apiDocument?: boolean;
   /** Told of every request with a JSON body once that is read, before its fields are checked. */
   readonly onRequest?: (received: ReceivedRequest) => void;
   /** Told of every failure that clients only see as "Internal server error". */
@@ -161,6 +163,7 @@ function fillIn(options: HandlerOptions, llm: ServedModel): Settings {
     rootPath: checkedRootPath(options.rootPath ?? ""),
     onRequest: options.onRequest,
     devMode: options.devMode ?? false,
+    apiDocument: options.apiDocument ?? true,
     needsKey: (options.apiKeys ?? []).some((key) => key !== ""),
     startedAt: Math.floor(Date.now() / 1000),
     requestCounts: new RequestCounts(),

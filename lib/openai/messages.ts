@@ -28,24 +28,35 @@ const TEXT_KEYS: ReadonlyMap<unknown, string> = new Map([
   ["thinking", "thinking"],
 ]);
 
-/** The `messages` field. Further keys of a message reach the template as they are. */
-export function readMessages(fields: Fields, modelName: string): ChatMessage[] {
-  const messages = fields.records("messages");
-  if (messages === undefined) throw fields.missing("messages");
-  return messages.map((message, index) => checkMessage(message, index, modelName));
+/** What a message may say besides its content, as text. */
+const TEXT_FIELDS: readonly string[] = ["name", "tool_call_id", "reasoning", "reasoning_content"];
+
+/** A field of messages. Further keys of a message reach the template as they are. */
+export function readMessages(
+  fields: Fields,
+  modelName: string,
+  name: string = "messages",
+): ChatMessage[] {
+  const messages = fields.records(name);
+  if (messages === undefined) throw fields.missing(name);
+  const path = fields.path(name);
+  return messages.map((message, index) => checkMessage(message, `${path}.${index}`, modelName));
 }
 
 function checkMessage(
   message: Readonly<Record<string, unknown>>,
-  index: number,
+  path: string,
   modelName: string,
 ): ChatMessage {
-  const path = `messages.${index}`;
   const { role, content } = message;
   if (role === undefined) {
     throw badShape(`Cannot read ${path}.role: Field required (missing)`, `${path}.role`);
   }
   if (typeof role !== "string") throw wrong(`${path}.role`, role, "a string", "string_type");
+  for (const key of TEXT_FIELDS) {
+    const text = message[key] ?? "";
+    if (typeof text !== "string") throw wrong(`${path}.${key}`, text, "a string", "string_type");
+  }
   if (role === "assistant") checkToolCalls(message["tool_calls"], path);
   if (content === undefined || content === null || typeof content === "string") {
     return message as ChatMessage;
@@ -65,25 +76,27 @@ function checkPart(
   { modelName, role }: { readonly modelName: string; readonly role: string },
 ): string | Readonly<Record<string, unknown>> {
   if (typeof part === "string") return part;
-  if (typeof part !== "object" || part === null || Array.isArray(part)) {
-    throw wrong(path, part, "a part or a string", "dict_type");
-  }
-  const fields = part as Readonly<Record<string, unknown>>;
-  const key = TEXT_KEYS.get(fields["type"]);
+  if (!isObject(part)) throw wrong(path, part, "a part or a string", "dict_type");
+  const type = part["type"];
+  const key = TEXT_KEYS.get(type);
   if (key !== undefined) {
-    const text = fields[key];
+    const text = part[key];
     if (typeof text !== "string") throw wrong(`${path}.${key}`, text, "a string", "string_type");
-    return fields["type"] === "text" ? fields : { type: "text", text };
+    return type === "text" ? part : { type: "text", text };
   }
-  if (MEDIA_TYPES.includes(String(fields["type"] ?? Object.keys(fields)[0]))) {
-    if (role === "system") return fields; // never shown
+  // A part may leave its type to be guessed from its keys.
+  const media = MEDIA_TYPES.find((known) =>
+    type === undefined ? Object.hasOwn(part, known) : type === known
+  );
+  if (media !== undefined) {
+    if (role === "system") return { ...part, type: media }; // never shown
     throw badRequest(`${modelName} is not a multimodal model`, path);
   }
-  if (fields["type"] === undefined) {
+  if (type === undefined) {
     throw badRequest("Missing 'type' field in multimodal part.", "type");
   }
   throw badRequest(
-    `Unsupported chat content part type: ${show(fields["type"])}. Supported types: ` +
+    `Unsupported chat content part type: ${show(type)}. Supported types: ` +
       `${[...TEXT_KEYS.keys()].join(", ")}.`,
     "type",
   );
@@ -93,16 +106,17 @@ function checkToolCalls(calls: unknown, path: string): void {
   if (calls === undefined || calls === null) return;
   if (!Array.isArray(calls)) throw wrong(`${path}.tool_calls`, calls, "an array", "list_type");
   for (const [index, call] of calls.entries()) {
-    if (typeof call !== "object" || call === null || Array.isArray(call)) {
+    if (!isObject(call)) {
       throw badRequest("assistant tool_calls entries must be objects.", "tool_calls");
     }
-    if ((call.type ?? "function") !== "function" || typeof call.function !== "object") {
+    const called = call["function"];
+    if ((call["type"] ?? "function") !== "function" || !isObject(called)) {
       throw badRequest(
         "chat completions only support assistant tool_calls of type 'function'.",
         "tool_calls",
       );
     }
-    checkArguments(call.function?.arguments, `${path}.tool_calls.${index}.function.arguments`);
+    checkArguments(called["arguments"], `${path}.tool_calls.${index}.function.arguments`);
   }
 }
 
@@ -171,6 +185,10 @@ function readTemplateKwargs(fields: Fields): Readonly<Record<string, unknown>> {
   const effort = fields.choice("reasoning_effort", EFFORTS);
   if (effort === undefined) return given;
   return { enable_thinking: effort !== "none", reasoning_effort: effort, ...given };
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function wrong(path: string, value: unknown, right: string, token: string): Error {

@@ -22,6 +22,16 @@ export interface DescribedRoute {
   readonly open?: boolean;
   /** Only some models can serve it. */
   readonly task?: string;
+  /** What failures without a body mean, by status. */
+  readonly bodiless?: Readonly<Record<string, string>>;
+}
+
+/** What the document depends on besides the routes. */
+export interface ApiSettings {
+  readonly needsKey: boolean;
+  readonly rootPath: string;
+  /** A request that names another model is answered 404. */
+  readonly strictModel: boolean;
 }
 
 const ERROR: Schema = {
@@ -44,12 +54,13 @@ const ERROR: Schema = {
 /** Describes the routes. Every answer that is not a success has one shape. */
 export function openApiDocument(
   routes: readonly DescribedRoute[],
-  { needsKey, rootPath }: { readonly needsKey: boolean; readonly rootPath: string },
+  settings: ApiSettings,
 ): Schema {
+  const { rootPath } = settings;
   const paths: Record<string, Record<string, Schema>> = {};
   for (const route of routes) {
     const path = route.rest === undefined ? route.path : route.path.replace("*", `{${route.rest}}`);
-    (paths[path] ??= {})[route.method.toLowerCase()] = operation(route, path, needsKey);
+    (paths[path] ??= {})[route.method.toLowerCase()] = operation(route, path, settings);
   }
   return {
     openapi: "3.1.0",
@@ -67,8 +78,9 @@ export function openApiDocument(
   };
 }
 
-function operation(route: DescribedRoute, path: string, needsKey: boolean): Schema {
-  const { method, rest, summary, body, bodyIsOptional = false, open = false } = route;
+function operation(route: DescribedRoute, path: string, settings: ApiSettings): Schema {
+  const { method, rest, summary, body, bodyIsOptional = false, open = false, bodiless = {} } =
+    route;
   return {
     operationId: `${method.toLowerCase()}${path.replaceAll(/[^a-z0-9]+/gi, "_")}`
       .replace(/_$/, ""),
@@ -82,11 +94,11 @@ function operation(route: DescribedRoute, path: string, needsKey: boolean): Sche
         content: { "application/json": { schema: body } },
       },
     }),
-    ...(needsKey && !open ? { security: [{ key: [] }] } : {}),
+    ...(settings.needsKey && !open ? { security: [{ key: [] }] } : {}),
     responses: {
       "200": success(route),
       ...Object.fromEntries(
-        failures(route, needsKey).map(([status, description]) => [
+        failures(route, settings).map(([status, description]) => [
           status,
           {
             description,
@@ -95,6 +107,9 @@ function operation(route: DescribedRoute, path: string, needsKey: boolean): Sche
             },
           },
         ]),
+      ),
+      ...Object.fromEntries(
+        Object.entries(bodiless).map(([status, description]) => [status, { description }]),
       ),
     },
   };
@@ -122,7 +137,10 @@ function success({ answer }: DescribedRoute): Schema {
   }
 }
 
-function failures(route: DescribedRoute, needsKey: boolean): [string, string][] {
+function failures(
+  route: DescribedRoute,
+  { needsKey, strictModel }: ApiSettings,
+): [string, string][] {
   const { body, rest, task, open = false } = route;
   return [
     ...(body === undefined ? [] : [
@@ -131,7 +149,9 @@ function failures(route: DescribedRoute, needsKey: boolean): [string, string][] 
       ["415", "A body that is not JSON"],
     ] as [string, string][]),
     ...(needsKey && !open ? [["401", "No key, or a wrong one"]] as [string, string][] : []),
-    ...(rest === undefined ? [] : [["404", "There is no such thing"]] as [string, string][]),
+    ...(rest !== undefined || strictModel && body !== undefined
+      ? [["404", "There is no such model"]] as [string, string][]
+      : []),
     ...(task === undefined ? [] : [
       ["500", "A failure of the server"],
       ["503", "Too many requests wait already, or the server shuts down"],

@@ -5,7 +5,8 @@ import { PoolingParams } from "../pooling/params.ts";
 import { Fields } from "./body.ts";
 import type { AnswerHead, RouteContext } from "./context.ts";
 import { badRequest } from "./errors.ts";
-import { checkTruncationSide, readTruncation } from "./pooling_input.ts";
+import { checkIdleFields, PAIRED } from "./idle_fields.ts";
+import { readTruncation } from "./pooling_input.ts";
 import { readRequestOptions } from "./request_options.ts";
 
 /** Most texts on one side. */
@@ -45,7 +46,7 @@ function partText(fields: Fields, part: Readonly<Record<string, unknown>>, at: n
 
 /** How pairs are scored. */
 export function readPairParams(fields: Fields): PoolingParams {
-  checkTruncationSide(fields, "right");
+  checkTruncationSide(fields);
   const truncatePromptTokens = readTruncation(fields);
   const useActivation = fields.boolean("use_activation");
   return new PoolingParams({
@@ -54,21 +55,23 @@ export function readPairParams(fields: Fields): PoolingParams {
   });
 }
 
+/** Which end is cut: only that of the second text can be. */
+function checkTruncationSide(fields: Fields): void {
+  if (fields.choice("truncation_side", ["left", "right"]) !== "left") return;
+  throw badRequest(
+    'truncation_side is not supported yet, got "left": leave it out, or give "right"',
+    "truncation_side",
+  );
+}
+
 /** How two texts are put before the model. */
 export function readPairOptions(
   fields: Fields,
   context: RouteContext,
   head: AnswerHead,
 ): ScoreOptions {
-  const kwargs = fields.record("chat_template_kwargs") ?? {};
-  if (Object.keys(kwargs).length > 0) {
-    throw badRequest(
-      "chat_template_kwargs is not supported yet, got {…}: leave it out; instruction is a field " +
-        "of its own",
-      "chat_template_kwargs",
-    );
-  }
-  fields.boolean("use_qwen3_template"); // Furiosa-LLM's, without effect there too
+  const kwargs = fields.record("chat_template_kwargs");
+  checkIdleFields(fields, PAIRED);
   const instruction = fields.string("instruction");
   const limit = context.llm.info.maxPromptLength;
   return {
@@ -76,6 +79,7 @@ export function readPairOptions(
     maxTokensPerQuery: readCount(fields, "max_tokens_per_query", limit),
     maxTokensPerDoc: readCount(fields, "max_tokens_per_doc", limit),
     ...(instruction === undefined ? {} : { instruction }),
+    ...(kwargs === undefined ? {} : { chatTemplateKwargs: kwargs }),
   };
 }
 

@@ -4,7 +4,7 @@ import { InvalidParameterError } from "../base/errors.ts";
 import { SamplingParams, type SamplingParamsOptions } from "../sampling/params.ts";
 import type { Fields } from "./body.ts";
 import type { RouteContext } from "./context.ts";
-import { badRequest, badShape, show, snakeCase } from "./errors.ts";
+import { badRequest, show, snakeCase } from "./errors.ts";
 import {
   readAllowedTokenIds,
   readBadWords,
@@ -123,7 +123,7 @@ function build(
   } catch (error) {
     if (!(error instanceof InvalidParameterError)) throw error;
     const name = error.parameter === "maxTokens" ? limitField : snakeCase(error.parameter);
-    throw badRequest(wireWords(error, name, fields.raw(limitField)), name);
+    throw badRequest(wireWords(error, name), name);
   }
 }
 
@@ -143,12 +143,12 @@ function checkMaxTokens(
 
 function readChatLogprobs(fields: Fields, limits: ParamLimits): number | undefined {
   const top = countField(fields, "top_logprobs");
+  if (top !== undefined && top < -1) {
+    throw badRequest("`top_logprobs` must be a positive value or -1.", "top_logprobs");
+  }
   if (fields.boolean("logprobs") !== true) {
     if (top === undefined || top === 0) return undefined;
     throw badRequest("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs");
-  }
-  if (top !== undefined && top < -1) {
-    throw badRequest("`top_logprobs` must be a positive value or -1.", "top_logprobs");
   }
   checkLogprobs("sample", "logprobs", top, limits);
   return top === -1 ? limits.vocabSize : top ?? 0;
@@ -186,11 +186,11 @@ function checkLogprobs(
   );
 }
 
-/** An integer field whose type error has vLLM's wording. */
+/** An integer that vLLM looks at before it converts anything: a text is none, whatever it says. */
 function countField(fields: Fields, name: string): number | undefined {
-  try {
+  const value = fields.raw(name);
+  if (value === undefined || typeof value === "number" || typeof value === "boolean") {
     return fields.integer(name);
-  } catch {
-    throw badShape(`\`${name}\` must be an integer. Got ${show(fields.raw(name))}`, name);
   }
+  throw badRequest(`\`${name}\` must be an integer. Got ${show(value)}`, name);
 }

@@ -4,23 +4,16 @@ import type { PoolingTask } from "../pooling/params.ts";
 import { type Fields, readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
-import { badRequest, show } from "./errors.ts";
-import {
-  checkTruncationSide,
-  ofField,
-  poolingUsage,
-  readInputs,
-  readPoolingOptions,
-  readPoolingParams,
-} from "./pooling_input.ts";
+import { badRequest } from "./errors.ts";
+import { readInputs } from "./inputs.ts";
+import { ofField, poolingUsage, readPoolingOptions, readPoolingParams } from "./pooling_input.ts";
 import type { PoolingList } from "./types.ts";
 import { readVectorFormat, wireVectors } from "./vectors.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one pooling request. */
 export async function postPooling(context: RouteContext): Promise<Response> {
   const fields = await readFields(context);
-  checkTruncationSide(fields, "left");
   const task = readTask(fields, context.llm.info.poolingTasks);
   const format = readVectorFormat(fields);
   const params = readPoolingParams(fields, task);
@@ -44,7 +37,7 @@ export async function postPooling(context: RouteContext): Promise<Response> {
     })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }
 
 /** The first task of the model is what it is for. */
@@ -53,8 +46,8 @@ function readTask(fields: Fields, tasks: readonly PoolingTask[]): PoolingTask {
   const task = wanted === undefined ? tasks[0] : tasks.find((known) => known === wanted);
   if (task !== undefined) return task;
   const supported = tasks.map((known) => `'${known}'`).join(", ");
-  throw badRequest(
-    `Unsupported task: ${show(wanted)} Supported tasks: ${supported}`,
-    "task",
-  );
+  const reason = wanted === "plugin"
+    ? "No IOProcessor plugin installed."
+    : `Unsupported task: '${wanted?.slice(0, 80)}'`;
+  throw badRequest(`${reason} Supported tasks: ${supported}`, "task");
 }

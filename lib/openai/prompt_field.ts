@@ -1,9 +1,10 @@
 /** The `prompt` field of a completions request. */
 
-import { InvalidParameterError } from "../base/errors.ts";
+import { ContextLengthError, InvalidParameterError } from "../base/errors.ts";
 import type { ModelInfo, Prompt } from "../llm.ts";
+import type { SamplingParams } from "../sampling/params.ts";
 import { type Fields, readTokenIds } from "./body.ts";
-import { badRequest } from "./errors.ts";
+import { badRequest, contextLength } from "./errors.ts";
 import { wireWords } from "./wire_words.ts";
 
 const PROMPT_COUNT_MAX = 1024;
@@ -64,14 +65,19 @@ function readIds(
   return { promptTokenIds: readTokenIds(fields, list, path, vocabSize) };
 }
 
-/** An answer's deltas; what the model says of the prompt's tokens is said of the field it came from. */
+/**
+ * An answer's deltas; what the model says of the prompt's tokens is said of the field it came from,
+ * and of its length with the `maxTokens` that were asked for behind it.
+ */
 export async function* ofPrompt<Delta>(
   path: string,
+  { maxTokens }: Pick<SamplingParams, "maxTokens">,
   deltas: AsyncGenerator<Delta, void, void>,
 ): AsyncGenerator<Delta, void, void> {
   try {
     yield* deltas;
   } catch (error) {
+    if (error instanceof ContextLengthError) throw contextLength(error, maxTokens ?? 0);
     if (!(error instanceof InvalidParameterError && error.parameter === "promptTokenIds")) {
       throw error;
     }

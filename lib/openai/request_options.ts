@@ -14,8 +14,9 @@ export function readRequestOptions(
   { request: { headers }, signal }: RouteContext,
   head: AnswerHead,
 ): Pick<RequestOptions, "priority" | "cacheSalt" | "trace" | "signal"> {
-  const ofBody = fields.integer("priority"); // wrong is wrong, even where the header beats it
-  const priority = readPriorityHeader(headers) ?? ofBody;
+  const ofBody = fields.int64("priority"); // wrong is wrong, even where the header beats it
+  const priority = readPriorityHeader(headers) ??
+    (ofBody === undefined ? undefined : Number(ofBody));
   const cacheSalt = readCacheSalt(fields);
   const traceparent = headers.get("traceparent");
   return {

@@ -5,9 +5,12 @@ import {
   body,
   BOOLEAN,
   COUNT,
+  IDLE,
   INTEGER,
+  LIST,
   MESSAGES,
   MODEL,
+  OBJECT,
   OBJECTS,
   PROMPTS,
   type Properties,
@@ -17,25 +20,35 @@ import {
   TEXTS,
   TOKEN_ID,
 } from "./schema_parts.ts";
+import { NUMBER_FORMATS } from "./small_floats.ts";
+
+const IDLE_OBJECT: Schema = { ...OBJECT, description: IDLE };
 
 const VECTORS: Properties = {
   encoding_format: { enum: ["float", "base64", null] },
-  embed_dtype: { enum: ["float32", null] },
+  embed_dtype: {
+    enum: [...NUMBER_FORMATS, null],
+    description: "Of numbers in base64",
+  },
   endianness: { enum: ["native", "big", "little", null] },
   dimensions: { ...INTEGER, minimum: 1 },
   normalize: BOOLEAN,
 };
 
-/** Of one prompt or several; a conversation may take their place. */
+/** One conversation or several. */
+const CONVERSATIONS: Schema = { anyOf: [MESSAGES, { type: "array", items: MESSAGES }] };
+
+/** Of one prompt or several; conversations may take their place, under either name. */
 const INPUT: Properties = {
-  input: PROMPTS,
-  messages: MESSAGES,
+  input: { anyOf: [PROMPTS, CONVERSATIONS] },
+  messages: CONVERSATIONS,
   ...TEMPLATE,
   ...MODEL,
+  mm_processor_kwargs: IDLE_OBJECT,
   use_activation: BOOLEAN,
   add_special_tokens: BOOLEAN,
   truncate_prompt_tokens: { ...INTEGER, minimum: -1 },
-  truncation_side: { enum: ["left", null] },
+  truncation_side: { enum: ["left", "right", null] },
 };
 
 const INPUT_OR_MESSAGES: Schema = {
@@ -60,6 +73,9 @@ export const CLASSIFY_BODY: Schema = { ...body(INPUT), ...INPUT_OR_MESSAGES };
 
 const PAIRS: Properties = {
   ...MODEL,
+  mm_processor_kwargs: IDLE_OBJECT,
+  use_qwen3_template: { ...BOOLEAN, description: IDLE },
+  chat_template_kwargs: OBJECT,
   use_activation: BOOLEAN,
   truncate_prompt_tokens: { ...INTEGER, minimum: -1 },
   truncation_side: { enum: ["right", null] },
@@ -91,6 +107,9 @@ export const RERANK_BODY: Schema = body({
   query: TEXT_OR_OBJECT,
   documents: TEXTS,
   top_n: COUNT,
+  return_documents: { ...BOOLEAN, description: IDLE },
+  rank_fields: { ...LIST, description: IDLE },
+  max_chunks_per_doc: { ...INTEGER, description: IDLE },
   ...PAIRS,
 }, ["query", "documents"]);
 
@@ -103,6 +122,8 @@ export const TOKENIZE_BODY: Schema = {
     return_token_strs: BOOLEAN,
     tools: OBJECTS,
     ...TEMPLATE,
+    mm_processor_kwargs: IDLE_OBJECT,
+    media_io_kwargs: IDLE_OBJECT,
   }),
   anyOf: [{ required: ["prompt"] }, { required: ["messages"] }],
 };

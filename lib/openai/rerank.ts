@@ -4,10 +4,11 @@ import { type Fields, readFields } from "./body.ts";
 import { answerHead, type RouteContext } from "./context.ts";
 import { QueueWatch } from "./early_head.ts";
 import { badRequest } from "./errors.ts";
+import { checkIdleFields, RERANKED } from "./idle_fields.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
 import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { RerankAnswer } from "./types.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** Answers one reranking request. */
 export async function postRerank(context: RouteContext): Promise<Response> {
@@ -15,6 +16,7 @@ export async function postRerank(context: RouteContext): Promise<Response> {
   const query = readQuery(fields);
   const documents = readDocuments(fields);
   const topN = readTopN(fields);
+  checkIdleFields(fields, RERANKED);
   const params = readPairParams(fields);
   const head = answerHead(context, "rerank-", fields.string("request_id"));
   const options = readPairOptions(fields, context, head);
@@ -38,7 +40,7 @@ export async function postRerank(context: RouteContext): Promise<Response> {
       meta: { billed_units: { total_tokens } },
     };
   });
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }
 
 function readQuery(fields: Fields): string {

@@ -6,8 +6,9 @@ import type { RouteContext } from "./context.ts";
 /** 200 when the cache is empty, 409 while requests use it. Neither has a body. */
 export async function postResetPrefixCache(context: RouteContext): Promise<Response> {
   const { request, llm } = context;
-  // A request without a body has no content type either.
-  if (request.headers.has("content-type")) {
+  // Clients name a content type also where they send no body.
+  const { headers } = request;
+  if (headers.has("content-type") && headers.get("content-length") !== "0") {
     const fields = await readFields(context);
     fields.choice("target", ["all", "npu"]);
   }

@@ -37,12 +37,17 @@ export interface Route extends DescribedRoute {
   readonly coversBelow?: boolean;
   /** There only in development mode. */
   readonly dev?: boolean;
+  /** There unless nobody shall read what the API is. */
+  readonly document?: boolean;
   /** What the model must be for; such routes count as load. */
   readonly task?: ServedTask;
   readonly run: (context: RouteContext) => Response | Promise<Response>;
 }
 
-const ok = (): Response => new Response(null, { status: 200 });
+const health = ({ llm }: RouteContext): Response =>
+  new Response(null, { status: llm.isClosed ? 503 : 200 });
+
+const UNHEALTHY = { "503": "The model was closed" };
 
 /** The same route under several paths. */
 function under(paths: readonly string[], route: Omit<Route, "path">): Route[] {
@@ -164,7 +169,8 @@ export const ROUTES: readonly Route[] = [
     open: true,
     summary: "Whether the server works",
     answer: "nothing",
-    run: ok,
+    bodiless: UNHEALTHY,
+    run: health,
   },
   {
     method: "GET",
@@ -172,7 +178,8 @@ export const ROUTES: readonly Route[] = [
     open: true,
     summary: "Whether the server works",
     answer: "nothing",
-    run: ok,
+    bodiless: UNHEALTHY,
+    run: health,
   },
   {
     method: "POST",
@@ -180,7 +187,8 @@ export const ROUTES: readonly Route[] = [
     open: true,
     summary: "Whether the server works",
     answer: "nothing",
-    run: ok,
+    bodiless: UNHEALTHY,
+    run: health,
   },
   {
     method: "GET",
@@ -201,6 +209,7 @@ export const ROUTES: readonly Route[] = [
   {
     method: "GET",
     path: "/openapi.json",
+    document: true,
     summary: "This document",
     answer: "json",
     run: ({ settings }) => jsonResponse(openApiDocument(reachable(settings), settings)),
@@ -212,12 +221,15 @@ export const ROUTES: readonly Route[] = [
     summary: "Forget the keys and values of all prompt beginnings",
     body: RESET_BODY,
     bodyIsOptional: true,
+    bodiless: { "409": "Requests use the cache" },
     answer: "nothing",
     run: postResetPrefixCache,
   },
 ];
 
 /** The routes that the settings open. */
-export function reachable({ devMode }: { readonly devMode: boolean }): readonly Route[] {
-  return ROUTES.filter((route) => devMode || !route.dev);
+export function reachable(
+  { devMode, apiDocument }: { readonly devMode: boolean; readonly apiDocument: boolean },
+): readonly Route[] {
+  return ROUTES.filter(({ dev, document }) => (devMode || !dev) && (apiDocument || !document));
 }

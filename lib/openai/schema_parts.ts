@@ -44,6 +44,9 @@ export const PROMPTS: Schema = {
 export const TEXT_OR_OBJECT: Schema = { anyOf: [TEXT, { type: "object" }] };
 export const TEXTS: Schema = { anyOf: [TEXT_OR_OBJECT, { type: "array", items: TEXT_OR_OBJECT }] };
 
+/** What is said of a field whose type alone is looked at. */
+export const IDLE = "Has no effect";
+
 /** A number within limits, both of them allowed. */
 export function between(minimum: number, maximum: number): Schema {
   return { ...NUMBER, minimum, maximum };

@@ -7,7 +7,7 @@ import { badRequest } from "./errors.ts";
 import { readPairOptions, readPairParams, readTexts } from "./pair_fields.ts";
 import { ofField, poolingUsage } from "./pooling_input.ts";
 import type { ScoreList } from "./types.ts";
-import { pooledResponse } from "./whole.ts";
+import { wholeResponse } from "./whole.ts";
 
 /** The names that the two sides may have; the first pair that is there counts. */
 const SIDES: readonly (readonly [string, string])[] = [
@@ -38,7 +38,7 @@ export async function postScore(context: RouteContext): Promise<Response> {
     data: outputs.map(({ outputs: { score } }, index) => ({ index, object: "score", score })),
     usage: poolingUsage(outputs),
   }));
-  return await pooledResponse(answer, queue, context.hooks);
+  return await wholeResponse(answer, queue, context.hooks);
 }
 
 interface Sides {
@@ -52,7 +52,7 @@ interface Sides {
 /** 1:1, 1:N or N:N. */
 function readSides(fields: Fields): Sides {
   const [left, right] = SIDES.find((names) => names.every((name) => fields.has(name))) ??
-    ["text_1", "text_2"];
+    SIDES.find((names) => names.some((name) => fields.has(name))) ?? ["text_1", "text_2"];
   const [first, second] = [readTexts(fields, left), readTexts(fields, right)];
   if (Array.isArray(first) && first.length === 0) {
     throw badRequest(`At least one text element must be given: ${left} is []`, left);

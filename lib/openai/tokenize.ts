@@ -2,6 +2,7 @@
 
 import { readFields, readTokenIds } from "./body.ts";
 import type { RouteContext } from "./context.ts";
+import { checkIdleFields, TOKENIZED } from "./idle_fields.ts";
 import { jsonResponse } from "./json.ts";
 import { readChatOptions, readMessages } from "./messages.ts";
 import { maxModelLength } from "./models.ts";
@@ -12,13 +13,11 @@ import type { DetokenizeAnswer, TokenizeAnswer } from "./types.ts";
 export async function postTokenize(context: RouteContext): Promise<Response> {
   const { llm, settings } = context;
   const fields = await readFields(context);
+  checkIdleFields(fields, TOKENIZED);
   const prompt = fields.string("prompt");
   const wantsStrings = fields.boolean("return_token_strs") ?? false;
   let tokens: readonly number[];
-  if (prompt !== undefined) {
-    const addSpecialTokens = fields.boolean("add_special_tokens") ?? true;
-    tokens = await llm.tokenizeAsync(prompt, { addSpecialTokens, signal: context.signal });
-  } else if (fields.has("messages")) {
+  if (fields.has("messages")) { // they count, whatever prompt says
     const messages = readMessages(fields, settings.servedModelNames[0]);
     const tools = fields.records("tools");
     const options = readChatOptions(fields, settings.trustRequestChatTemplate);
@@ -26,9 +25,11 @@ export async function postTokenize(context: RouteContext): Promise<Response> {
     tokens = await llm.tokenizeChat(messages, {
       ...withDefaultKwargs(options, settings),
       ...(tools === undefined ? {} : { tools }),
-      addSpecialTokens: fields.boolean("add_special_tokens") ?? false,
       signal: context.signal,
     });
+  } else if (prompt !== undefined) {
+    const addSpecialTokens = fields.boolean("add_special_tokens") ?? true;
+    tokens = await llm.tokenizeAsync(prompt, { addSpecialTokens, signal: context.signal });
   } else {
     throw fields.missing("prompt");
   }

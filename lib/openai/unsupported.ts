@@ -72,10 +72,8 @@ const COMPLETIONS: readonly Row[] = [
 export function refuseUnsupported(fields: Fields, kind: "chat" | "completions"): void {
   refuseBroken(fields);
   const rows = kind === "chat" ? [...BOTH, ...CHAT] : [...BOTH, ...COMPLETIONS];
-  if (kind === "chat") {
-    checkToolChoice(fields);
-    checkThinkingBudget(fields);
-  }
+  if (kind === "chat") checkToolChoice(fields);
+  checkThinkingBudget(fields);
   checkResponseFormat(fields);
   for (const row of rows) {
     const value = fields[row.read](row.name);

@@ -5,26 +5,12 @@ import { jsonResponse, writeJson } from "./json.ts";
 import type { StreamHooks } from "./sse.ts";
 
 /**
- * Deltas → one body. Waits for the first delta, so that what fails before it is a plain HTTP error;
- * then answers 200 with a body that comes when the answer is complete. The price: a failure in the
- * middle of an answer can no longer become a status, so it breaks the connection off.
+ * Waits for an answer, and sends it as a plain body; one that takes long gets its head before it.
+ *
+ * What fails before the head goes out is a plain HTTP error. The price of an early head: a failure
+ * behind it can no longer become a status, so it breaks the connection off.
  */
-export async function wholeResponse<Delta>(
-  deltas: AsyncGenerator<Delta, void, void>,
-  fold: (deltas: AsyncIterable<Delta>) => Promise<object>,
-  queue: QueueWatch,
-  hooks: StreamHooks,
-): Promise<Response> {
-  const first = deltas.next();
-  await queue.headTime(first);
-  return lateResponse(() => fold(putBack(first, deltas)), () => deltas.return(), hooks);
-}
-
-/**
- * Waits for an answer that is made at once, and sends it as a plain body, or, if it takes long, the
- * head before it.
- */
-export async function pooledResponse(
+export async function wholeResponse(
   answer: Promise<object>,
   queue: QueueWatch,
   hooks: StreamHooks,
@@ -32,23 +18,18 @@ export async function pooledResponse(
   let isDone = false;
   const done = answer.then(() => void (isDone = true));
   await queue.headTime(done);
-  if (isDone) return jsonResponse(await answer);
-  return lateResponse(() => answer, () => answer, hooks);
+  return isDone ? jsonResponse(await answer) : lateResponse(answer, hooks);
 }
 
-/** An answer that is still being made; `end` waits for its end after the client left. */
-function lateResponse(
-  make: () => Promise<object>,
-  end: () => Promise<unknown>,
-  hooks: StreamHooks,
-): Response {
+/** An answer that is still being made. */
+function lateResponse(answer: Promise<object>, hooks: StreamHooks): Response {
   let left = false;
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
       try {
-        const answer = await make();
+        const whole = await answer;
         if (left) return;
-        controller.enqueue(new TextEncoder().encode(writeJson(answer)));
+        controller.enqueue(new TextEncoder().encode(writeJson(whole)));
         controller.close();
         hooks.onEnd();
       } catch (error) {
@@ -62,19 +43,9 @@ function lateResponse(
       left = true;
       hooks.onLeave();
       hooks.onEnd();
-      await end().catch(() => {});
+      await answer.catch(() => {});
     },
   }, { highWaterMark: 0 });
   hooks.onStart();
   return new Response(body, { headers: { "content-type": "application/json" } });
-}
-
-async function* putBack<Delta>(
-  pending: Promise<IteratorResult<Delta, void>>,
-  rest: AsyncGenerator<Delta, void, void>,
-): AsyncGenerator<Delta, void, void> {
-  const first = await pending;
-  if (first.done) return;
-  yield first.value;
-  yield* rest;
 }

@@ -7,9 +7,8 @@ import { SAMPLING_FIELDS } from "../sampling/params.ts";
  * What a client reads of a parameter that cannot be used.
  *
  * @param name The field, as the request spells it.
- * @param maxTokens The request's own limit, where it named one.
  */
-export function wireWords(error: InvalidParameterError, name: string, maxTokens?: unknown): string {
+export function wireWords(error: InvalidParameterError, name: string): string {
   const { parameter, value, message } = error;
   switch (parameter) {
     case "n":
@@ -22,11 +21,12 @@ export function wireWords(error: InvalidParameterError, name: string, maxTokens?
     case "topP":
       return `top_p must be in (0, 1], got ${value}.`;
     case "topK":
+      if (Number(value) >= 1) break;
       return `top_k must be 0 (disable), or at least 1, got ${value}.`;
     case "minP":
       return `min_p must be in [0, 1], got ${value}.`;
     case "repetitionPenalty":
-      if (Number(value) > 0 && Number.isFinite(value)) break;
+      if (Number(value) > 0) break;
       return `repetition_penalty must be greater than zero, got ${value}.`;
     case "presencePenalty":
     case "frequencyPenalty":
@@ -35,9 +35,7 @@ export function wireWords(error: InvalidParameterError, name: string, maxTokens?
       if (Number(value) >= 1) break;
       return `${name} must be at least 1, got ${value}.`;
     case "minTokens":
-      if (Number(value) < 0) return `min_tokens must be greater than or equal to 0, got ${value}.`;
-      if (maxTokens === undefined) break;
-      return `min_tokens must be less than or equal to max_tokens=${maxTokens}, got ${value}.`;
+      return minTokensWords(error);
     case "badWords":
       if (typeof value !== "number") break;
       return `Too many bad words after tokenization: ${value}. The max number is 128.`;
@@ -66,6 +64,14 @@ const PARAMETERS = new RegExp(
   `\\b(?:${SAMPLING_FIELDS.filter((name) => /[A-Z]/.test(name)).join("|")})\\b`,
   "g",
 );
+
+/** The limit may be the request's own, a default, or the room that the prompt leaves. */
+function minTokensWords({ value, message }: InvalidParameterError): string {
+  if (Number(value) < 0) return `min_tokens must be greater than or equal to 0, got ${value}.`;
+  const limit = /maxTokens, which is (\d+)$/.exec(message)?.[1];
+  if (limit === undefined) return inSnakeCase(message);
+  return `min_tokens must be less than or equal to max_tokens=${limit}, got ${value}.`;
+}
 
 /** Of the number of answers. */
 function countWords({ value, message }: InvalidParameterError, name: string): string {

@@ -1,6 +1,7 @@
 /** `PoolingParams`: what is made of a prompt's hidden states. */
 
 import { InvalidParameterError } from "../base/errors.ts";
+import { checkFieldNames } from "../base/field_names.ts";
 
 /**
  * What a pooling model can be asked for:
@@ -14,7 +15,7 @@ import { InvalidParameterError } from "../base/errors.ts";
 export type PoolingTask = "embed" | "score" | "classify" | "token_embed" | "token_classify";
 
 /** All tasks, for checks and messages. */
-export const POOLING_TASKS: readonly PoolingTask[] = [
+const POOLING_TASKS: readonly PoolingTask[] = [
   "embed",
   "score",
   "classify",
@@ -104,7 +105,7 @@ export class PoolingParams {
    * ```
    */
   constructor(options: PoolingParamsOptions = {}) {
-    checkFieldNames(options);
+    checkFields(options);
     for (const [field, check] of Object.entries(CHECKS)) {
       const value = options[field as keyof PoolingParamsOptions];
       const kept = value === undefined ? undefined : check(value, field);
@@ -199,22 +200,11 @@ export class PoolingParams {
 /** The fields: an absent one is no own property, which keeps printing and comparing honest. */
 export interface PoolingParams extends PoolingParamsFields {}
 
-function checkFieldNames(options: object): void {
+function checkFields(options: object): void {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
     throw new TypeError("Pooling parameters are made from an object of fields");
   }
-  for (const [field, value] of Object.entries(options)) {
-    if (value === undefined || Object.hasOwn(CHECKS, field)) continue;
-    const camelCase = field.replace(/_+([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const advice = camelCase !== field && Object.hasOwn(CHECKS, camelCase)
-      ? `write "${camelCase}"`
-      : `the fields are ${Object.keys(CHECKS).join(", ")}`;
-    throw new InvalidParameterError(
-      field,
-      value,
-      `Cannot use the pooling parameter "${field}": there is no such field, ${advice}`,
-    );
-  }
+  checkFieldNames(options, Object.keys(CHECKS), "the pooling parameter");
 }
 
 function integerOrNull(min: number, rule: string): Check {

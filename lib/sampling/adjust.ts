@@ -171,7 +171,9 @@ function processedRow(row: Float32Array, state: SamplingState): Float32Array {
       throw new InvalidParameterError(
         "logitsProcessors",
         processor,
-        `Cannot use what the logits processor "${processor.name}" returned: it must be nothing ` +
+        `Cannot use what the logits processor "${
+          processor.name || "without a name"
+        }" returned: it must be nothing ` +
           `or a Float32Array of ${logits.length} logits`,
       );
     }

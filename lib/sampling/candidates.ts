@@ -6,6 +6,7 @@
  */
 
 import type { AdjustedRow } from "./adjust.ts";
+import { placeOf } from "./ascending.ts";
 import type { KnownRow } from "./known_row.ts";
 import type { SamplerScratch } from "./scratch.ts";
 
@@ -38,7 +39,7 @@ export function largest(choice: Choice): Largest {
 function largestUnchanged({ base, adjusted }: Choice): Largest {
   const { top, logits } = base;
   if (top !== undefined) {
-    const place = top.ids.findIndex((id) => !includes(adjusted.ids, id));
+    const place = top.ids.findIndex((id) => adjusted.ids[placeOf(adjusted.ids, id)] !== id);
     if (place >= 0) return { id: top.ids[place]!, logit: top.logits[place]! };
     if (top.isWhole) return { id: 0, logit: -Infinity };
   }
@@ -142,16 +143,4 @@ function collectColumns(
   }
   for (let i = before; i < count; i++) logits[i] = row[ids[i]!]!;
   return count;
-}
-
-/** Whether ascending ids hold one. */
-function includes(ascending: readonly number[], id: number): boolean {
-  let low = 0;
-  let high = ascending.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (ascending[middle]! < id) low = middle + 1;
-    else high = middle;
-  }
-  return ascending[low] === id;
 }

@@ -30,7 +30,7 @@ export const CHECKS: { readonly [Field in keyof SamplingParamsOptions]-?: Check 
   bestOf: integer(1, SEQUENCE_COUNT_MAX),
   presencePenalty: number(-2, 2),
   frequencyPenalty: number(-2, 2),
-  repetitionPenalty: numberWhere((value) => value > 0, "it must be greater than 0"),
+  repetitionPenalty: numberWhere((value) => value > 0, "it must be a finite number greater than 0"),
   temperature(value, field) {
     return clampTemperature(number(0, 2)(value, field) as number);
   },
@@ -182,11 +182,14 @@ function shorten(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
-function numberWhere(isRight: (value: number) => boolean, rule: string): Check {
+function numberWhere(
+  isRight: (value: number) => boolean,
+  rule: string | ((value: unknown) => string),
+): Check {
   return (value, field) =>
     typeof value === "number" && Number.isFinite(value) && isRight(value)
       ? value
-      : refuse(field, value, rule);
+      : refuse(field, value, typeof rule === "string" ? rule : rule(value));
 }
 
 function number(min: number, max: number): Check {
@@ -194,8 +197,12 @@ function number(min: number, max: number): Check {
   return numberWhere((value) => value >= min && value <= max, rule);
 }
 
+/** Beyond 2^53 a number may not be the one that was written. */
 function integerWhere(isRight: (value: number) => boolean, rule: string): Check {
-  return numberWhere((value) => Number.isSafeInteger(value) && isRight(value), rule);
+  return numberWhere((value) => Number.isSafeInteger(value) && isRight(value), (value) => {
+    const isTooLarge = Number.isInteger(value) && isRight(value as number);
+    return isTooLarge ? `it must be at most ${Number.MAX_SAFE_INTEGER}` : rule;
+  });
 }
 
 function integer(min: number, max: number = Infinity): Check {

@@ -1,6 +1,7 @@
 /** `SamplingParams`: how the next token is chosen, and when to stop. What may stand in a field: `param_checks.ts`. */
 
 import { InvalidParameterError } from "../base/errors.ts";
+import { checkFieldNames } from "../base/field_names.ts";
 import { CHECKS, checkTogether, showValue } from "./param_checks.ts";
 import type { SamplingParamsOptions } from "./param_options.ts";
 
@@ -59,7 +60,7 @@ export class SamplingParams {
    */
   constructor(options: SamplingParamsOptions = {}) {
     checkIsFields(options);
-    checkFieldNames(options);
+    checkNames(options);
     // In the order of the checks, so that of two mistakes the one is named that upstream names.
     for (const [field, check] of Object.entries(CHECKS)) {
       const value = options[field as keyof SamplingParamsOptions];
@@ -176,23 +177,14 @@ function checkIsFields(options: unknown): void {
   if (!isFields) throw new TypeError("Sampling parameters are made from an object of fields");
 }
 
-function checkFieldNames(options: object): void {
-  for (const [field, value] of Object.entries(options)) {
+function checkNames(options: object): void {
+  for (const field of FIELDS_OF_LATER_RELEASES) {
+    const value = (options as Readonly<Record<string, unknown>>)[field];
     if (value === undefined) continue;
-    const isLater = FIELDS_OF_LATER_RELEASES.includes(field);
-    if (Object.hasOwn(CHECKS, field) && !isLater) continue;
-    const camelCase = field.replace(/_+([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const advice = isLater
-      ? "it is not supported yet"
-      : camelCase !== field && Object.hasOwn(CHECKS, camelCase)
-      ? `there is no such field, write "${camelCase}"`
-      : `there is no such field, the fields are ${Object.keys(CHECKS).join(", ")}`;
-    throw new InvalidParameterError(
-      field,
-      value,
-      `Cannot use the sampling parameter "${field}": ${advice}`,
-    );
+    const message = `Cannot use the sampling parameter "${field}": it is not supported yet`;
+    throw new InvalidParameterError(field, value, message);
   }
+  checkFieldNames(options, Object.keys(CHECKS), "the sampling parameter");
 }
 
 /** The names of all fields, for messages. */

@@ -1,5 +1,6 @@
 /** What the choice of a sequence's next token depends on, besides the logits. */
 
+import { placeOf } from "./ascending.ts";
 import type { Seed } from "./random.ts";
 import type { ResolvedSamplingParams } from "./resolved_params.ts";
 
@@ -93,16 +94,4 @@ export class SamplingState {
     copy.#penalizedCounts.push(...this.#penalizedCounts);
     return copy;
   }
-}
-
-/** Where an id is in ascending ids, or would be put. */
-function placeOf(ascending: readonly number[], id: number): number {
-  let low = 0;
-  let high = ascending.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (ascending[middle]! < id) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -1,10 +1,10 @@
 /** The alphabet in which byte-level vocabularies spell bytes: one printable character a byte. */
 
 /** byte → character. Printable bytes stand for themselves, the other 68 for U+0100 and up. */
-const CHARACTERS: readonly string[] = spellBytes();
+export const BYTE_CHARACTERS: readonly string[] = spellBytes();
 
 const BYTES: ReadonlyMap<string, number> = new Map(
-  CHARACTERS.map((character, byte) => [character, byte]),
+  BYTE_CHARACTERS.map((character, byte) => [character, byte]),
 );
 
 /** The bytes that `piece` spells, or undefined if a character of it is not of the alphabet. */
@@ -16,13 +16,6 @@ export function bytesOfPiece(piece: string): Uint8Array | undefined {
     bytes[i] = byte;
   }
   return bytes;
-}
-
-/** How a byte-level vocabulary spells `bytes`. */
-export function pieceOfBytes(bytes: Uint8Array): string {
-  let piece = "";
-  for (const byte of bytes) piece += CHARACTERS[byte];
-  return piece;
 }
 
 function spellBytes(): string[] {

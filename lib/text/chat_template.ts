@@ -128,7 +128,11 @@ export class ChatTemplate implements Disposable {
       const what = parameter === undefined
         ? `Cannot read the chat template of "${file}"`
         : `Cannot use ${parameter}`;
-      throw new ChatTemplateError(`${what}: ${(error as Error).message}`, {
+      // The package reads on where a template ends too early.
+      const reason = error instanceof TypeError
+        ? "it ends before a tag or a block is closed"
+        : (error as Error).message;
+      throw new ChatTemplateError(`${what}: ${reason}`, {
         cause: error,
         ...(parameter && { parameter }),
       });
@@ -211,6 +215,7 @@ export class ChatTemplate implements Disposable {
       if (RESERVED.has(name)) {
         throw new ChatTemplateError(
           `Cannot pass "${name}" to the chat template: the name is taken`,
+          { parameter: "chatTemplateKwargs" },
         );
       }
     }

@@ -13,7 +13,7 @@ const SPACES = /^(?: +|\u2581+)$/;
  * SentencePiece merges the neighbours whose whole has the highest score. As a list of merges: every
  * way to cut a piece into two, in the order of the pieces' scores.
  */
-export function scoredMerges(scores: ReadonlyMap<string, number>): [string, string][] {
+function scoredMerges(scores: ReadonlyMap<string, number>): [string, string][] {
   const ids = new Map([...scores.keys()].map((piece, index) => [piece, index]));
   const merges: { left: string; right: string; score: number }[] = [];
   for (const [piece, score] of scores) {

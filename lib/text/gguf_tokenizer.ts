@@ -68,9 +68,9 @@ export function tokenizerFromGguf(
     if (id !== undefined) config[`${role}_token`] = tokens[id];
   }
   const embedded = metadata.get("tokenizer.huggingface.json");
-  const json = typeof embedded === "string"
-    ? parseEmbedded(embedded, file)
-    : rebuild({ reader, tokens, types });
+  const json = embedded === undefined
+    ? rebuild({ reader, tokens, types })
+    : parseEmbedded(reader.string("tokenizer.huggingface.json"), file);
   return { json, config, vocabSize: tokens.length, endTokenIds };
 }
 

@@ -2,6 +2,7 @@
 
 import { InvalidParameterError } from "../base/errors.ts";
 import { Turns } from "../base/turns.ts";
+import { isRecord } from "../base/record.ts";
 
 /** One message, OpenAI-shaped. */
 export type TemplateMessage = Readonly<Record<string, unknown>>;
@@ -37,7 +38,7 @@ const TEXT_KEYS: ReadonlyMap<unknown, string> = new Map([
  * - content is never null; text parts are joined by line ends, or text is wrapped into a part,
  *   whichever the template reads; parts of tool results are always joined
  * - the arguments of tool calls are objects, and an empty list of calls is no list
- * - reasoning is there under both of its names
+ * - reasoning is there under both of its names; given twice, `reasoning` counts
  * - a template that does not know developers gets a system message, one, at the beginning
  *
  * @throws {InvalidParameterError} on anything that is not a message, naming where it is.
@@ -82,7 +83,7 @@ function normalizeMessage(value: unknown, where: string, rules: MessageRules): P
   }
   message["content"] = normalizeContent(message, `${where}.content`, rules);
   normalizeToolCalls(message, where);
-  const reasoning = message["reasoning_content"] ?? message["reasoning"];
+  const reasoning = message["reasoning"] ?? message["reasoning_content"];
   if (typeof reasoning === "string") {
     message["reasoning"] = reasoning;
     message["reasoning_content"] = reasoning;
@@ -169,10 +170,6 @@ function mergeSystem(messages: readonly PlainMessage[], rules: MessageRules): Pl
   const asText = !rules.contentAsParts || rules.takesTextContent;
   const content = asText ? text : [{ type: "text", text }];
   return [{ ...system[0], role: "system", content }, ...others];
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function fail(where: string, value: unknown, problem: string): never {

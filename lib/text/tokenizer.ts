@@ -1,74 +1,25 @@
-/** Text ↔ token ids: the gate to `@huggingface/tokenizers`. */
+/** Text ↔ token ids. */
 
-import { Tokenizer as PackageTokenizer } from "@huggingface/tokenizers";
 import { CheckpointError } from "../base/errors.ts";
-import { bytesOfPiece } from "./byte_alphabet.ts";
+import {
+  checkFrameTokens,
+  readSpecialTokens,
+  withConfiguredFrame,
+  withConfiguredTokens,
+} from "./configured_tokenizer.ts";
 import { tokenizerFromGguf, type TokenizerSource } from "./gguf_tokenizer.ts";
-import { configuredPostProcessor } from "./sentence_piece_frame.ts";
+import { createPackageEngine } from "./package_engine.ts";
 import { joinPair, type PairEncoding, type PairTemplate, pairTemplateOf } from "./pair_template.ts";
-import type { EngineEncoding, EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
-
-/** The package that is always there. */
-class PackageEngine implements TokenizerEngine {
-  #tokenizer: PackageTokenizer;
-
-  constructor(json: object, config: Readonly<Record<string, unknown>>) {
-    this.#tokenizer = new PackageTokenizer(withSpacedIdeographs(json), config);
-  }
-
-  encode(text: string, pair: string | null, addSpecialTokens: boolean): EngineEncoding {
-    const { ids, token_type_ids: typeIds } = this.#tokenizer.encode(text, {
-      text_pair: pair,
-      add_special_tokens: addSpecialTokens,
-      return_token_type_ids: pair !== null,
-    });
-    return { ids, typeIds };
-  }
-
-  decode(ids: number[]): string {
-    return this.#tokenizer.decode(ids, {
-      skip_special_tokens: false,
-      clean_up_tokenization_spaces: false, // else the package's default, which is true
-    });
-  }
-
-  tokenOf(id: number): string | undefined {
-    return this.#tokenizer.id_to_token(id);
-  }
-
-  idOf(token: string): number | undefined {
-    return this.#tokenizer.token_to_id(token);
-  }
-}
-
-/** Chinese characters beyond U+FFFF: they are two code units, and the package looks at one. */
-const RARE_IDEOGRAPHS =
-  "[\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b81f}\\u{2b920}-\\u{2ceaf}\\u{2f800}-\\u{2fa1f}]";
-
-/** BERT puts spaces around every Chinese character; the package leaves out the rare ones. */
-function withSpacedIdeographs(json: object): object {
-  const { normalizer } = json as { readonly normalizer?: Readonly<Record<string, unknown>> | null };
-  if (normalizer?.["type"] !== "BertNormalizer" || normalizer["handle_chinese_chars"] !== true) {
-    return json;
-  }
-  const space = { type: "Replace", pattern: { Regex: RARE_IDEOGRAPHS }, content: " $& " };
-  return { ...json, normalizer: { type: "Sequence", normalizers: [space, normalizer] } };
-}
-
-const createPackageEngine: EngineFactory = (json, config) => new PackageEngine(json, config);
-
-/** Larger ids are a mistake of the file: tables of this length are built from them. */
-const ID_MAX = 16 * 1024 * 1024;
-
-const SPECIAL_TOKEN_NAMES = [
-  "bos_token",
-  "eos_token",
-  "unk_token",
-  "sep_token",
-  "pad_token",
-  "cls_token",
-  "mask_token",
-] as const;
+import { decodeStrictly, encodeUtf8, TokenSpelling } from "./token_spelling.ts";
+import {
+  checkIds,
+  checkJson,
+  idOfToken,
+  largestId,
+  type TokenizerJson,
+} from "./tokenizer_check.ts";
+import { packageComponents } from "./tokenizer_components.ts";
+import type { EngineFactory, TokenizerEngine } from "./tokenizer_engine.ts";
 
 /** A model's vocabulary, and the rules that cut text into it. */
 export class Tokenizer {
@@ -80,7 +31,7 @@ export class Tokenizer {
   /** Added tokens are found as they are in a text, and spell themselves, not bytes. */
   #added: ReadonlyMap<number, string>;
   #special: ReadonlySet<number>;
-  #decoders: readonly Decoder[];
+  #spelling: TokenSpelling;
   /** Whether encoding puts the begin token in front. */
   #addsBegin: boolean;
 
@@ -102,8 +53,16 @@ export class Tokenizer {
   /** Found when it is first asked for: generative models have no pairs. */
   #pairTemplate: PairTemplate | undefined;
 
-  private constructor(source: TokenizerSource, file: string, create: EngineFactory) {
-    const json = withConfiguredFrame(checkJson(source.json, file), source.config, file);
+  private constructor(
+    source: TokenizerSource,
+    file: string,
+    create: EngineFactory,
+    { isForeign }: { readonly isForeign: boolean } = { isForeign: false },
+  ) {
+    const checked = checkJson(source.json, file);
+    if (isForeign) checkIds(checked, file);
+    const whole = isForeign ? withConfiguredTokens(checked, source.config, file) : checked;
+    const json = withConfiguredFrame(whole, source.config, file);
     this.source = { ...source, json };
     this.file = file;
     this.#engine = createEngine(json, source.config, { file, create });
@@ -111,12 +70,13 @@ export class Tokenizer {
     this.#special = new Set(
       json.added_tokens.filter((token) => token.special === true).map((token) => token.id),
     );
-    this.#decoders = flattenDecoder(json.decoder);
-    this.isByteLevel = this.#decoders.length === 1 && this.#decoders[0]?.type === "ByteLevel";
+    this.#spelling = new TokenSpelling(json.decoder);
+    this.isByteLevel = this.#spelling.isByteLevel;
     this.vocabSize = Math.max(source.vocabSize ?? 0, largestId(json) + 1);
     this.specialTokens = readSpecialTokens(source.config, file);
     this.bosTokenId = this.#idOf("bos_token");
     this.eosTokenId = this.#idOf("eos_token");
+    if (isForeign) checkFrameTokens(this.specialTokens, this.#engine, file);
     this.endTokenIds = source.endTokenIds ??
       (this.eosTokenId === undefined ? [] : [this.eosTokenId]);
     this.#addsBegin = this.bosTokenId !== undefined &&
@@ -137,7 +97,8 @@ export class Tokenizer {
     file: string,
     create: EngineFactory = createPackageEngine,
   ): Tokenizer {
-    return new Tokenizer({ json: tokenizerJson, config: tokenizerConfig }, file, create);
+    const source = { json: tokenizerJson, config: tokenizerConfig };
+    return new Tokenizer(source, file, create, { isForeign: true });
   }
 
   /**
@@ -150,7 +111,10 @@ export class Tokenizer {
     file: string,
     create: EngineFactory = createPackageEngine,
   ): Tokenizer {
-    return new Tokenizer(tokenizerFromGguf(metadata, file), file, create);
+    const source = tokenizerFromGguf(metadata, file);
+    return new Tokenizer(source, file, create, {
+      isForeign: metadata.has("tokenizer.huggingface.json"),
+    });
   }
 
   /** From the {@linkcode Tokenizer.source} of another one. */
@@ -164,19 +128,28 @@ export class Tokenizer {
 
   /** The algorithm: "BPE", "WordPiece", "Unigram" or "WordLevel". */
   get kind(): string {
-    const { model } = this.source.json as TokenizerJson;
-    if (model["type"] !== undefined) return model["type"] as string;
-    // Files that leave the type out are told by their parts.
-    return model["merges"] !== undefined
-      ? "BPE"
-      : Array.isArray(model["vocab"])
-      ? "Unigram"
-      : "WordPiece";
+    return (this.source.json as TokenizerJson).model["type"] as string;
   }
 
-  /** Ids of the tokens that `isSpecial`, ascending as the file lists them. */
-  get specialIds(): readonly number[] {
-    return [...this.#special];
+  /**
+   * The largest id that a text may come to without spelling an added token, or −1 where there is no
+   * such id. A model must have rows for all of them.
+   */
+  get largestPlainId(): number {
+    const { model: { vocab } } = this.source.json as TokenizerJson;
+    const added = new Set(this.#added.values());
+    let largest = -1;
+    if (Array.isArray(vocab)) {
+      return (vocab as readonly (readonly [string])[]).findLastIndex(([token]) =>
+        !added.has(token)
+      );
+    }
+    const record = vocab as Readonly<Record<string, number>>;
+    for (const token of Object.keys(record)) {
+      const id = record[token] as number;
+      if (id > largest && !added.has(token)) largest = id;
+    }
+    return largest;
   }
 
   /** The beginning-of-sequence token's text. */
@@ -184,19 +157,9 @@ export class Tokenizer {
     return this.specialTokens["bos_token"];
   }
 
-  /** The end-of-sequence token's text. */
-  get eosToken(): string | undefined {
-    return this.specialTokens["eos_token"];
-  }
-
   /** The padding token's text. */
   get padToken(): string | undefined {
     return this.specialTokens["pad_token"];
-  }
-
-  /** The unknown token's text. */
-  get unkToken(): string | undefined {
-    return this.specialTokens["unk_token"];
   }
 
   /**
@@ -253,7 +216,7 @@ export class Tokenizer {
   get longestTokenBytes(): number {
     if (this.#longestTokenBytes === 0) {
       let longest = 1;
-      const lengthens = this.#decoders.some(canLengthen);
+      const { lengthens } = this.#spelling;
       for (let id = 0; id < this.vocabSize; id++) {
         // A code unit has at most three bytes, so most tokens need no closer look.
         if (this.tokenString(id).length * 3 <= longest && !lengthens) continue;
@@ -268,18 +231,12 @@ export class Tokenizer {
   tokenBytes(id: number): Uint8Array {
     const added = this.#added.get(id);
     if (added !== undefined) return encodeUtf8(added);
-    const piece = this.tokenString(id);
-    if (this.isByteLevel) return bytesOfPiece(piece) ?? encodeUtf8(piece);
-    const byte = this.byteValue(id);
-    if (byte !== undefined) return Uint8Array.of(byte);
-    return encodeUtf8(this.#decoders.reduce(plainSpelling, piece));
+    return this.#spelling.bytes(this.tokenString(id));
   }
 
   /** The byte that a token like `<0x0A>` stands for; undefined for every other token. */
   byteValue(id: number): number | undefined {
-    if (!this.#decoders.some((decoder) => decoder.type === "ByteFallback")) return undefined;
-    const match = /^<0x([0-9A-Fa-f]{2})>$/.exec(this.tokenString(id));
-    return match === null ? undefined : parseInt(match[1] as string, 16);
+    return this.#spelling.byteValue(this.tokenString(id));
   }
 
   /** Whether the token is left out of text where special tokens are skipped. */
@@ -309,175 +266,17 @@ export class Tokenizer {
   }
 }
 
-interface Decoder {
-  readonly type: string;
-  readonly [key: string]: unknown;
-}
-
-interface AddedToken {
-  readonly id: number;
-  readonly content: string;
-  readonly special?: unknown;
-}
-
-interface TokenizerJson {
-  readonly model: Readonly<Record<string, unknown>>;
-  readonly added_tokens: readonly AddedToken[];
-  readonly decoder: unknown;
-  readonly [key: string]: unknown;
-}
-
-/** Parts that older files leave out, and the package asks for. */
-const ABSENT = {
-  normalizer: null,
-  pre_tokenizer: null,
-  post_processor: null,
-  decoder: null,
-  added_tokens: [],
-} as const;
-
-/** Old files leave the type out; the package tells them by their parts. */
-const MODEL_TYPES: readonly string[] = ["BPE", "WordPiece", "Unigram", "WordLevel"];
-
-/** Checks what the package takes on trust. */
-function checkJson(value: unknown, file: string): TokenizerJson {
-  if (!isRecord(value)) fail(file, "it must hold a JSON object");
-  const json: Record<string, unknown> = { ...ABSENT, ...value };
-  for (const key of ["normalizer", "pre_tokenizer", "post_processor", "decoder"]) {
-    checkComponent(json[key], key, file);
-  }
-  const { model, added_tokens: added } = json;
-  if (!isRecord(model)) fail(file, `"model" must be an object`);
-  checkModel(model, file);
-  if (!Array.isArray(added)) fail(file, `"added_tokens" must be a list`);
-  added.forEach((token: unknown, index: number) => {
-    const where = `"added_tokens" entry ${index}`;
-    if (!isRecord(token)) fail(file, `${where} must be an object`);
-    if (typeof token["content"] !== "string" || token["content"] === "") {
-      fail(file, `the "content" of ${where} must be a string that is not empty`);
-    }
-    checkId(token["id"], where, file);
-  });
-  return json as unknown as TokenizerJson;
-}
-
-/** Where a component of type "Sequence" keeps its parts. */
-const SEQUENCE_KEYS: Readonly<Record<string, string>> = {
-  normalizer: "normalizers",
-  pre_tokenizer: "pretokenizers",
-  post_processor: "processors",
-  decoder: "decoders",
-};
-
-function checkComponent(value: unknown, key: string, file: string): void {
-  if (value === null) return;
-  if (!isRecord(value) || typeof value["type"] !== "string") {
-    fail(file, `"${key}" must be null or an object with a "type"`);
-  }
-  if (value["type"] !== "Sequence") return;
-  const partsKey = SEQUENCE_KEYS[key] as string;
-  const parts = value[partsKey];
-  if (!Array.isArray(parts)) fail(file, `"${key}.${partsKey}" must be a list`);
-  for (const part of parts) checkComponent(part, key, file);
-}
-
-function checkModel(model: Record<string, unknown>, file: string): void {
-  const { type, vocab, merges } = model;
-  if (type !== undefined && !MODEL_TYPES.includes(type as string)) {
-    fail(file, `"model.type" is ${JSON.stringify(type)}: known are ${MODEL_TYPES.join(", ")}`);
-  }
-  if (Array.isArray(vocab)) { // Unigram: [token, score], the id is the index
-    const wrong = vocab.findIndex((entry) =>
-      !Array.isArray(entry) || typeof entry[0] !== "string" || typeof entry[1] !== "number"
-    );
-    if (wrong >= 0) fail(file, `"model.vocab" entry ${wrong} must be a token and its score`);
-  } else if (isRecord(vocab)) {
-    for (const token of Object.keys(vocab)) {
-      const id = vocab[token];
-      // Spelled out only for a fault: a vocabulary has a hundred thousand entries.
-      if (!isId(id)) checkId(id, `"model.vocab" entry ${JSON.stringify(token)}`, file);
-    }
-  } else {
-    fail(file, `"model.vocab" must be an object of ids, or a list of tokens and scores`);
-  }
-  if (type !== "BPE" && merges === undefined) return;
-  if (!Array.isArray(merges)) fail(file, `"model.merges" must be a list`);
-  const wrong = merges.findIndex((merge) =>
-    typeof merge === "string"
-      ? merge.indexOf(" ") < 1 || merge.endsWith(" ")
-      : !Array.isArray(merge) || merge.length !== 2 ||
-        typeof merge[0] !== "string" || typeof merge[1] !== "string"
-  );
-  if (wrong >= 0) {
-    fail(
-      file,
-      `"model.merges" entry ${wrong} is ${JSON.stringify(merges[wrong])}: ` +
-        "two parts are needed",
-    );
-  }
-  if (isRecord(vocab)) checkMergedTokens(model, vocab, file);
-}
-
-/** The parts of a merge and what they become are tokens; an unknown one would vanish from texts. */
-function checkMergedTokens(
-  { merges, continuing_subword_prefix: prefix }: Record<string, unknown>,
-  vocab: Readonly<Record<string, unknown>>,
-  file: string,
-): void {
-  const inner = typeof prefix === "string" ? prefix.length : 0;
-  for (const [index, merge] of (merges as readonly (string | readonly string[])[]).entries()) {
-    const space = typeof merge === "string" ? merge.indexOf(" ", 1) : 0;
-    const [left, right] = typeof merge === "string"
-      ? [merge.slice(0, space), merge.slice(space + 1)]
-      : merge as readonly [string, string];
-    const whole = left + right.slice(inner);
-    if (isId(vocab[left]) && isId(vocab[right]) && isId(vocab[whole])) continue;
-    const unknown = [left, right, whole].find((token) => !isId(vocab[token]));
-    fail(
-      file,
-      `"model.merges" entry ${index} is ${JSON.stringify(merge)}: ` +
-        `${JSON.stringify(unknown)} is not in "model.vocab"`,
-    );
-  }
-}
-
-function isId(id: unknown): id is number {
-  return typeof id === "number" && Number.isInteger(id) && id >= 0 && id <= ID_MAX;
-}
-
-function checkId(id: unknown, where: string, file: string): void {
-  if (!isId(id)) {
-    fail(
-      file,
-      `the id of ${where} is ${JSON.stringify(id)}: it must be an integer from 0 to ` +
-        `${ID_MAX}`,
-    );
-  }
-}
-
-/** With the tokens around a text that its configuration asks for, if it has a say. */
-function withConfiguredFrame(
-  json: TokenizerJson,
-  config: Readonly<Record<string, unknown>>,
-  file: string,
-): TokenizerJson {
-  const idOf = (text: string): number | undefined => {
-    const added = json.added_tokens.find((token) => token.content === text);
-    const { vocab } = json.model;
-    return added?.id ??
-      (isRecord(vocab) && Object.hasOwn(vocab, text) ? vocab[text] as number : undefined);
-  };
-  const frame = configuredPostProcessor(config, idOf, file);
-  return frame === undefined ? json : { ...json, post_processor: frame };
-}
-
 function createEngine(
   json: TokenizerJson,
   config: Record<string, unknown>,
   { file, create }: { readonly file: string; readonly create: EngineFactory },
 ): TokenizerEngine {
+  const components = packageComponents(json, (text) => idOfToken(json, text), file);
   try {
-    const engine = create(json, { ...config, clean_up_tokenization_spaces: false });
+    const engine = create({ ...json, ...components }, {
+      ...config,
+      clean_up_tokenization_spaces: false,
+    });
     const { ids } = engine.encode("a b", null, true); // a part that lacks something fails when it is first used
     if (ids[0] !== undefined) engine.decode([ids[0]]);
     return engine;
@@ -487,86 +286,4 @@ function createEngine(
       cause: error,
     });
   }
-}
-
-function largestId(json: TokenizerJson): number {
-  const { vocab } = json.model;
-  let largest = Array.isArray(vocab) ? vocab.length - 1 : -1;
-  if (!Array.isArray(vocab)) {
-    for (const id of Object.values(vocab as Record<string, number>)) {
-      largest = Math.max(largest, id);
-    }
-  }
-  for (const token of json.added_tokens) largest = Math.max(largest, token.id);
-  return largest;
-}
-
-/** A special token is written as its text, or as an object that holds it. */
-function readSpecialTokens(
-  config: Readonly<Record<string, unknown>>,
-  file: string,
-): Record<string, string> {
-  const tokens: Record<string, string> = {};
-  for (const name of SPECIAL_TOKEN_NAMES) {
-    const value = config[name];
-    if (value === undefined || value === null) continue;
-    const text = isRecord(value) ? value["content"] : value;
-    if (typeof text !== "string") fail(file, `"${name}" of its configuration must be a text`);
-    tokens[name] = text;
-  }
-  return tokens;
-}
-
-/** A decoder as the list of its steps. */
-function flattenDecoder(decoder: unknown): Decoder[] {
-  if (!isRecord(decoder)) return [];
-  const steps = decoder["decoders"];
-  if (decoder["type"] === "Sequence" && Array.isArray(steps)) return steps.flatMap(flattenDecoder);
-  return [decoder as Decoder];
-}
-
-/** What one step of a decoder makes of a token in the middle of a text, where that is plain. */
-function plainSpelling(piece: string, decoder: Decoder): string {
-  switch (decoder.type) {
-    case "Metaspace":
-      return piece.replaceAll(String(decoder["replacement"] ?? "▁"), " ");
-    case "Replace": {
-      const pattern = isRecord(decoder["pattern"]) ? decoder["pattern"]["String"] : undefined;
-      return typeof pattern === "string"
-        ? piece.replaceAll(pattern, String(decoder["content"] ?? ""))
-        : piece;
-    }
-    case "WordPiece": {
-      const prefix = String(decoder["prefix"] ?? "##");
-      return piece.startsWith(prefix) ? piece.slice(prefix.length) : piece;
-    }
-    default:
-      return piece;
-  }
-}
-
-/** Whether {@linkcode plainSpelling} may make a token longer. */
-function canLengthen({ type, pattern, content }: Decoder): boolean {
-  if (type !== "Replace" || !isRecord(pattern)) return false;
-  return String(content ?? "").length > String(pattern["String"] ?? "").length;
-}
-
-function encodeUtf8(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
-}
-
-function decodeStrictly(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return ""; // the answer to "is it whole?", not a failure
-  }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function fail(file: string, problem: string): never {
-  throw new CheckpointError(file, `Cannot read the tokenizer of "${file}": ${problem}`);
 }

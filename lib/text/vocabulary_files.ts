@@ -1,7 +1,8 @@
 /** A tokenizer.json made of the files that older repositories have in its place. */
 
-import { CheckpointError } from "../base/errors.ts";
+import { isRecord } from "../base/record.ts";
 import { GPT2, QWEN2 } from "./pre_tokenizers.ts";
+import { refuseTokenizer } from "./tokenizer_check.ts";
 import {
   addedToken,
   type AddedTokenJson,
@@ -44,7 +45,7 @@ function wordPiece(
   lines.forEach((token, id) => {
     const other = vocab[token];
     if (other !== undefined) {
-      fail(file, `lines ${other + 1} and ${id + 1} both are ${JSON.stringify(token)}`);
+      refuseTokenizer(file, `lines ${other + 1} and ${id + 1} both are ${JSON.stringify(token)}`);
     }
     vocab[token] = id;
   });
@@ -52,7 +53,7 @@ function wordPiece(
     const token = tokenText(config[role]) ?? standard;
     const id = vocab[token];
     if (id === undefined) {
-      fail(file, `it has no line ${JSON.stringify(token)}, which is its ${role}`);
+      refuseTokenizer(file, `it has no line ${JSON.stringify(token)}, which is its ${role}`);
     }
     return { id, text: token };
   };
@@ -107,7 +108,7 @@ function byteLevel(
   const { file } = files;
   const named = config["tokenizer_class"];
   const name = typeof named === "string" ? named.replace(/Fast$/, "") : files.modelType;
-  const kind = BYTE_LEVEL_KINDS.get(name) ?? fail(
+  const kind = BYTE_LEVEL_KINDS.get(name) ?? refuseTokenizer(
     file,
     `how the tokenizer ${JSON.stringify(name)} cuts texts is not known, only that of ` +
       `${[...BYTE_LEVEL_KINDS.keys()].join(", ")}; a tokenizer.json would say it`,
@@ -120,7 +121,8 @@ function byteLevel(
   ]);
   const special = (role: string): FrameToken => {
     const text = tokenText(config[role]) ?? (role === "bos_token" ? "<s>" : "</s>");
-    const id = ids.get(text) ?? fail(file, `it has no ${JSON.stringify(text)}, its ${role}`);
+    const id = ids.get(text) ??
+      refuseTokenizer(file, `it has no ${JSON.stringify(text)}, its ${role}`);
     return { id, text };
   };
   return byteLevelJson({
@@ -152,12 +154,21 @@ function readAdded(
       const id = Number(key);
       const content = tokenText(value);
       if (!Number.isInteger(id) || id < 0 || content === undefined || content === "") {
-        fail(
+        refuseTokenizer(
           file,
           `"added_tokens_decoder" entry ${JSON.stringify(key)} must be a token with an id`,
         );
       }
-      const { special } = value as { readonly special?: unknown };
+      const { special, single_word: isWord } = value as Config;
+      if (isWord === true) {
+        refuseTokenizer(
+          file,
+          `"added_tokens_decoder" entry ${
+            JSON.stringify(key)
+          } has "single_word" true: tokens that ` +
+            "must be whole words are not supported",
+        );
+      }
       return { ...addedToken(id, content, special === true), ...readSides(value as Config) };
     });
   }
@@ -177,10 +188,10 @@ function readSides(token: Config): { lstrip: boolean; rstrip: boolean } {
 }
 
 function readIds(value: unknown, file: string, what: string): Record<string, number> {
-  if (!isRecord(value)) fail(file, `${what} must be an object of tokens and ids`);
+  if (!isRecord(value)) refuseTokenizer(file, `${what} must be an object of tokens and ids`);
   for (const [token, id] of Object.entries(value)) {
     if (typeof id !== "number" || !Number.isInteger(id) || id < 0) {
-      fail(
+      refuseTokenizer(
         file,
         `the id of ${JSON.stringify(token)} is ${JSON.stringify(id)}: a whole number is needed`,
       );
@@ -195,7 +206,7 @@ function readMerges(text: string, file: string): [string, string][] {
     if (line === "" || (index === 0 && line.startsWith("#version"))) return [];
     const parts = line.split(" ");
     if (parts.length !== 2 || parts.includes("")) {
-      fail(file, `line ${index + 1} is ${JSON.stringify(line)}: two parts are needed`);
+      refuseTokenizer(file, `line ${index + 1} is ${JSON.stringify(line)}: two parts are needed`);
     }
     return [[parts[0] as string, parts[1] as string]];
   });
@@ -205,7 +216,7 @@ function flag(config: Config, name: string, file: string): boolean | undefined {
   const value = config[name];
   if (value === undefined || value === null) return undefined;
   if (typeof value === "boolean") return value;
-  fail(
+  refuseTokenizer(
     file,
     `"${name}" of its configuration is ${JSON.stringify(value)}: it must be true or false`,
   );
@@ -215,12 +226,4 @@ function flag(config: Config, name: string, file: string): boolean | undefined {
 function tokenText(value: unknown): string | undefined {
   const text = isRecord(value) ? value["content"] : value;
   return typeof text === "string" ? text : undefined;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function fail(file: string, problem: string): never {
-  throw new CheckpointError(file, `Cannot read the tokenizer of "${file}": ${problem}`);
 }

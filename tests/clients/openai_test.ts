@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import OpenAI from "openai";
+import type { LLM } from "../../mod.ts";
 import { startServer } from "./start_server.ts";
 import { delay, until, untilAborted } from "./wait.ts";
 
@@ -29,6 +30,16 @@ Deno.test("The client gets a chat answer with usage and a finish reason", async 
   assert((choice?.message.content ?? "").length > 0);
   if (server.fake) assertEquals(choice?.message.content, "Hello world");
 });
+
+/** Conversations with the types of the client go to `LLM` as they are; this needs only to compile. */
+export async function askDirectly(
+  llm: LLM,
+  messages: OpenAI.ChatCompletionMessageParam[],
+): Promise<void> {
+  await llm.chat(messages);
+  await llm.chat([messages, messages]);
+  for await (const _ of llm.stream(messages));
+}
 
 Deno.test("A streamed chat is the whole chat in pieces, and its usage comes last", async () => {
   await using server = await startServer();

@@ -6,7 +6,7 @@
  */
 
 import { startCommand } from "../../tools/checks/running_server.ts";
-import { defaultCacheDir } from "../../tools/models/fetch.ts";
+import { defaultCacheDir } from "../../tools/models/cache.ts";
 import { minilmFolder } from "../../tools/models/minilm.ts";
 import { writeTinyReranker } from "./tiny_reranker.ts";
 

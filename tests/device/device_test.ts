@@ -14,7 +14,6 @@ import {
 } from "../../lib/base/row_summary.ts";
 import { topIds } from "../../lib/sampling/top_values.ts";
 import { InvariantError } from "../../lib/base/invariant.ts";
-import { INJECT_FAULT } from "../../lib/device/pe/pe.ts";
 import { type Device, GraphBuilder, openDevice, type StepInputs } from "../../lib/device/device.ts";
 import { TINY, tinyGraph } from "../helpers/tiny_graph.ts";
 
@@ -255,7 +254,7 @@ for (
     await using device = await openTiny({ threads: 2, kernels: "simd", stallTimeoutMs: 700 });
     const expected = await run(device, piece(0, 20, [0, 1]));
     for (const peIndex of [1, 0]) {
-      (device as unknown as FaultyDevice)[INJECT_FAULT](peIndex, fault);
+      (device as unknown as FaultyDevice).injectFault(peIndex, fault);
       const start = performance.now();
       // The second of them was posted already when the first one failed.
       const results = await Promise.allSettled([
@@ -275,7 +274,7 @@ for (
 
 Deno.test("A device closes after its workers crashed", async () => {
   const device = await openTiny({ threads: 2, kernels: "simd" });
-  (device as unknown as FaultyDevice)[INJECT_FAULT](0, "crash");
+  (device as unknown as FaultyDevice).injectFault(0, "crash");
   await assertRejects(() => run(device, piece(0, 3, [0])), DeviceError);
   await device.close();
 });
@@ -289,5 +288,5 @@ Deno.test("A stall timeout that is no time is refused", async () => {
 });
 
 interface FaultyDevice {
-  [INJECT_FAULT](peIndex: number, fault: "crash" | "stall" | "exit"): void;
+  injectFault(peIndex: number, fault: "crash" | "stall" | "exit"): void;
 }

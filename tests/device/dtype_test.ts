@@ -4,7 +4,6 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   bf16ArrayToF32,
   bf16ToF32,
-  DTYPE_BYTES,
   f16ArrayToF32,
   f16ToF32,
   f32ArrayToBf16,
@@ -18,10 +17,6 @@ import { Random, randomSeed } from "./kernel_contract.ts";
 
 /** All 65,536 patterns of 16 bits. */
 const ALL_HALVES = Uint16Array.from({ length: 65536 }, (_, bits) => bits);
-
-Deno.test("Every dtype has the size of the typed array that holds it", () => {
-  assertEquals(DTYPE_BYTES, { f32: 4, f16: 2, bf16: 2, i32: 4 });
-});
 
 Deno.test("bfloat16 bits are the upper half of a float32, for every pattern", () => {
   const bulk = new Float32Array(65536);

@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DeviceError } from "../../lib/base/errors.ts";
-import { INJECT_FAULT } from "../../lib/device/pe/pe.ts";
 import { Engine, type TokenEvent } from "../../lib/engine/engine.ts";
 import { loadModel } from "../../lib/loading.ts";
 import { SamplingParams } from "../../lib/sampling/params.ts";
@@ -36,7 +35,7 @@ Deno.test("A worker that crashes fails the requests of its step, and later ones 
           let seen = 0;
           for await (const _ of channel) {
             if (i === 0 && ++seen === 5) {
-              (device as unknown as FaultyDevice)[INJECT_FAULT](round % 2, "crash");
+              (device as unknown as FaultyDevice).injectFault(round % 2, "crash");
             }
           }
         }, DeviceError)
@@ -77,5 +76,5 @@ Deno.test("A failing device empties the prefix cache, another failure does not",
 });
 
 interface FaultyDevice {
-  [INJECT_FAULT](peIndex: number, fault: "crash" | "stall" | "exit"): void;
+  injectFault(peIndex: number, fault: "crash" | "stall" | "exit"): void;
 }

@@ -88,13 +88,18 @@ function rowsOf({ promptTokenIds: ids, rows }: EnginePoolingRequest): Float32Arr
   }
 }
 
-/** A tokenizer with a pad token, and with `[1] first [2] second [2]` for pairs. */
-export function pairTokenizer(): Tokenizer {
+/**
+ * A tokenizer with a pad token, and with `[1] first [2] second [2]` for pairs; of a single text it
+ * is `[1] text [2]` where that is asked for.
+ */
+export function pairTokenizer(framesTexts: boolean = false): Tokenizer {
   const token = (id: string, type_id: number) => ({ SpecialToken: { id, type_id } });
   const text = (id: string, type_id: number) => ({ Sequence: { id, type_id } });
   const post_processor = {
     type: "TemplateProcessing",
-    single: [text("A", 0)],
+    single: framesTexts
+      ? [token("<|im_start|>", 0), text("A", 0), token("<|im_end|>", 0)]
+      : [text("A", 0)],
     pair: [
       token("<|im_start|>", 0),
       text("A", 0),

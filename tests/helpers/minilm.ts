@@ -1,6 +1,6 @@
 /** all-MiniLM-L6-v2 in the cache of the workshop, and tests that need it. */
 
-import { defaultCacheDir } from "../../tools/models/fetch.ts";
+import { defaultCacheDir } from "../../tools/models/cache.ts";
 import { minilmFolder } from "../../tools/models/minilm.ts";
 
 /** Registers a test that runs on the model's folder, or says in its name why it does not. */

@@ -239,10 +239,20 @@ const BLOCKS = compressed("float-quantized", {
   strategy: "block",
   block_structure: [128, 128],
 });
-const FLOAT = compressed("float-quantized", { num_bits: 8, type: "float" });
-const INT8 = compressed("int-quantized", { num_bits: 8, type: "int", symmetric: true });
-const PACKED = compressed("pack-quantized", { num_bits: 4, type: "int", symmetric: true });
-const PACKED_ZERO = compressed("pack-quantized", { num_bits: 4, type: "int", symmetric: false });
+const float = (strategy: "channel" | "tensor") =>
+  compressed("float-quantized", { num_bits: 8, type: "float", strategy, group_size: null });
+const int8 = (symmetric: boolean) =>
+  compressed("int-quantized", { num_bits: 8, type: "int", symmetric, strategy: "channel" });
+const packed = (num_bits: number, symmetric: boolean, group_size?: number) =>
+  compressed("pack-quantized", {
+    num_bits,
+    type: "int",
+    symmetric,
+    strategy: group_size === undefined ? "channel" : "group",
+    group_size: group_size ?? null,
+    actorder: null,
+    dynamic: false,
+  });
 
 /** Every kind that is read. */
 export const QUANTIZED_KINDS: readonly QuantizedKind[] = [
@@ -268,48 +278,48 @@ export const QUANTIZED_KINDS: readonly QuantizedKind[] = [
   },
   {
     what: "float-quantized by channel",
-    config: FLOAT,
+    config: float("channel"),
     make: float8("F8_E4M3", "channel", "BF16", "_scale"),
   },
   {
     what: "float-quantized by tensor",
-    config: FLOAT,
+    config: float("tensor"),
     make: float8("F8_E4M3", "tensor", "F32", "_scale"),
   },
-  { what: "int-quantized", config: INT8, make: integers("I8", { scaleDtype: "F32" }) },
+  { what: "int-quantized", config: int8(true), make: integers("I8", { scaleDtype: "F32" }) },
   {
     what: "int-quantized with zero points",
-    config: INT8,
+    config: int8(false),
     make: integers("I8", { scaleDtype: "BF16", zeroPoints: "I8" }),
   },
   {
     what: "W8A16 by channel",
-    config: PACKED,
+    config: packed(8, true),
     make: integers("packed8", { scaleDtype: "BF16" }),
   },
   {
     what: "W8A16 with zero points",
-    config: PACKED_ZERO,
+    config: packed(8, false, 64),
     make: integers("packed8", { scaleDtype: "F16", group: 64, zeroPoints: "packed" }),
   },
   {
     what: "W4A16 by groups of 32",
-    config: PACKED,
+    config: packed(4, true, 32),
     make: integers("packed4", { scaleDtype: "F32", group: 32 }),
   },
   {
     what: "W4A16 by groups of 64",
-    config: PACKED,
+    config: packed(4, true, 64),
     make: integers("packed4", { scaleDtype: "BF16", group: 64 }),
   },
   {
     what: "W4A16 with zero points",
-    config: PACKED_ZERO,
+    config: packed(4, false, 32),
     make: integers("packed4", { scaleDtype: "BF16", group: 32, zeroPoints: "packed" }),
   },
   {
     what: "W4A16 with zero points under F32",
-    config: PACKED_ZERO,
+    config: packed(4, false, 32),
     make: integers("packed4", { scaleDtype: "F32", group: 32, zeroPoints: "packed" }),
   },
   {

@@ -1,6 +1,6 @@
 /** Vocabularies of real models in the cache of the workshop, and tests that need them. */
 
-import { defaultCacheDir } from "../../tools/models/fetch.ts";
+import { defaultCacheDir } from "../../tools/models/cache.ts";
 import { vocabularyFolder } from "../../tools/models/vocabularies.ts";
 
 /** The two files of a tokenizer, parsed. */

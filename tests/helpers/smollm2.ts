@@ -1,13 +1,14 @@
 /** SmolLM2-135M-Instruct in the cache of the workshop, and tests that need it. */
 
-import { cachedPath, defaultCacheDir } from "../../tools/models/fetch.ts";
+import { defaultCacheDir } from "../../tools/models/cache.ts";
+import { smolLM2Path } from "../../tools/models/fetch.ts";
 
 /**
  * The model's GGUF file, or undefined if it was not fetched. With `RNGD_REQUIRE_MODEL=1` a missing
  * file is an error.
  */
 export function smollm2Path(): string | undefined {
-  const path = cachedPath(defaultCacheDir());
+  const path = smolLM2Path(defaultCacheDir());
   if (isFile(path)) return path;
   if (Deno.env.get("RNGD_REQUIRE_MODEL") === "1") {
     throw new Error(`Cannot find "${path}": RNGD_REQUIRE_MODEL=1 asks for it to be fetched first`);

@@ -21,6 +21,7 @@ import {
   type GoldenModelName,
   goldenPrompt,
 } from "../helpers/golden_models.ts";
+import { modelLogits } from "../helpers/model_logits.ts";
 import { safetensorsBytes } from "../helpers/safetensors_writer.ts";
 import {
   tinyConfig,
@@ -219,6 +220,27 @@ Deno.test("Names without the backbone's prefix, tied heads and old buffers are u
     });
     using checkpoint = await openCheckpoint(dir);
     assertHoldsModel(checkpoint, "qwen3");
+  });
+});
+
+Deno.test("A tied model computes with its embedding, whatever head is stored beside it", async () => {
+  await inTempFolder(async (dir) => {
+    const golden = goldenModel("qwen3"); // tied
+    const { vocab_size, hidden_size } = golden.config as Record<string, number>;
+    const shape = [vocab_size!, hidden_size!];
+    const values = Float32Array.from({ length: vocab_size! * hidden_size! }, (_, i) => i % 7);
+    writeTinyModel(`${dir}/alone`, golden);
+    writeTinyModel(`${dir}/beside`, golden, {
+      extra: [{ name: "lm_head.weight", shape, values }],
+    });
+    using alone = await openCheckpoint(`${dir}/alone`);
+    using beside = await openCheckpoint(`${dir}/beside`);
+    assertEquals([...beside.tensors.keys()], [...alone.tensors.keys()]);
+    const ids = [5, 8, 3];
+    assertEquals(
+      await modelLogits(`${dir}/beside`, ids),
+      await modelLogits(`${dir}/alone`, ids),
+    );
   });
 });
 

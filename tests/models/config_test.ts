@@ -254,6 +254,37 @@ Deno.test("Gemma 3 assumes its classes' defaults, and has rotary settings by typ
   assertEquals(fourth.contextLength, 1000);
 });
 
+Deno.test("Rope settings of two kinds of layers that contradict each other are refused by name", () => {
+  const read3 = (config: Record<string, unknown>) =>
+    read({ architectures: ["Gemma3ForCausalLM"], ...config });
+  const sliding_attention = { rope_type: "default", rope_theta: 2e4 };
+  for (
+    const [config, says] of [
+      [
+        { rope_local_base_freq: 1e4, rope_parameters: { sliding_attention } },
+        "rope_local_base_freq 10000",
+      ],
+      [
+        {
+          rope_scaling: { rope_type: "linear", factor: 8 },
+          rope_parameters: { full_attention: { rope_type: "linear", factor: 4 } },
+        },
+        "must ask for the same scaling",
+      ],
+      [
+        { rope_parameters: { sliding_attention, rope_type: "linear", factor: 8 } },
+        "rope_parameters.rope_type",
+      ],
+      [{ rope_parameters: { chunked_attention: {} } }, "rope_parameters.chunked_attention"],
+    ] as const
+  ) {
+    const error = assertThrows(() => read3(config), CheckpointError);
+    assertStringIncludes(error.message, says);
+  }
+  const both = { rope_local_base_freq: 2e4, rope_parameters: { sliding_attention } };
+  assertEquals(read3(both).slidingRope?.theta, 2e4);
+});
+
 Deno.test("A YaRN config reaches as far as it stretches", () => {
   const rope_scaling = { type: "yarn", factor: 4, original_max_position_embeddings: 32_768 };
   const config = read({ ...QWEN3, max_position_embeddings: 40_960, rope_scaling });

@@ -65,6 +65,21 @@ Deno.test("A GGUF model in three parts has the logits of the whole file", async 
   });
 });
 
+Deno.test("Parts of a GGUF model may repeat what the first says, under an alignment of their own", async () => {
+  await withParts(([first, second, third]) => {
+    for (const [key, value] of first!.metadata) {
+      if (key.startsWith("split.")) continue;
+      second!.metadata.set(key, value);
+      third!.metadata.set(key, value);
+    }
+    third!.metadata.set("general.alignment", { type: "u32", value: 32 });
+  }, async (dir) => {
+    using whole = await openCheckpoint(`${dir}/whole.gguf`);
+    using split = await openCheckpoint(`${dir}/${nameOf(0)}`);
+    assertEquals(split.config, whole.config);
+  });
+});
+
 const REFUSED: readonly (readonly [string, number, (parts: Part[]) => void, string])[] = [
   ["a part other than the first is opened", 1, () => {}, "it is part 2 of 3: open the first part"],
   [
@@ -84,7 +99,70 @@ const REFUSED: readonly (readonly [string, number, (parts: Part[]) => void, stri
     "a tensor is lost",
     0,
     ([, second]) => void second!.tensors.pop(),
-    "tensors, not",
+    "split.tensors.count is",
+  ],
+  [
+    "the parts count the tensors of another",
+    0,
+    ([, , third]) => third!.metadata.set("split.tensors.count", { type: "i32", value: 5 }),
+    'm-00003-of-00003.gguf": split.tensors.count is 5, but in',
+  ],
+  [
+    "a part repeats another name",
+    0,
+    ([, second]) => second!.metadata.set("general.name", { type: "string", value: "tiny two" }),
+    'general.name is tiny two, but in "',
+  ],
+  [
+    "a part repeats another architecture",
+    0,
+    ([, , third]) =>
+      third!.metadata.set("general.architecture", { type: "string", value: "qwen2" }),
+    "general.architecture is qwen2, but in",
+  ],
+  [
+    "a part repeats another shape",
+    0,
+    ([, second]) => second!.metadata.set("llama.block_count", { type: "u32", value: 99 }),
+    "llama.block_count is 99, but in",
+  ],
+  [
+    "a part repeats another vocabulary",
+    0,
+    ([, second]) =>
+      second!.metadata.set("tokenizer.ggml.tokens", { type: "strings", value: ["a", "b"] }),
+    "tokenizer.ggml.tokens is a list of 2, but in",
+  ],
+  [
+    "a part has a name that the first has not",
+    0,
+    ([, second]) => second!.metadata.set("general.basename", { type: "string", value: "other" }),
+    "general.basename is other, but in",
+  ],
+  [
+    "the first says that it is the only one",
+    0,
+    ([first]) => first!.metadata.set("split.count", { type: "u32", value: 1 }),
+    "split.tensors.count is",
+  ],
+  [
+    "the first says nothing of parts",
+    0,
+    ([first]) => {
+      for (const key of ["split.no", "split.count", "split.tensors.count"]) {
+        first!.metadata.delete(key);
+      }
+    },
+    "by its name it is part 1 of 3, but split.count is missing",
+  ],
+  [
+    "the only part is not the first",
+    0,
+    ([first]) => {
+      first!.metadata.set("split.count", { type: "u32", value: 1 });
+      first!.metadata.set("split.no", { type: "u32", value: 2 });
+    },
+    "split.no is 2",
   ],
   [
     "there are absurdly many",

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
-import { type ByteSource, MemorySource } from "../../lib/models/formats/byte_source.ts";
+import type { ByteSource } from "../../lib/models/formats/byte_source.ts";
+import { MemorySource } from "../helpers/memory_source.ts";
 import { type GgufHeader, readGgufHeader } from "../../lib/models/formats/gguf.ts";
 import { ggufBytes, type GgufEntry, type GgufPart } from "../helpers/gguf_writer.ts";
 import { mutate, seededRandom } from "../helpers/mutations.ts";

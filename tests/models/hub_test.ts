@@ -136,6 +136,17 @@ Deno.test("A path that exists is the model, whatever the cache holds", () =>
     assertEquals(await resolveModel("~/models/m.gguf", { environment }), path);
   }));
 
+Deno.test("The URL of a file or folder means it, and no other URL does", () =>
+  inTempFolder(async (dir) => {
+    const environment = environmentOf({});
+    Deno.mkdirSync(`${dir}/my model`);
+    const url = new URL(`file://${dir}/my model`).href;
+    assertEquals(await resolveModel(url, { environment }), `${dir}/my model`);
+    for (const other of ["file://elsewhere.example/model", `${url}/none`]) {
+      await assertRejects(() => resolveModel(other, { environment }), ModelNotFoundError, other);
+    }
+  }));
+
 Deno.test("A relative path that exists wins over a hub model of the same name", () =>
   inTempFolder(async (dir) => {
     // Every task runs in the repository's root, where this is a folder without .gguf files.

@@ -137,7 +137,7 @@ const REFUSED: readonly (readonly [string, QuantizedKind, Change, string])[] = [
     "a scale of another shape",
     kind("fp8 by blocks"),
     changed("_scale_inv", (part) => ({ ...part, shape: [4], bytes: new Uint8Array(16) })),
-    "it must be [2, 2] or [192, 1] or [1]",
+    "it must be [2, 2], as weight_block_size of config.json is [128, 128]",
   ],
   [
     "a scale of another type",

@@ -8,7 +8,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { InvalidParameterError } from "../../lib/base/errors.ts";
-import { kvBlockBytes } from "../../lib/device/device.ts";
+import { kvBlockBytes } from "../../lib/device/kv_blocks.ts";
 import { readModelConfig } from "../../lib/models/config.ts";
 import { expectedTensors } from "../../lib/models/expected_tensors.ts";
 import { planKv } from "../../lib/models/kv_plan.ts";

@@ -207,6 +207,18 @@ Deno.test("The old and the new spelling of rope settings mean the same", () => {
   assertEquals(read({ rope_theta, rope_scaling }), read(modern));
 });
 
+Deno.test("Both spellings of rope settings at once are one, where they agree", () => {
+  const { rope_theta, rope_scaling } = (REAL_CASES[0] as RealCase).config;
+  const settings = rope_scaling as Record<string, unknown>;
+  const expected = read({ rope_theta, rope_scaling });
+  const rope_parameters = { rope_theta, ...settings };
+  assertEquals(read({ rope_scaling, rope_parameters }), expected);
+  assertEquals(read({ rope_theta, rope_scaling, rope_parameters }), expected);
+  // One of them may leave to the other what it does not say.
+  assertEquals(read({ rope_scaling, rope_parameters: { rope_theta } }), expected);
+  assertEquals(read({ rope_theta, rope_scaling: {}, rope_parameters: settings }), expected);
+});
+
 Deno.test("YaRN takes its missing settings from the config around it", () => {
   const scaling = read(
     { rope_scaling: { type: "yarn" }, original_max_position_embeddings: 1024 },
@@ -313,6 +325,39 @@ const REFUSED: readonly [what: string, config: Record<string, unknown>, says: st
   ["a theta that is no number", { rope_theta: "1e6" }, "rope_theta"],
   ["a scaling that is no object", { rope_scaling: "yarn" }, "rope_scaling"],
   ["settings a layer type", { rope_parameters: { full_attention: {} } }, "full_attention"],
+  [
+    "two spellings of other types",
+    { rope_scaling: { type: "linear", factor: 2 }, rope_parameters: { rope_type: "default" } },
+    'rope_scaling is {"type":"linear","factor":2}, and where both are there',
+  ],
+  [
+    "two spellings of other factors",
+    {
+      rope_scaling: { type: "yarn", factor: 2 },
+      rope_parameters: { rope_type: "yarn", factor: 4 },
+    },
+    'rope_parameters {"rope_type":"yarn","factor":4}',
+  ],
+  [
+    "two thetas",
+    { rope_theta: 1e6, rope_parameters: { rope_theta: 1e4 } },
+    'rope_theta 1000000 of "config.json": rope_parameters.rope_theta is 10000',
+  ],
+  [
+    "two thetas of two spellings",
+    { rope_scaling: { rope_theta: 5e5 }, rope_parameters: { rope_theta: 1e4 } },
+    "rope_parameters.rope_theta 10000",
+  ],
+  [
+    "two rotary parts",
+    { partial_rotary_factor: 0.5, rope_parameters: { partial_rotary_factor: 0.25 } },
+    "rope_parameters.partial_rotary_factor is 0.25",
+  ],
+  [
+    "two names of the type",
+    { rope_scaling: { type: "linear", rope_type: "dynamic", factor: 2 } },
+    'rope_scaling.type "linear"',
+  ],
   ["a rotary part not in eights", { partial_rotary_factor: 0.3 }, "partial_rotary_factor"],
   [
     "llama3 factors in the wrong order",

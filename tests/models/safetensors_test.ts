@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
-import { type ByteSource, FileSource, MemorySource } from "../../lib/models/formats/byte_source.ts";
+import { type ByteSource, FileSource } from "../../lib/models/formats/byte_source.ts";
+import { MemorySource } from "../helpers/memory_source.ts";
 import { readSafetensorsHeader } from "../../lib/models/formats/safetensors.ts";
 import { openSafetensorsFolder } from "../../lib/models/formats/safetensors_folder.ts";
 import { ModelFolder } from "../../lib/models/model_folder.ts";

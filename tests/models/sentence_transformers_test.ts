@@ -13,6 +13,8 @@ import { safetensorsBytes } from "../helpers/safetensors_writer.ts";
 
 type Files = Record<string, unknown>;
 
+/** Of the model that the modules are behind. */
+const HIDDEN_SIZE = 4;
 const MODULE = "sentence_transformers.models.";
 const modules = (...types: string[]) =>
   types.map((type, idx) => ({
@@ -43,7 +45,7 @@ async function inFolder(files: Files, fn: (dir: string) => void | Promise<void>)
 async function read(files: Files): Promise<SentenceTransformers | undefined> {
   let found: SentenceTransformers | undefined;
   await inFolder(files, (dir) => {
-    found = readSentenceTransformers(new ModelFolder(dir));
+    found = readSentenceTransformers(new ModelFolder(dir), HIDDEN_SIZE);
   });
   return found;
 }
@@ -142,6 +144,12 @@ Deno.test("Modules that cannot be computed are named, not left out", async () =>
   }
 });
 
+Deno.test("A Transformer in a folder of its own is not taken for the one in the model's", async () => {
+  const [first, second] = modules("Transformer", "Pooling");
+  const found = await read({ "modules.json": [{ ...first, path: "0_Transformer" }, second] });
+  assertEquals(found?.unsupported?.includes('the Transformer in "0_Transformer"'), true);
+});
+
 Deno.test("Broken files are refused by name", async () => {
   const base = { "modules.json": modules("Transformer", "Pooling") };
   const dense = {
@@ -162,6 +170,35 @@ Deno.test("Broken files are refused by name", async () => {
         { path: "../elsewhere", type: "Pooling" },
       ],
     }, "it must be a folder directly inside the model's"],
+    [
+      { ...base, "1_Pooling/config.json": { ...MEAN, word_embedding_dimension: 8 } },
+      "word_embedding_dimension 8",
+    ],
+    [
+      { ...base, "1_Pooling/config.json": { ...MEAN, pooling_mode: "cls" } },
+      'pooling_mode is "cls", and both must say the same',
+    ],
+    [
+      { ...base, "1_Pooling/config.json": { ...MEAN, pooling_mode_new: true } },
+      "pooling_mode_new true",
+    ],
+    [{ "modules.json": modules("Transformer", "Pooling").toReversed() }, "module 0 has the idx 1"],
+    [{
+      "modules.json": modules("Transformer", "Pooling").map((module) => ({ ...module, name: "a" })),
+    }, 'two modules have the name "a"'],
+    [{
+      ...dense,
+      "2_Dense/model.safetensors": safetensorsBytes([
+        floats("linear.weight", [1, 4], [1, 2, 3, 4]),
+        floats("linear.bias", [1], [1]),
+      ]),
+      "2_Dense/config.json": {
+        in_features: 4,
+        out_features: 1,
+        bias: false,
+        activation_function: "torch.nn.modules.linear.Identity",
+      },
+    }, 'but also "linear.bias"'],
     [{
       ...dense,
       "2_Dense/config.json": { in_features: 2, out_features: 2, bias: false },

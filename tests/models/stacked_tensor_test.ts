@@ -4,7 +4,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
 import { decodeRow, sourceRowBytes } from "../../lib/device/block_formats.ts";
 import type { FoundTensor, StoredTensor } from "../../lib/models/expected_tensors.ts";
-import { MemorySource } from "../../lib/models/formats/byte_source.ts";
+import { MemorySource } from "../helpers/memory_source.ts";
 import { mxfp4Tensor, stackedTensor, transposedTensor } from "../../lib/models/stacked_tensor.ts";
 import { Random, randomSeed } from "../device/kernel_contract.ts";
 import { decodeGguf, randomGguf } from "../helpers/gguf_decode.ts";

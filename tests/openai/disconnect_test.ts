@@ -1,6 +1,7 @@
 /** Clients that leave, read slowly, or come in crowds. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { InvalidParameterError } from "../../lib/base/errors.ts";
 import { handler } from "../../lib/openai/handler.ts";
 import { merge } from "../../lib/openai/merge.ts";
 import { door, FakeLLM } from "./fake_llm.ts";
@@ -62,17 +63,33 @@ Deno.test("A client that leaves a whole answer after its first token ends the ge
   }
 });
 
-Deno.test("A failure in the middle of a whole answer breaks it off and is reported", async () => {
-  const seen: unknown[] = [];
+Deno.test("A failure in the middle of a whole answer is a status, unless its head is out already", async () => {
   const failure = new Error("the device is gone");
-  const before = (step: number) => {
-    if (step === 2) throw failure;
-  };
-  const llm = new FakeLLM({ before });
-  const response = await handler(llm, { onError: (error) => seen.push(error) })(post(CHAT, HELLO));
-  await assertRejects(() => response.text(), Error);
-  assertEquals(seen, [failure]);
-  assertEquals(llm.running, 0);
+  const refusal = new InvalidParameterError("badWords", ["a"], "Cannot choose a token");
+  for (const [path, body] of BODIES) {
+    for (const [thrown, status] of [[failure, 500], [refusal, 400]] as const) {
+      const seen: unknown[] = [];
+      const { open, wait } = door();
+      let isEarly = false;
+      const llm = new FakeLLM({
+        async before(step, signal) {
+          if (step < 2) return;
+          if (isEarly) await wait(signal);
+          throw thrown;
+        },
+      });
+      const serve = handler(llm, { onError: (error) => seen.push(error) });
+      const refused = await serve(post(path, body));
+      assertEquals([refused.status, (await refused.json()).error.code], [status, status]);
+      isEarly = true;
+      const broken = await serve(post(path, body));
+      assertEquals(broken.status, 200);
+      open();
+      await assertRejects(() => broken.text(), Error);
+      assertEquals(seen, status === 500 ? [failure, failure] : []);
+      await until(() => llm.running === 0, "the generation ends");
+    }
+  }
 });
 
 Deno.test("After the Response is returned the request's signal no longer counts", async () => {

@@ -98,6 +98,7 @@ export class FakeLLM implements ServedModel {
   readonly engine: FakePoolingEngine;
   readonly #pooling: PoolingContext;
   readonly calls: FakeCall[] = [];
+  isClosed = false;
   /** Generations that have started and not ended: what a client that left must not keep up. */
   running = 0;
   readonly #options: FakeOptions;

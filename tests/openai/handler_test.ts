@@ -24,6 +24,15 @@ Deno.test("Health and ping answer 200 with an empty body, by GET, HEAD and, for 
   }
 });
 
+Deno.test("A server whose model was closed is not healthy, and says so without a body", async () => {
+  const llm = new FakeLLM();
+  llm.isClosed = true;
+  for (const path of ["/health", "/ping"]) {
+    const response = await send(get(path), llm);
+    assertEquals([response.status, await response.text()], [503, ""]);
+  }
+});
+
 Deno.test("The version names ours and the parts a Furiosa-LLM client looks for", async () => {
   const body = await (await send(get("/version"))).json();
   assertEquals(body.version, VERSION);
@@ -194,6 +203,7 @@ Deno.test("Tokenize renders messages, with and without the assistant's header", 
   };
   assertEquals(await text({ messages }), "<user>Hi<assistant>");
   assertEquals(await text({ messages, add_generation_prompt: false }), "<user>Hi");
+  assertEquals(await text({ messages, prompt: "not this" }), "<user>Hi<assistant>");
 });
 
 Deno.test("Tokenize and detokenize refuse what they cannot read", async () => {

@@ -183,6 +183,68 @@ tinyTest(
   },
 );
 
+tinyTest(
+  "An answer that must be longer than may be is refused, whatever the limit is",
+  async (llm) => {
+    const max = llm.info.maxContextLength;
+    const words = (limit: number, least: number) =>
+      `min_tokens must be less than or equal to max_tokens=${limit}, got ${least}.`;
+    for (
+      const [path, body, message] of [
+        [COMPLETIONS, { prompt: [5, 6, 7], max_tokens: 4, min_tokens: 5 }, words(4, 5)],
+        [COMPLETIONS, { prompt: [5, 6, 7], min_tokens: 17 }, words(16, 17)],
+        // The default is cut to the room left.
+        [COMPLETIONS, { prompt: Array(max - 8).fill(5), min_tokens: 9 }, words(8, 9)],
+        [CHAT, { messages: [], add_generation_prompt: true, min_tokens: max }, undefined],
+      ] as const
+    ) {
+      for (const stream of [false, true]) {
+        const { status, body: { error } } = await ask(path, { ...body, stream }, llm);
+        assertEquals([status, error.param], [400, "min_tokens"]);
+        if (message !== undefined) assertEquals(error.message, message);
+      }
+    }
+    const fits = { prompt: Array(max - 8).fill(5), min_tokens: 8, temperature: 0 };
+    assertEquals((await ask(COMPLETIONS, fits, llm)).body.usage.completion_tokens, 8);
+  },
+);
+
+tinyTest("A system's pictures are let pass, with and without their type", async (llm) => {
+  const text = { type: "text", text: "a" };
+  const url = { image_url: { url: "u" } };
+  const ids: Json[] = [];
+  for (const pictures of [[], [{ type: "image_url", ...url }], [url], [{ uuid: "1", ...url }]]) {
+    const messages = [{ role: "system", content: [...pictures, text] }];
+    const { status, body } = await ask(
+      CHAT,
+      { messages, return_token_ids: true, max_tokens: 1 },
+      llm,
+    );
+    assertEquals(status, 200);
+    ids.push(body.prompt_token_ids);
+  }
+  for (const own of ids) assertEquals(own, ids[0]);
+});
+
+tinyTest("More than a template may write is too long for the context", async (llm) => {
+  const max = llm.info.maxContextLength;
+  for (
+    const content of [
+      "ab ".repeat(2 ** 21),
+      ["ab ", "cd "].map((text) => text.repeat(2 ** 20)),
+    ]
+  ) {
+    const { status, body: { error } } = await ask(
+      CHAT,
+      { messages: [{ role: "user", content }] },
+      llm,
+    );
+    assertEquals([status, error.param], [400, "input_tokens"]);
+    const words = `This model's maximum context length is ${max} tokens.`;
+    assertEquals(error.message.slice(0, words.length), words);
+  }
+});
+
 tinyTest("Too many tokens asked for behind a prompt are counted in the refusal", async (llm) => {
   const max = llm.info.maxContextLength;
   const request = { prompt: [5, 6, 7], max_tokens: max };
@@ -194,3 +256,16 @@ tinyTest("Too many tokens asked for behind a prompt are counted in the refusal",
     } tokens.`;
   assertEquals(error.message.slice(0, words.length), words);
 });
+
+tinyTest(
+  "A variable whose name the template's language has is refused as the request's field",
+  async (llm) => {
+    for (
+      const [path, body] of [["/tokenize", HELLO], [CHAT, { ...HELLO, max_tokens: 1 }]] as const
+    ) {
+      const request = { ...body, chat_template_kwargs: { raise_exception: 1 } };
+      const { status, body: { error } } = await ask(path, request, llm);
+      assertEquals([status, error.param], [400, "chat_template_kwargs"]);
+    }
+  },
+);

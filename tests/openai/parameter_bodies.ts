@@ -60,6 +60,8 @@ const rerank: Carrier = {
   model: scorer,
 };
 
+const instructed = [score, rerank].map((carrier) => ({ ...carrier, model: reranker }));
+
 const tokenize: Carrier = { path: "/tokenize", body: {}, model: generator };
 const detokenize: Carrier = { path: "/detokenize", body: {}, model: generator };
 const reset: Carrier = { path: "/reset_prefix_cache", body: {}, model: generator };
@@ -151,6 +153,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
       logits_processors: { logits_processors: ["x"] },
       response_format: { response_format: { type: "json_object" } },
       structured_outputs: { structured_outputs: { regex: "a" } },
+      thinking_token_budget: { thinking_token_budget: 5 },
       guided_json: { guided_json: {} },
       guided_regex: { guided_regex: "a" },
       guided_choice: { guided_choice: ["a"] },
@@ -196,7 +199,6 @@ export const TABLES: Readonly<Record<string, Table>> = {
       functions: { functions: [{ name: "f" }] },
       function_call: { function_call: { name: "f" } },
       include_reasoning: { include_reasoning: false },
-      thinking_token_budget: { thinking_token_budget: 5 },
       add_special_tokens: { add_special_tokens: true },
       return_assistant_tokens_mask: { return_assistant_tokens_mask: true },
       audio: { audio: { voice: "v", format: "wav" } },
@@ -244,7 +246,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
       input: { input: ["x", "y"] },
       add_special_tokens: { input: "x", add_special_tokens: false },
       truncate_prompt_tokens: { truncate_prompt_tokens: 1 },
-      truncation_side: { truncate_prompt_tokens: 1, truncation_side: "right" },
+      truncation_side: { truncate_prompt_tokens: 2, truncation_side: "right" },
       use_activation: { use_activation: false },
       priority: { priority: 1 },
       request_id: { request_id: "r" },
@@ -271,7 +273,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
     carriers: [embeddings, pooling],
     bodies: {
       encoding_format: { encoding_format: "base64" },
-      embed_dtype: { embed_dtype: "float16" },
+      embed_dtype: { encoding_format: "base64", embed_dtype: "float16" },
       endianness: { encoding_format: "base64", endianness: "big" },
       dimensions: { dimensions: 2 },
       normalize: { normalize: false },
@@ -281,7 +283,8 @@ export const TABLES: Readonly<Record<string, Table>> = {
   Pairs: {
     carriers: [score, rerank],
     carriersOf: {
-      instruction: [score, rerank].map((carrier) => ({ ...carrier, model: reranker })),
+      instruction: instructed,
+      chat_template_kwargs: instructed,
     },
     bodies: {
       model: { model: "other" },
@@ -294,7 +297,7 @@ export const TABLES: Readonly<Record<string, Table>> = {
       instruction: { instruction: "find it" },
       priority: { priority: 1 },
       request_id: { request_id: "r" },
-      chat_template_kwargs: { chat_template_kwargs: { depth: 1 } },
+      chat_template_kwargs: { chat_template_kwargs: { instruction: "find it" } },
       use_qwen3_template: { use_qwen3_template: true },
       mm_processor_kwargs: { mm_processor_kwargs: {} },
       cache_salt: { cache_salt: "s" },

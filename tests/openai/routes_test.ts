@@ -171,7 +171,14 @@ Deno.test("The prefix cache can be reset in development mode only, and not while
   assertEquals(hidden.status, 404);
   await hidden.body?.cancel();
   const serve = handler(llm, { devMode: true });
-  for (const request of [get(path, { method: "POST" }), post(path, { target: "all" })]) {
+  const bodiless = { "content-length": "0", "content-type": "application/json" };
+  for (
+    const request of [
+      get(path, { method: "POST" }),
+      get(path, { method: "POST", headers: bodiless }),
+      post(path, { target: "all" }),
+    ]
+  ) {
     const response = await serve(request);
     assertEquals([response.status, await response.text()], [200, ""]);
   }
@@ -189,7 +196,7 @@ Deno.test("The prefix cache can be reset in development mode only, and not while
 });
 
 Deno.test("The API document describes exactly the routes there are, each with its errors", async () => {
-  for (const options of [{}, { devMode: true }, { apiKeys: ["k"] }]) {
+  for (const options of [{}, { devMode: true }, { apiKeys: ["k"] }, { strictModel: true }]) {
     const headers = { authorization: "Bearer k" };
     const response = await send(get("/openapi.json", { headers }), undefined, options);
     assertEquals(response.headers.get("content-type"), "application/json");
@@ -202,7 +209,22 @@ Deno.test("The API document describes exactly the routes there are, each with it
       .map(({ method, path }) => `${method} ${path.replace("*", "{model}")}`);
     assertEquals(described.toSorted(), expected.toSorted());
     checkDocument(document, "apiKeys" in options);
+    const reading = Object.entries<Json>(document.paths).filter(([, { post }]) =>
+      post?.requestBody
+    );
+    for (const [path, { post }] of reading) {
+      assertEquals("404" in post.responses, "strictModel" in options, path);
+      assertEquals("409" in post.responses, path === "/reset_prefix_cache", path);
+    }
+    for (const path of ["/health", "/ping"]) {
+      assertEquals(Object.keys(document.paths[path].get.responses), ["200", "503"]);
+    }
   }
+});
+
+Deno.test("The API document can be closed, and then it is no route", async () => {
+  const response = await send(get("/openapi.json"), undefined, { apiDocument: false });
+  assertEquals([response.status, (await response.json()).error.code], [404, 404]);
 });
 
 Deno.test("The API document names every field that a schema requires, and is never read for checks", () => {
@@ -244,7 +266,7 @@ function checkDocument(document: Json, needsKey: boolean): void {
       for (const [status, answer] of Object.entries<Json>(operation.responses)) {
         assertMatch(status, /^[1-5]\d\d$/);
         assertEquals(typeof answer.description, "string", `${where} ${status}`);
-        if (status !== "200") {
+        if (status !== "200" && "content" in answer) {
           const schema = answer.content["application/json"].schema;
           assertEquals(schema, { $ref: "#/components/schemas/Error" });
         }

@@ -131,6 +131,9 @@ Deno.test("Scores that cannot be given are refused by field, value and right for
     const [body, param, ...words] of [
       [{}, "body.text_1", "Field required"],
       [{ text_1: "a" }, "body.text_2", "Field required"],
+      [{ queries: "a" }, "body.documents", "Field required"],
+      [{ items: ["a"] }, "body.queries", "Field required"],
+      [{ data_2: "a" }, "body.data_1", "Field required"],
       [{ text_1: 5, text_2: "b" }, "body.text_1", "5", "a string"],
       [{ text_1: ["a", null], text_2: "b" }, "body.text_1.1", "null", "a string"],
       [{ text_1: "a", text_2: [{ image: 1 }] }, "body.text_2.0", "{…}", "a string"],
@@ -151,10 +154,10 @@ Deno.test("Scores that cannot be given are refused by field, value and right for
       [
         { ...pair, truncate_prompt_tokens: 61 },
         "truncate_prompt_tokens",
-        "smaller truncation size",
+        "Please request a smaller truncation size.",
       ],
       [{ ...pair, truncate_prompt_tokens: -2 }, "body.truncate_prompt_tokens", "-2", "at least -1"],
-      [{ ...pair, chat_template_kwargs: { a: 1 } }, "chat_template_kwargs", "not supported yet"],
+      [{ ...pair, chat_template_kwargs: [] }, "body.chat_template_kwargs", "an object"],
       [{ ...pair, instruction: 5 }, "body.instruction", "5", "a string"],
       [
         { text_1: "a ".repeat(50), text_2: "b ".repeat(50) },

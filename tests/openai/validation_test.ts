@@ -21,10 +21,16 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ temperature: [1] }, "body.temperature", "float_type"],
   [{ top_p: 0 }, "top_p", "top_p must be in (0, 1], got 0"],
   [{ top_k: -2 }, "top_k", "top_k must be 0 (disable), or at least 1, got -2"],
+  [{ top_k: 2 ** 53 }, "top_k", "top_k 9007199254740992: it must be at most 9007199254740991"],
   [{ top_k: 5.5 }, "body.top_k", "int_from_float"],
   [{ top_k: "many" }, "body.top_k", "int_parsing"],
   [{ min_p: 1.5 }, "min_p", "min_p must be in [0, 1], got 1.5"],
   [{ repetition_penalty: 0 }, "repetition_penalty", "must be greater than zero, got 0"],
+  [
+    { repetition_penalty: "1e400" },
+    "repetition_penalty",
+    "repetition_penalty Infinity: it must be a finite number greater than 0",
+  ],
   [{ presence_penalty: 3 }, "presence_penalty", "presence_penalty must be in [-2, 2], got 3"],
   [{ frequency_penalty: -3 }, "frequency_penalty", "must be in [-2, 2], got -3"],
   [
@@ -36,11 +42,15 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ max_tokens: 1e300 }, "max_tokens", "cannot be greater than max_model_len"],
   [{ max_tokens: 0 }, "max_tokens", "max_tokens must be at least 1, got 0"],
   [{ min_tokens: -1 }, "min_tokens", "min_tokens must be greater than or equal to 0, got -1"],
+  [{ min_tokens: 1e300 }, "min_tokens", "min_tokens 1e+300: it must be at most 9007199254740991"],
   [{ min_tokens: 5, max_tokens: 4 }, "min_tokens", "less than or equal to max_tokens=4, got 5"],
   [{ prompt_logprobs: 21 }, "prompt_logprobs", "greater than max allowed: 20"],
   [{ prompt_logprobs: -1 }, "prompt_logprobs", "Requested prompt logprobs of 512"],
   [{ prompt_logprobs: -2 }, "prompt_logprobs", "`prompt_logprobs`"],
-  [{ prompt_logprobs: "x" }, "body.prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: "x" }, "prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: "5" }, "prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: [1] }, "prompt_logprobs", "`prompt_logprobs` must be an integer."],
+  [{ prompt_logprobs: 1.5 }, "body.prompt_logprobs", "int_from_float"],
   [{ prompt_logprobs: 1, stream: true }, "prompt_logprobs", "not available when `stream=True`"],
   [{ stream_options: { include_usage: true } }, "stream_options", "when `stream=True`"],
   [{ stream_options: { include_usage: null } }, "stream_options", "when `stream=True`"],
@@ -157,8 +167,13 @@ const BOTH: readonly [Record<string, unknown>, string, string][] = [
   [{ prediction: "x" }, "body.prediction", "dict_type"],
   [{ mm_processor_kwargs: [] }, "body.mm_processor_kwargs", "dict_type"],
   [{ spaces_between_special_tokens: "?" }, "body.spaces_between_special_tokens", "bool_parsing"],
+  [{ thinking_token_budget: 5 }, "thinking_token_budget", "reasoning_config is not configured"],
+  [{ thinking_token_budget: -2 }, "thinking_token_budget", "must be a non-negative integer or -1"],
   [{ suffix: "x" }, "suffix", "suffix is not currently supported"],
   [{ cache_salt: "" }, "body.cache_salt", "string_too_short"],
+  [{ priority: 1e19 }, "body.priority", "less_than_equal"],
+  [{ priority: -1e19 }, "body.priority", "greater_than_equal"],
+  [{ priority: 1.5 }, "body.priority", "int_from_float"],
 ];
 
 const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
@@ -174,6 +189,33 @@ const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
     { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "u" } }] }] },
     "messages.0.content.0",
     "fake/model is not a multimodal model",
+  ],
+  [
+    { messages: [{ role: "user", content: [{ uuid: "1", image_url: "u" }] }] },
+    "messages.0.content.0",
+    "fake/model is not a multimodal model",
+  ],
+  [{ messages: [{ role: "user", name: 5 }] }, "body.messages.0.name", "string_type"],
+  [
+    { messages: [{ role: "tool", tool_call_id: 5 }] },
+    "body.messages.0.tool_call_id",
+    "string_type",
+  ],
+  [{ messages: [{ role: "assistant", reasoning: 5 }] }, "body.messages.0.reasoning", "string_type"],
+  [
+    { messages: [{ role: "assistant", reasoning_content: {} }] },
+    "body.messages.0.reasoning_content",
+    "string_type",
+  ],
+  [
+    { messages: [{ role: "assistant", tool_calls: [{ function: null }] }] },
+    "tool_calls",
+    "only support assistant tool_calls of type 'function'",
+  ],
+  [
+    { messages: [{ role: "assistant", tool_calls: [{ type: "function", function: [] }] }] },
+    "tool_calls",
+    "only support assistant tool_calls of type 'function'",
   ],
   [
     { messages: [{ role: "assistant", tool_calls: ["x"] }] },
@@ -194,7 +236,10 @@ const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
   [{ logprobs: true, top_logprobs: -2 }, "top_logprobs", "must be a positive value or -1"],
   [{ logprobs: true, top_logprobs: 21 }, "logprobs", "Requested sample logprobs of 21, which is"],
   [{ logprobs: true, top_logprobs: 30, stream: true }, "logprobs", "greater than max allowed: 20"],
-  [{ logprobs: true, top_logprobs: "x" }, "body.top_logprobs", "must be an integer"],
+  [{ logprobs: true, top_logprobs: "x" }, "top_logprobs", "`top_logprobs` must be an integer."],
+  [{ logprobs: true, top_logprobs: "2" }, "top_logprobs", "`top_logprobs` must be an integer."],
+  [{ logprobs: true, top_logprobs: 1.5 }, "body.top_logprobs", "int_from_float"],
+  [{ top_logprobs: -2 }, "top_logprobs", "must be a positive value or -1"],
   [{ tools: [{ type: "function" }] }, "tools", "not supported yet"],
   [{ tool_choice: "required" }, "tool_choice", "When using `tool_choice`, `tools` must be set."],
   [{ tool_choice: "sometimes" }, "tool_choice", "Invalid value for `tool_choice`"],
@@ -206,8 +251,6 @@ const CHAT_ONLY: readonly [Record<string, unknown>, string, string][] = [
   [{ modalities: ["text", "audio"] }, "modalities", "not supported yet"],
   [{ modalities: "text" }, "body.modalities", "list_type"],
   [{ return_assistant_tokens_mask: true }, "return_assistant_tokens_mask", "not supported yet"],
-  [{ thinking_token_budget: 5 }, "thinking_token_budget", "reasoning_config is not configured"],
-  [{ thinking_token_budget: -2 }, "thinking_token_budget", "must be a non-negative integer or -1"],
   [{ include_reasoning: "?" }, "body.include_reasoning", "bool_parsing"],
   [{ max_completion_tokens: 500 }, "max_completion_tokens", "max_completion_tokens=500 cannot"],
   [{ max_completion_tokens: 5, max_tokens: "x" }, "body.max_tokens", "int_parsing"],
@@ -240,7 +283,9 @@ const COMPLETIONS_ONLY: readonly [Record<string, unknown>, string, string][] = [
   [{ prompt: Array(1025).fill("a") }, "prompt", "exceeds the maximum allowed count of 1024"],
   [{ logprobs: 21 }, "logprobs", "Requested sample logprobs of 21, which is greater"],
   [{ logprobs: -1 }, "logprobs", "`logprobs` must be a positive value."],
-  [{ logprobs: "x" }, "body.logprobs", "`logprobs` must be an integer."],
+  [{ logprobs: "x" }, "logprobs", "`logprobs` must be an integer."],
+  [{ logprobs: {} }, "logprobs", "`logprobs` must be an integer."],
+  [{ logprobs: 1.5 }, "body.logprobs", "int_from_float"],
 ];
 
 for (
@@ -464,10 +509,10 @@ Deno.test("What the model throws becomes the right status, streamed or not", asy
       const { error } = await response.json();
       assertEquals([response.status, error.code, error.type], [status, status, type]);
       assertStringIncludes(error.message, words);
-      assertEquals(
-        response.headers.get("retry-after"),
-        thrown instanceof QueueFullError ? "3" : null,
-      );
+      const retryAfter = { QueueFullError: "3", ClosedError: "1" }[
+        thrown instanceof Error ? thrown.name : ""
+      ];
+      assertEquals(response.headers.get("retry-after"), retryAfter ?? null);
       assertEquals(seen, status === 500 ? [thrown] : []);
     }
   }
@@ -483,12 +528,16 @@ Deno.test("More prompts than may ever wait are refused as such, not for now", as
 
 Deno.test("A prompt too long is said once, in the words that clients search for", async () => {
   const thrown = new ContextLengthError(5000, 4096, "Cannot run 5000 tokens");
-  assertEquals(
-    (await refusal(CHAT, HELLO, failing(thrown))).message,
-    "This model's maximum context length is 4096 tokens. However, your prompt contains at least " +
-      "5000 input tokens. Please reduce the length of the input prompt or the number of requested " +
-      "output tokens.",
-  );
+  const words = (asked: number) =>
+    `This model's maximum context length is 4096 tokens. However, you requested ${asked} output ` +
+    `tokens and your prompt contains at least 5000 input tokens, for a total of at least ${
+      5000 + asked
+    } tokens. Please reduce the length of the input prompt or the number of requested output tokens.`;
+  const chat = { ...HELLO, max_completion_tokens: 7, max_tokens: 8 };
+  assertEquals((await refusal(CHAT, HELLO, failing(thrown))).message, words(0));
+  assertEquals((await refusal(CHAT, chat, failing(thrown))).message, words(7));
+  const completion = { prompt: ["a", "b"], max_tokens: 9 };
+  assertEquals((await refusal(COMPLETIONS, completion, failing(thrown))).message, words(9));
 });
 
 Deno.test("Without a chat template, messages are refused wherever they may stand", async () => {

@@ -8,7 +8,7 @@ import { assertEquals } from "@std/assert";
 import { BackgroundTokenizer } from "../../lib/text/background_tokenizer.ts";
 import { loadSlowEngine } from "../../lib/text/slow_engine.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
-import { defaultCacheDir } from "../../tools/models/fetch.ts";
+import { defaultCacheDir } from "../../tools/models/cache.ts";
 import { vocabularyFolder } from "../../tools/models/vocabularies.ts";
 import { minilmTest } from "../helpers/minilm.ts";
 import {

@@ -78,6 +78,36 @@ Deno.test("A stream that is cut in its middle ends with an error event", async (
   assertStringIncludes(running.text, "Stopping: open requests are ended");
 });
 
+Deno.test("A whole answer that is cut in its middle breaks off, and nobody is shown a stack", async () => {
+  const env = { FAKE_TOKEN_MS: "300" };
+  await using running = new Running(["fake", "--port=0", "--shutdown-timeout=0"], env);
+  const body = JSON.stringify({ prompt: "a", max_tokens: 100 });
+  const headers = { "content-type": "application/json" };
+  const response = await fetch(`${await running.url()}/v1/completions`, {
+    method: "POST",
+    body,
+    headers,
+  });
+  const answer = response.text().then(() => "whole", () => "cut");
+  running.process.kill("SIGTERM");
+  assertEquals(await answer, "cut");
+  assertEquals(await running.code(), 0);
+  assertStringIncludes(running.text, "1 open request was ended");
+  assert(!/Error|^ +at /m.test(running.text), running.text);
+});
+
+Deno.test("A server whose lines nobody reads any more goes on serving", async () => {
+  await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"]);
+  const url = await running.url();
+  await running.closeErrors();
+  for (let i = 0; i < 2; i++) {
+    const response = await ask(url);
+    assertEquals([response.status, (await response.text()).endsWith("[DONE]\n\n")], [200, true]);
+  }
+  running.process.kill("SIGTERM");
+  assertEquals((await running.process.status).code, 0);
+});
+
 Deno.test("While open answers are finished, connections that wait for a request are closed", async () => {
   const env = { FAKE_TOKEN_MS: "60" };
   await using running = new Running(["fake", "--port=0", "--host=127.0.0.1"], env);
@@ -185,6 +215,17 @@ Deno.test("What cannot be done is one line and an exit code", async () => {
     assertEquals(await running.code(), code);
     assertEquals(running.text, line);
   }
+});
+
+Deno.test("A permission that is missing is told in one line", async () => {
+  const serve = new URL("../../serve.ts", import.meta.url).pathname;
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-check", "--no-prompt", serve, "model"],
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = new TextDecoder().decode(stderr);
+  assertEquals([code, text.split("\n").length], [1, 2], text);
+  assertStringIncludes(text, 'error: Requires env access to "VLLM_API_KEY"');
 });
 
 const FAST = ["--port=0", "--host=127.0.0.1", "--unsafe-fast"];

@@ -101,7 +101,7 @@ Deno.test("A mistake in a file is told with its line, and what would be right", 
       ["port:\n", 'Cannot use port in "c.yaml" line 1: it takes NUMBER'],
       [
         "strict-model: maybe\n",
-        'Cannot use strict-model "maybe" in "c.yaml" line 1: it is a switch and takes no value',
+        'Cannot use strict-model "maybe" in "c.yaml" line 1: it takes true or false',
       ],
       ["strict-model: [1]\n", 'Cannot use strict-model in "c.yaml" line 1: it takes true or false'],
       ["api-key: [{a: 1}]\n", 'Cannot use api-key in "c.yaml" line 1: its list holds no words'],
@@ -111,6 +111,11 @@ Deno.test("A mistake in a file is told with its line, and what would be right", 
       ],
       ["model: [a]\n", 'Cannot use model in "c.yaml" line 1: it takes the name of a model'],
       ["port: 1\nport: 2\n", 'Cannot read "c.yaml" line 2: Map keys must be unique'],
+      [
+        "allowed-origins: {a: 1}\n",
+        'Cannot use allowed-origins "{"a":1}" in "c.yaml" line 1: it must be a JSON list of ' +
+        'strings, such as ["https://example.org"]',
+      ],
       ["- port\n", 'Cannot use --config "c.yaml": it must hold lines such as "port: 8000"'],
     ] as const
   ) assertEquals(mistake(yaml), message);

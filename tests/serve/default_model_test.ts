@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { Terminal } from "../../serve/terminal.ts";
-import { FetchError } from "../../tools/models/fetch.ts";
+import { FetchError } from "../../tools/models/cache.ts";
 import { type DefaultModel, withModel } from "../../tools/serve.ts";
 
 let text = "";

@@ -94,6 +94,20 @@ const SAMPLES: Readonly<Record<string, readonly [text: string, value: unknown]>>
   "gpu-memory-utilization": ["0.9", 0.9],
   "block-size": ["16", 16],
   "swap-space": ["4", 4],
+  "fxb": ["m.fxb", "m.fxb"],
+  "npu-io-cpus": ["0-3", "0-3"],
+  "experimental-speculative-config": ['{"method":"mtp"}', { method: "mtp" }],
+  "experimental-kv-offload-host-memory-gb": ["8", 8],
+  "experimental-kv-offload-host-memory-ratio": ["0.5", 0.5],
+  "experimental-kv-offload-write-through-threshold": ["2", 2],
+  "experimental-kv-offload-staging-memory-gb": ["24", 24],
+  "image-limit-per-prompt": ["1", 1],
+  "video-limit-per-prompt": ["0", 0],
+  "allowed-local-media-path": ["/media", "/media"],
+  "allowed-media-domains": ['["a.example"]', ["a.example"]],
+  "media-io-kwargs": ["{}", {}],
+  "mm-processor-kwargs": ["{}", {}],
+  "mm-processor-cache-gb": ["4.0", 4],
 };
 
 Deno.test("Every flag of the table has a group, no name twice, and is in the help in at most 100 columns", () => {
@@ -229,10 +243,14 @@ Deno.test("A wrong flag is named together with the right one", () => {
         "Unknown flag --no-prefix-caching: did you mean --no-enable-prefix-caching?",
       ],
       [["m", "--xyzzyqwerty"], "Unknown flag --xyzzyqwerty: --help lists the flags"],
+      [["--model", "m"], "Unknown flag --model: MODEL is written without a flag before it"],
+      [["-m", "m"], "Unknown flag -m: MODEL is written without a flag before it"],
       [["m", "-p", "80"], "Unknown flag -p: --help lists the flags"],
       [["m", "--no-port"], "Unknown flag --no-port: did you mean --port?"],
       [["m", "n"], 'Unexpected word "n": one MODEL is enough, flags begin with --'],
       [["m", "--port"], "Cannot use --port without a value: it takes NUMBER"],
+      [["m", "--api-key"], "Cannot use --api-key without a value: it takes KEY"],
+      [["m", "--api-key", "--port", "1"], "Cannot use --api-key without a value: it takes KEY"],
       [["m", "--port="], "Cannot use --port without a value: it takes NUMBER"],
       [["m", "--port", "http"], 'Cannot use --port "http": it must be an integer from 0 to 65535'],
       [
@@ -414,6 +432,12 @@ Deno.test("Flag values become options of the model and of the handler", async ()
   assertEquals((await toSettings({ "disable-log-stats": true })).logs.statistics, false);
 });
 
+Deno.test("The API document is closed by a flag", async () => {
+  const settings = (...args: string[]) => toSettings(values("m", ...args));
+  assertEquals((await settings()).requests.apiDocument, true);
+  assertEquals((await settings("--disable-fastapi-docs")).requests.apiDocument, false);
+});
+
 Deno.test("Development routes are opened by a flag", async () => {
   assertEquals((await toSettings(values("m"))).requests.devMode, false);
   assertEquals((await toSettings(values("m", "--dev-mode"))).requests.devMode, true);
@@ -481,6 +505,7 @@ Deno.test("Files that are named must be there, and flags must go together", asyn
   for (
     const [args, message] of [
       [["--ssl-certfile=no/c.pem"], 'Cannot use --ssl-certfile "no/c.pem": there is no such file'],
+      [["--chat-template=/"], 'Cannot use --chat-template "/": it is a folder'],
       [["--ssl-keyfile=k.pem"], "Cannot use --ssl-keyfile without --ssl-certfile: give both"],
       [
         ["--uds=a.sock", "--ssl-certfile=c.pem"],

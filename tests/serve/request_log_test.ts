@@ -119,6 +119,16 @@ Deno.test("A request line has the id of the answer and the parameters; the promp
   ]);
 });
 
+Deno.test("No text of a request commands the terminal or ends a line", async () => {
+  const evil = "\u009b31m\u007f\u2028\u0085\u001b[2J\n";
+  const body = { prompt: evil, user: evil };
+  const settings = { requests: true, level: "debug", payloads: true } as const;
+  const { lines, printed } = await logged(settings, [post(COMPLETIONS, body)]);
+  for (const line of [...lines, ...printed]) assert(!/[\p{Cc}\u2028\u2029]/u.test(line), line);
+  assertEquals(JSON.parse(printed[0] ?? "").req.payload, body);
+  assertEquals(lines.length, 2);
+});
+
 Deno.test("The id in a request line is that of the answer, also when it is made up here", async () => {
   const ids: string[] = [];
   const answer = handler(new FakeLLM(), { onRequest: ({ id }) => void ids.push(id) });

@@ -8,6 +8,7 @@ export class Running implements AsyncDisposable {
   #text = "";
   #output = "";
   readonly #reading: Promise<unknown>;
+  readonly #leaving = new AbortController();
 
   constructor(args: readonly string[], env: Record<string, string> = {}) {
     this.process = new Deno.Command(Deno.execPath(), {
@@ -18,7 +19,7 @@ export class Running implements AsyncDisposable {
     }).spawn();
     const { stdout, stderr } = this.process;
     this.#reading = Promise.all([
-      read(stderr, (text) => this.#text += text),
+      read(stderr, (text) => this.#text += text, this.#leaving.signal),
       read(stdout, (text) => this.#output += text),
     ]);
   }
@@ -48,6 +49,12 @@ export class Running implements AsyncDisposable {
     return /https?:\/\/[^\s/]+/.exec(this.#text)?.[0] ?? "";
   }
 
+  /** Reads no more of its standard error, as a pipe into a program that has ended. */
+  async closeErrors(): Promise<void> {
+    this.#leaving.abort();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
   async code(): Promise<number> {
     const { code } = await this.process.status;
     await this.#reading;
@@ -64,6 +71,15 @@ export class Running implements AsyncDisposable {
   }
 }
 
-async function read(stream: ReadableStream<Uint8Array<ArrayBuffer>>, push: (text: string) => void) {
-  for await (const text of stream.pipeThrough(new TextDecoderStream())) push(text);
+async function read(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  push: (text: string) => void,
+  signal = new AbortController().signal,
+): Promise<void> {
+  const texts = new WritableStream<string>({ write: push });
+  try {
+    await stream.pipeThrough(new TextDecoderStream(), { signal }).pipeTo(texts);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
 }

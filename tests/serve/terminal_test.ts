@@ -191,21 +191,26 @@ Deno.test("A model's refusal is told in the words of the command line", () => {
   );
   assertEquals(explain(error, terminal), 2);
   assertEquals(explain(new CheckpointError("x.gguf", "Cannot read x.gguf"), terminal), 1);
-  const bucket = "Cannot use prefillBuckets: batchSize must be at most maxBatchSize, 64";
+  const given = '{"batchSize":1,"attentionSize":900}';
+  const bucket = `Cannot use ${given} in prefillBuckets: attentionSize must be at most 512`;
   assertEquals(explain(new InvalidParameterError("prefillBuckets", [], bucket), terminal), 2);
   const template = 'Cannot read the chat template of "chatTemplate": no task for threads';
   assertEquals(explain(new ChatTemplateError(template), terminal), 2);
   const nowhere = new ModelNotFoundError("There is none");
-  assertEquals([explain(nowhere, terminal, "help"), explain(nowhere, terminal, "x")], [1, 1]);
+  for (const name of ["help", "version", "x"]) assertEquals(explain(nowhere, terminal, name), 1);
+  const broken = new CheckpointError("t.json", 'Cannot read "t.json": Unexpected token in "a\nb"');
+  assertEquals(explain(broken, terminal), 1);
   const overrides = "overrideGenerationConfig";
   const topP = `Cannot use top_p 0 of "${overrides}": it must be above 0`;
   assertEquals(explain(new InvalidParameterError(overrides, {}, topP), terminal), 2);
   assertEquals(
     text(),
     "error: Cannot use --max-batch-size 0: at least 1\nerror: Cannot read x.gguf\n" +
-      "error: Cannot use --prefill-buckets: batchSize must be at most --max-batch-size, 64\n" +
+      "error: Cannot use 1,900 in --prefill-buckets: LENGTH must be at most 512\n" +
       "error: Cannot read the chat template of --chat-template: no task for threads\n" +
-      "error: There is none; --help shows the flags\nerror: There is none\n" +
+      "error: There is none; --help shows the flags\n" +
+      "error: There is none; --version shows the version\nerror: There is none\n" +
+      'error: Cannot read "t.json": Unexpected token in "a b"\n' +
       "error: Cannot use top_p 0 of --override-generation-config: it must be above 0\n",
   );
 });

@@ -211,9 +211,11 @@ Deno.test("ChatTemplate shows reasoning under both of its names", async () => {
   const messages = [
     { role: "assistant", content: "x", reasoning: "a" },
     { role: "assistant", content: "x", reasoning_content: "b" },
+    { role: "assistant", content: "x", reasoning: "c", reasoning_content: "d" },
+    { role: "assistant", content: "x", reasoning: null, reasoning_content: "e" },
     { role: "user", content: "x" },
   ];
-  assertEquals(await render(source, messages), "a=a;b=b;=;");
+  assertEquals(await render(source, messages), "a=a;b=b;c=c;e=e;=;");
 });
 
 Deno.test("ChatTemplate makes developers the system where it does not know them", async () => {

@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
-import { pieceOfBytes } from "../../lib/text/byte_alphabet.ts";
+import { BYTE_CHARACTERS } from "../../lib/text/byte_alphabet.ts";
 
 const framed = { addSpecialTokens: true };
 const bare = { addSpecialTokens: false };
@@ -37,9 +37,13 @@ const CONFIG = {
 
 /** As roberta-base has it: ids 0 to 3 special, then bytes, then merges. */
 function roberta(): Tokenizer {
-  const bytes = Array.from({ length: 256 }, (_, byte) => pieceOfBytes(Uint8Array.of(byte)));
   const merges = ["h e", "Ġ t", "Ġt he", "l l"];
-  const tokens = [...SPECIAL, ...bytes, ...merges.map((merge) => merge.replace(" ", "")), "<mask>"];
+  const tokens = [
+    ...SPECIAL,
+    ...BYTE_CHARACTERS,
+    ...merges.map((merge) => merge.replace(" ", "")),
+    "<mask>",
+  ];
   const json = {
     added_tokens: added(tokens.length - 1),
     normalizer: null,

@@ -61,10 +61,11 @@ modelTest("Tokenizer knows SmolLM2's special tokens", (path) => {
   assertEquals(tokenizer.eosTokenId, 2);
   assertEquals(tokenizer.endTokenIds, [2, 0]);
   assertEquals(tokenizer.bosToken, "<|im_start|>");
-  assertEquals(tokenizer.eosToken, "<|im_end|>");
+  assertEquals(tokenizer.specialTokens["eos_token"], "<|im_end|>");
   assertEquals(tokenizer.padToken, "<|im_end|>");
-  assertEquals(tokenizer.unkToken, "<|endoftext|>");
-  assertEquals(tokenizer.specialIds, Array.from({ length: 17 }, (_, id) => id));
+  assertEquals(tokenizer.specialTokens["unk_token"], "<|endoftext|>");
+  const ids = Array.from({ length: tokenizer.vocabSize }, (_, id) => id);
+  assertEquals(ids.filter((id) => tokenizer.isSpecial(id)), ids.slice(0, 17));
   assertEquals(tokenizer.tokenId("<|im_end|>"), 2);
 });
 
@@ -199,6 +200,8 @@ Deno.test("Tokenizer does not double a begin token that the text carries", () =>
 Deno.test("Tokenizer prefers a whole tokenizer.json inside a GGUF file", () => {
   const metadata = byteLevelMetadata({
     "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.bos_token_id": undefined,
+    "tokenizer.ggml.eos_token_id": undefined,
     "tokenizer.huggingface.json": JSON.stringify(sentencePieceJson()),
   });
   const tokenizer = Tokenizer.fromGguf(metadata, "tiny.gguf");
@@ -225,6 +228,11 @@ Deno.test("Tokenizer refuses GGUF metadata that it cannot rebuild, naming file a
       "bos_token_id is missing",
     ],
     [{ "tokenizer.huggingface.json": "{" }, "is not JSON"],
+    [{ "tokenizer.huggingface.json": 5 }, "tokenizer.huggingface.json must be a string"],
+    [
+      { "tokenizer.huggingface.json": JSON.stringify(sentencePieceJson()) },
+      '"bos_token" of its configuration is "<|im_start|>", which is no token',
+    ],
   ];
   for (const [changes, says] of cases) {
     const error = assertThrows(() => byteLevel(changes), CheckpointError);
@@ -241,10 +249,12 @@ Deno.test("Tokenizer refuses a malformed tokenizer.json, naming file and field",
     [null, "must hold a JSON object"],
     [[], "must hold a JSON object"],
     [{}, '"model" must be an object'],
-    [{ ...good, model: { ...model, vocab: 7 } }, '"model.vocab" must be'],
+    [{ ...good, model: { ...model, vocab: 7 } }, '"model.vocab" of BPE must be'],
+    [{ ...good, model: { ...model, vocab: {} } }, '"model.vocab" must not be empty'],
     [{ ...good, model: { ...model, vocab: { a: -1 } } }, 'entry "a" is -1'],
     [{ ...good, model: { ...model, vocab: { a: 1e12 } } }, "is 1000000000000"],
-    [{ ...good, model: { ...model, vocab: [["a", "b"]] } }, '"model.vocab" entry 0'],
+    [{ ...good, model: { ...model, vocab: [["a", 1]] } }, '"model.vocab" of BPE must be'],
+    [{ ...good, model: { type: "Unigram", vocab: [["a", "b"]] } }, '"model.vocab" entry 0'],
     [{ ...good, model: { ...model, merges: {} } }, '"model.merges" must be a list'],
     [{ ...good, model: { ...model, merges: ["ab"] } }, '"model.merges" entry 0 is "ab"'],
     [{ ...good, model: { ...model, merges: [["a"]] } }, '"model.merges" entry 0 is ["a"]'],
@@ -253,12 +263,18 @@ Deno.test("Tokenizer refuses a malformed tokenizer.json, naming file and field",
     [{ ...good, added_tokens: [null] }, '"added_tokens" entry 0'],
     [{ ...good, added_tokens: [{ id: 1, content: "" }] }, '"content"'],
     [{ ...good, added_tokens: [{ id: "1", content: "x" }] }, 'is "1"'],
-    [{ ...good, decoder: 5 }, '"decoder" must be null or an object'],
+    [{ ...good, decoder: 5 }, '"decoder" is 5: it must be null or an object'],
     [{ ...good, decoder: { type: "Telepathy" } }, "Telepathy"],
-    [{ ...good, normalizer: { type: "Sequence" } }, '"normalizer.normalizers" must be a list'],
-    [{ ...good, pre_tokenizer: { type: "Split", pattern: { Regex: "(" } } }, "Cannot build"],
-    [{ ...good, post_processor: { type: "TemplateProcessing" } }, "Cannot build"],
-    [{ ...good, decoder: { type: "Sequence", decoders: [7] } }, '"decoder" must be null'],
+    [{ ...good, normalizer: { type: "Sequence" } }, '"normalizer.normalizers" is missing'],
+    [
+      {
+        ...good,
+        pre_tokenizer: { type: "Split", behavior: "Isolated", pattern: { Regex: "(" } },
+      },
+      "Cannot build",
+    ],
+    [{ ...good, post_processor: { type: "TemplateProcessing" } }, '"post_processor.single"'],
+    [{ ...good, decoder: { type: "Sequence", decoders: [7] } }, '"decoder.decoders[0]" is 7'],
     [{ ...good, model: { type: "Magic", vocab: {} } }, '"model.type" is "Magic"'],
   ];
   for (const [json, says] of cases) {

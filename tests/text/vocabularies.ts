@@ -1,6 +1,6 @@
 /** Small vocabularies of three kinds, built by hand, and seeded randomness for texts and ids. */
 
-import { pieceOfBytes } from "../../lib/text/byte_alphabet.ts";
+import { BYTE_CHARACTERS } from "../../lib/text/byte_alphabet.ts";
 
 /** Ids of the byte-level vocabulary: four added tokens, then byte b is 4 + b, then merges. */
 export const BYTE_0 = 4;
@@ -11,14 +11,13 @@ export const BYTE_LEVEL_SIZE: number = 4 + 256 + 9 + 2;
 export function byteLevelMetadata(
   changes: Readonly<Record<string, unknown>> = {},
 ): Map<string, unknown> {
-  const bytes = Array.from({ length: 256 }, (_, byte) => pieceOfBytes(Uint8Array.of(byte)));
   const merges = ["h e", "l l", "he ll", "hell o", "Ġ hello", "1 2", "Ġ Ġ", "Ì ģ", "ll o"];
   const tokens = [
     "<|endoftext|>",
     "<|im_start|>",
     "<|im_end|>",
     "<tool>",
-    ...bytes,
+    ...BYTE_CHARACTERS,
     ...merges.map((merge) => merge.replace(" ", "")),
     "[PAD0]",
     "[PAD1]",

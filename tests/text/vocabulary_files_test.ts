@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../lib/base/errors.ts";
-import { pieceOfBytes } from "../../lib/text/byte_alphabet.ts";
+import { BYTE_CHARACTERS } from "../../lib/text/byte_alphabet.ts";
 import { Tokenizer } from "../../lib/text/tokenizer.ts";
 import { jsonOfVocabularyFiles, type VocabularyFiles } from "../../lib/text/vocabulary_files.ts";
 import { minilmTest } from "../helpers/minilm.ts";
@@ -19,8 +19,7 @@ const wordPiece = (vocab = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nplay\n##ing\nball\n"): V
   file: "vocab.txt",
 });
 
-const BYTES = Array.from({ length: 256 }, (_, byte) => pieceOfBytes(Uint8Array.of(byte)));
-const TOKENS = ["<s>", "</s>", ...BYTES, "he", "ll", "hell", "12", "<mask>"];
+const TOKENS = ["<s>", "</s>", ...BYTE_CHARACTERS, "he", "ll", "hell", "12", "<mask>"];
 
 function byteLevel(changes: Partial<Extract<VocabularyFiles, { kind: "byteLevel" }>> = {}) {
   return {
@@ -84,6 +83,11 @@ Deno.test("Damaged vocabulary files are refused, naming file, line and value", (
     [byteLevel({ merges: "h e\nhel\n" }), {}, 'line 2 is "hel"'],
     [byteLevel({ modelType: "klingon" }), {}, '"klingon" cuts texts is not known'],
     [byteLevel(), { added_tokens_decoder: { x: { content: "y" } } }, 'entry "x"'],
+    [
+      byteLevel(),
+      { added_tokens_decoder: { "99": { content: "y", single_word: true } } },
+      'entry "99" has "single_word" true',
+    ],
     [byteLevel(), { bos_token: "<begin>" }, 'no "<begin>"'],
   ];
   for (const [files, config, says] of cases) {

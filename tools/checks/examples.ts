@@ -2,12 +2,14 @@
  * Runs the examples on SmolLM2 and all-MiniLM-L6-v2 from the cache, each in a process of its own as a reader would.
  *
  * Every example must be known here, end well and say something. `mount.ts` serves until it is
- * interrupted; `client.ts` talks to it meanwhile. The programs in the README and in the page on
- * sampling run too, in the folder of the models, which they expect beside them.
+ * interrupted; `client.ts` talks to it meanwhile. The programs in the README, in the page on sampling
+ * and in the documentation of the exports run too, in the folder of the models, which they expect
+ * beside them.
  */
 
 import { dirname, join } from "node:path";
-import { cachedPath, defaultCacheDir } from "../models/fetch.ts";
+import { defaultCacheDir } from "../models/cache.ts";
+import { smolLM2Path } from "../models/fetch.ts";
 import { minilmFolder } from "../models/minilm.ts";
 import { listFiles, repositoryPath, ROOT } from "./source.ts";
 
@@ -46,13 +48,38 @@ function programsOf(page: string): string[] {
 }
 
 /**
- * Runs a page's programs one after another: each must succeed, and say something. Their types are
- * checked by `deno task ok`.
+ * The programs in a file's comments that need a model, as one: types are checked once. `deno test
+ * --doc`, which runs the others, is told to leave them out; what needs the network is not run here
+ * either.
  */
-async function runPage(page: string): Promise<string | undefined> {
-  for (const program of programsOf(page)) {
+function programOfComments(file: string): string | undefined {
+  const text = Deno.readTextFileSync(join(ROOT, file));
+  const imported = new Set<string>();
+  const blocks = [...text.matchAll(/^ *\* ```ts ignore\n(.*?)^ *\* ```$/gms)]
+    .map(([, program]) => program!.replaceAll(/^ *\* ?/gm, ""))
+    .filter((program) => !/Deno\.serve\(|LLM\.load\("\w/.test(program))
+    .map((program) =>
+      program.replace(/^import \{(.*?)\} from "@rngd\/llm";\n/s, (_, names: string) => {
+        for (const name of names.split(",")) imported.add(name.trim());
+        return "";
+      })
+    );
+  if (blocks.length === 0) return undefined;
+  const head = `import { ${[...imported].join(", ")} } from "@rngd/llm";\n`;
+  return head + blocks.map((block) => `{\n${block}}\n`).join("");
+}
+
+/**
+ * Runs programs one after another: each must succeed, and say something. `deno task ok` checks the
+ * types of those in pages.
+ */
+async function runPrograms(
+  programs: readonly string[],
+  flags: readonly string[] = [],
+): Promise<string | undefined> {
+  for (const program of programs) {
     await using child = new Deno.Command(Deno.execPath(), {
-      args: [...RUN, "--config", join(ROOT, "deno.json"), "-"],
+      args: [...RUN, ...flags, "--config", join(ROOT, "deno.json"), "-"],
       cwd: dirname(model),
       stdin: "piped",
       stdout: "piped",
@@ -103,7 +130,7 @@ async function runServed(model: string): Promise<string | undefined> {
 /** Examples with a test of their own: `tests/clients/hono_test.ts`. */
 const TESTED = ["examples/hono.ts"];
 
-const model = cachedPath(defaultCacheDir());
+const model = smolLM2Path(defaultCacheDir());
 const encoder = minilmFolder(defaultCacheDir());
 const known: Record<string, () => Promise<string | undefined>> = {
   "examples/chat.ts": () => runToEnd("examples/chat.ts", [model, "Why is the sky blue?"]),
@@ -114,9 +141,16 @@ const known: Record<string, () => Promise<string | undefined>> = {
   "examples/embed.ts": () => runToEnd("examples/embed.ts", [encoder]),
   "examples/rerank.ts": () => runToEnd("examples/rerank.ts", [encoder]),
   "examples/mount.ts with examples/client.ts": () => runServed(model),
-  "README.md": () => runPage("README.md"),
-  "docs/sampling.md": () => runPage("docs/sampling.md"),
 };
+for (const page of ["README.md", "docs/sampling.md"]) {
+  known[page] = () => runPrograms(programsOf(page));
+}
+for (const file of ["mod.ts", ...listFiles(join(ROOT, "lib")).map(repositoryPath)]) {
+  const program = file.endsWith(".ts") ? programOfComments(file) : undefined;
+  if (program !== undefined) {
+    known[`comments of ${file}`] = () => runPrograms([program], ["--check"]);
+  }
+}
 
 const counts = { passed: 0, failed: 0 };
 const report = (name: string, fault: string | undefined) => {

@@ -7,7 +7,7 @@ import type { Edge } from "./imports.ts";
  * An entry that ends in `/` allows everything below it, another one exactly itself; `{a,b}` stands
  * for either and `*` for any name without a slash. `anything` ends the search.
  */
-export const FLOORS: Readonly<Record<string, readonly string[]>> = {
+const FLOORS: Readonly<Record<string, readonly string[]>> = {
   "lib/base/": [],
   "lib/device/kernels/": [
     "ndarray",
@@ -86,9 +86,9 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
 const WORKSHOP = /^(?:tests|bench|tools)\//;
 
 /** The files through which each outside package enters. Node built-ins have no gate. */
-export const GATES: Readonly<Record<string, readonly string[]>> = {
+const GATES: Readonly<Record<string, readonly string[]>> = {
   "ndarray": ["lib/device/kernels/ndarray.ts"],
-  "@huggingface/tokenizers": ["lib/text/tokenizer.ts"],
+  "@huggingface/tokenizers": ["lib/text/package_engine.ts"],
   "@huggingface/jinja": ["lib/text/chat_template.ts"],
   "@std/http": ["lib/openai/handler.ts", "lib/openai/sse.ts"],
   "@std/cli": ["serve/flags.ts"],

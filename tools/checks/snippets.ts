@@ -7,7 +7,7 @@
  */
 
 import { join } from "node:path";
-import { defaultCacheDir } from "../models/fetch.ts";
+import { defaultCacheDir } from "../models/cache.ts";
 import { minilmFolder } from "../models/minilm.ts";
 import { startCommand } from "./running_server.ts";
 import { isAsExpected, type Language, readPage, type Snippet } from "./snippet_page.ts";

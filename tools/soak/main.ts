@@ -9,7 +9,8 @@
  */
 
 import { parseArgs } from "node:util";
-import { defaultCacheDir, fetchSmolLM2 } from "../models/fetch.ts";
+import { defaultCacheDir } from "../models/cache.ts";
+import { fetchSmolLM2 } from "../models/fetch.ts";
 import { Connection } from "./connection.ts";
 import { Crew } from "./crew.ts";
 import { Random } from "./random.ts";

@@ -24,7 +24,7 @@ export type VisitEnd = "verified" | "refused" | "left";
 type Visit = (options: VisitOptions) => Promise<VisitEnd>;
 
 /** An answer is another one than it must be. */
-export class WrongAnswerError extends Error {
+class WrongAnswerError extends Error {
   override name = "WrongAnswerError";
 }
 

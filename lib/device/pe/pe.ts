@@ -13,9 +13,6 @@ import { type PackJob, packRows } from "./pack_rows.ts";
 import { type KernelFamily, Refusals } from "./refusals.ts";
 import type { WorkerStart } from "./worker.ts";
 
-/** The name of the method by which tests make an element of a device go wrong. */
-export const INJECT_FAULT: unique symbol = Symbol("injectFault");
-
 /** The option by which tests make a device's kernels wrong. */
 export const SPOIL_KERNELS: unique symbol = Symbol("spoilKernels");
 
@@ -133,7 +130,8 @@ function createWorker(peIndex: number): Worker {
 
 /** How often the host looks whether a worker has died while it waits. */
 const WATCH_MS = 500;
-const START_TIMEOUT_MS = 30_000;
+/** A loaded machine may have the workers' types checked first. */
+const START_TIMEOUT_MS = 120_000;
 const TRACE_BYTES = 65_536;
 
 /** How elements are made. */
@@ -179,10 +177,18 @@ export class ThreadedPes implements PeGroup {
     this.#queue = new CommandQueue(this.count);
   }
 
-  /** Starts one worker for each element that has scratch and waits until all listen. */
-  static async start(hbm: Hbm, options: ThreadedPesOptions): Promise<ThreadedPes> {
+  /**
+   * Starts one worker for each element that has scratch and waits until all listen.
+   *
+   * @throws The signal's reason, if it fires meanwhile.
+   */
+  static async start(
+    hbm: Hbm,
+    options: ThreadedPesOptions,
+    signal?: AbortSignal,
+  ): Promise<ThreadedPes> {
     const pes = new ThreadedPes(hbm, options);
-    await pes.#start();
+    await pes.#start(signal);
     return pes;
   }
 
@@ -289,13 +295,19 @@ export class ThreadedPes implements PeGroup {
     if (failure !== undefined) throw new DeviceError(`A processing element failed: ${failure}`);
   }
 
-  async #start(): Promise<void> {
+  async #start(signal?: AbortSignal): Promise<void> {
     this.#broken = undefined;
     this.#queue = new CommandQueue(this.count);
     this.#workers = this.#options.scratches.map((_, peIndex) => this.#startWorker(peIndex));
     const deadline = performance.now() + START_TIMEOUT_MS;
     while (!await this.#queue.waitReady(WATCH_MS)) {
-      if (performance.now() > deadline) this.#break("they do not answer");
+      if (signal?.aborted) {
+        this.#terminate();
+        throw signal.reason;
+      }
+      if (performance.now() > deadline) {
+        this.#break(`they do not answer within ${START_TIMEOUT_MS / 1000} s`);
+      }
       if (this.#broken !== undefined) {
         throw new DeviceError(`Cannot start the processing elements: ${this.#broken}`);
       }

@@ -5,9 +5,11 @@ import { isQuantized, panelBytes } from "../block_formats.ts";
 import { SUMMARY_NEED } from "../../base/row_summary.ts";
 import {
   ATTENTION_ROWS,
+  type ColumnRange,
   type KernelTable,
   type PanelWeight,
   type RowRange,
+  type SiluMultiplyArgs,
   SUMMARY_PART,
 } from "../kernel_table.ts";
 import { attention } from "../kernels/attention.ts";
@@ -51,6 +53,19 @@ export function createReferenceKernels(
       columns,
       rowStride,
     });
+  /** The columns that a call is for, of its rows. */
+  const columnsOf = (
+    address: number,
+    rowStride: number,
+    { rowCount, columnStart, columnEnd }: ColumnRange & { readonly rowCount: number },
+  ): Matrix => {
+    const rows = { rowStart: 0, rowEnd: rowCount };
+    return rowsOf(address, rowStride, Math.max(0, columnEnd - columnStart), rows, columnStart);
+  };
+  const gateAndUp = (args: SiluMultiplyArgs): [gate: Matrix, up: Matrix] => [
+    columnsOf(args.gate, args.gateStride, args),
+    columnsOf(args.up, args.upStride, args),
+  ];
   /** A matrix whose rows are chosen by index: it reaches to the end of the memory. */
   const table = (address: number, rowStride: number, columns: number): Matrix =>
     matrix(memory.buffer, address, {
@@ -106,39 +121,26 @@ export function createReferenceKernels(
     },
 
     addBias(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      const bias = vector(memory.buffer, args.bias + args.columnStart * F32, width);
-      addBias(rowsOf(args.x, args.xStride, width, rows, args.columnStart), bias);
+      const { columnStart, columnEnd } = args;
+      const width = Math.max(0, columnEnd - columnStart);
+      const bias = vector(memory.buffer, args.bias + columnStart * F32, width);
+      addBias(columnsOf(args.x, args.xStride, args), bias);
     },
 
     add(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      const x = rowsOf(args.x, args.xStride, width, rows, args.columnStart);
-      add(x, rowsOf(args.y, args.yStride, width, rows, args.columnStart));
+      add(columnsOf(args.x, args.xStride, args), columnsOf(args.y, args.yStride, args));
     },
 
     siluMultiply(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
-      siluMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
+      siluMultiply(...gateAndUp(args));
     },
 
     geluTanhMultiply(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
-      geluTanhMultiply(gate, rowsOf(args.up, args.upStride, width, rows, args.columnStart));
+      geluTanhMultiply(...gateAndUp(args));
     },
 
     clampedSwiglu(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      const gate = rowsOf(args.gate, args.gateStride, width, rows, args.columnStart);
-      const up = rowsOf(args.up, args.upStride, width, rows, args.columnStart);
-      clampedSwiglu(gate, up, args.limit);
+      clampedSwiglu(...gateAndUp(args), args.limit);
     },
 
     route(args) {
@@ -146,34 +148,27 @@ export function createReferenceKernels(
     },
 
     sumExperts(args) {
-      const { rowCount, choiceCount, columnStart, columnEnd } = args;
+      const { rowCount } = args;
       const parts = routingParts(args, rowCount);
-      const width = Math.max(0, columnEnd - columnStart);
-      const size = rowCount * choiceCount;
+      const size = rowCount * args.choiceCount;
       sumExperts(
-        rowsOf(args.out, args.outStride, width, { rowStart: 0, rowEnd: rowCount }, columnStart),
-        rowsOf(args.y, args.yStride, width, { rowStart: 0, rowEnd: size }, columnStart),
+        columnsOf(args.out, args.outStride, args),
+        columnsOf(args.y, args.yStride, { ...args, rowCount: size }),
         vector(memory.buffer, args.routing + parts.weights * F32, size),
         intVector(memory.buffer, args.routing + parts.rows * F32, size),
       );
     },
 
     scale(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      scale(rowsOf(args.x, args.xStride, width, rows, args.columnStart), args.factor);
+      scale(columnsOf(args.x, args.xStride, args), args.factor);
     },
 
     softcap(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      softcap(rowsOf(args.x, args.xStride, width, rows, args.columnStart), args.cap);
+      softcap(columnsOf(args.x, args.xStride, args), args.cap);
     },
 
     gelu(args) {
-      const rows = { rowStart: 0, rowEnd: args.rowCount };
-      const width = Math.max(0, args.columnEnd - args.columnStart);
-      gelu(rowsOf(args.x, args.xStride, width, rows, args.columnStart));
+      gelu(columnsOf(args.x, args.xStride, args));
     },
 
     rope(args) {

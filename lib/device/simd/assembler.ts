@@ -76,11 +76,6 @@ export function set<T extends ValueType>(local: Local<T>, value: Expr<T>): State
   return statement([value.code, 0x21, unsigned(local.index)]);
 }
 
-/** local = value, and the value again. */
-export function tee<T extends ValueType>(local: Local<T>, value: Expr<T>): Expr<T> {
-  return expression(local.type, [value.code, 0x22, unsigned(local.index)]);
-}
-
 /** local = value, for an i32 that may be a constant. */
 export function setI32(local: Local<"i32">, value: I32): Statement {
   return statement([operand(value), 0x21, unsigned(local.index)]);

@@ -2,18 +2,16 @@
 
 import {
   type Body,
-  doWhile,
   type Expr,
   type FunctionRef,
-  increment,
+  type FunctionScope,
   type Local,
   ModuleBuilder,
   set,
-  setI32,
-  when,
 } from "./assembler.ts";
+import { eachElement } from "./each_element.ts";
 import { Exponential } from "./exponential.ts";
-import { f32x4, i32, v128 } from "./instructions.ts";
+import { f32x4, v128 } from "./instructions.ts";
 
 /** (x, xStrideBytes, y, yStrideBytes, rowCount, columnCount): x = f(x, y) element by element. */
 export type Elementwise = (
@@ -87,13 +85,11 @@ interface Operation {
   compute(x: Local<"v128">, y: Expr<"v128">): Body;
 }
 
-type Scope = Parameters<Parameters<ModuleBuilder["define"]>[3]>[0];
-
 /** A kernel of two rows of operands, the second one possibly repeated. */
 export function defineElementwise(
   module: ModuleBuilder,
   functionName: string,
-  operation: (scope: Scope) => Operation,
+  operation: (scope: FunctionScope) => Operation,
 ): FunctionRef {
   const params = ["i32", "i32", "i32", "i32", "i32", "i32"] as const;
   return module.define(functionName, params, "none", (
@@ -110,43 +106,18 @@ export function defineElementwise(
     const yValues = scope.local("v128");
     const xAt = scope.local("i32");
     const yAt = scope.local("i32");
-    const vectorEnd = scope.local("i32");
-    const end = scope.local("i32");
-    const vectorBytes = i32.shl(i32.shrU(columnCount, 2), 4);
-    const advance = (bytes: number): Body => [increment(xAt, bytes), increment(yAt, bytes)];
+    const walks = [
+      { row: x, stride: xStride, at: xAt },
+      { row: y, stride: yStride, at: yAt },
+    ] as const;
     return [
       setup,
-      doWhile(
-        rowCount,
-        setI32(xAt, x),
-        setI32(yAt, y),
-        setI32(vectorEnd, i32.add(x, vectorBytes)),
-        setI32(end, i32.add(x, i32.shl(columnCount, 2))),
-        when(i32.ne(xAt, vectorEnd), [
-          doWhile(
-            i32.ne(xAt, vectorEnd),
-            set(xValues, v128.load(xAt)),
-            set(yValues, v128.load(yAt)),
-            compute(xValues, yValues),
-            v128.store(xAt, xValues),
-            advance(16),
-          ),
-        ]),
-        // What is left of a width that is no multiple of 4, one element a time in lane 0.
-        when(i32.ne(xAt, end), [
-          doWhile(
-            i32.ne(xAt, end),
-            set(xValues, v128.load32Zero(xAt)),
-            set(yValues, v128.load32Zero(yAt)),
-            compute(xValues, yValues),
-            v128.store32Lane(xAt, xValues, 0),
-            advance(4),
-          ),
-        ]),
-        increment(x, xStride),
-        increment(y, yStride),
-        increment(rowCount, -1),
-      ),
+      eachElement(scope, { walks, rowCount, columnCount }, ({ load, store }) => [
+        set(xValues, load(xAt)),
+        set(yValues, load(yAt)),
+        compute(xValues, yValues),
+        store(xAt, xValues),
+      ]),
     ];
   });
 }

@@ -2,19 +2,16 @@
 
 import {
   type Body,
-  doWhile,
   type Expr,
   type FunctionScope,
-  increment,
   type Local,
   ModuleBuilder,
   set,
-  setI32,
-  when,
 } from "./assembler.ts";
 import { GELU_LINEAR_FROM, GELU_P, GELU_Q } from "../gelu.ts";
 import { f64x2 } from "./double_instructions.ts";
-import { i32, v128 } from "./instructions.ts";
+import { eachElement } from "./each_element.ts";
+import { v128 } from "./instructions.ts";
 import { permute } from "./lanes.ts";
 
 /** (x, xStrideBytes, rowCount, columnCount) */
@@ -32,44 +29,28 @@ export function compileGelu(memory: WebAssembly.Memory): Gelu {
   const gelu = module.define("gelu", params, "none", (scope, x, xStride, rowCount, columnCount) => {
     const values = scope.local("v128");
     const at = scope.local("i32");
-    const vectorEnd = scope.local("i32");
-    const end = scope.local("i32");
     const low = new GeluOfTwo(scope);
     const high = new GeluOfTwo(scope);
-    return [
-      doWhile(
-        rowCount,
-        setI32(at, x),
-        setI32(vectorEnd, i32.add(x, i32.shl(i32.shrU(columnCount, 2), 4))),
-        setI32(end, i32.add(x, i32.shl(columnCount, 2))),
-        when(i32.ne(at, vectorEnd), [
-          doWhile(
-            i32.ne(at, vectorEnd),
-            set(values, v128.load(at)),
+    const walks = [{ row: x, stride: xStride, at }] as const;
+    return eachElement(
+      scope,
+      { walks, rowCount, columnCount },
+      ({ count, load, store }) =>
+        count === 1
+          ? [
+            low.begin(load(at)),
+            GeluOfTwo.steps.map((step) => low.step(step)),
+            store(at, low.result),
+          ]
+          : [
+            set(values, load(at)),
             low.begin(values),
             high.begin(permute(values, values, [2, 3, 2, 3])),
             // Side by side: the chains of one wait for themselves.
             GeluOfTwo.steps.map((step) => [low.step(step), high.step(step)]),
-            set(values, permute(low.result, high.result, [0, 1, 4, 5])),
-            v128.store(at, values),
-            increment(at, 16),
-          ),
-        ]),
-        // What is left of a width that is no multiple of 4, one element a time in lane 0.
-        when(i32.ne(at, end), [
-          doWhile(
-            i32.ne(at, end),
-            low.begin(v128.load32Zero(at)),
-            GeluOfTwo.steps.map((step) => low.step(step)),
-            set(values, low.result),
-            v128.store32Lane(at, values, 0),
-            increment(at, 4),
-          ),
-        ]),
-        increment(x, xStride),
-        increment(rowCount, -1),
-      ),
-    ];
+            store(at, permute(low.result, high.result, [0, 1, 4, 5])),
+          ],
+    );
   });
   return module.link(memory).get(gelu);
 }

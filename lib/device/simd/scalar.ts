@@ -2,16 +2,14 @@
 
 import {
   type Body,
-  doWhile,
   type FunctionRef,
-  increment,
+  type FunctionScope,
   type Local,
   ModuleBuilder,
   set,
-  setI32,
-  when,
 } from "./assembler.ts";
-import { f32x4, i32, v128 } from "./instructions.ts";
+import { eachElement } from "./each_element.ts";
+import { f32x4 } from "./instructions.ts";
 import { Softcap } from "./tanh.ts";
 
 /** (x, xStrideBytes, rowCount, columnCount, number): x = f(x, number) element by element. */
@@ -56,12 +54,10 @@ interface Operation {
   compute(x: Local<"v128">): Body;
 }
 
-type Scope = Parameters<Parameters<ModuleBuilder["define"]>[3]>[0];
-
 function defineScalarOperation(
   module: ModuleBuilder,
   functionName: string,
-  operation: (scope: Scope, number: Local<"f32">) => Operation,
+  operation: (scope: FunctionScope, number: Local<"f32">) => Operation,
 ): FunctionRef {
   const params = ["i32", "i32", "i32", "i32", "f32"] as const;
   return module.define(functionName, params, "none", (
@@ -75,37 +71,14 @@ function defineScalarOperation(
     const { setup, compute } = operation(scope, number);
     const values = scope.local("v128");
     const at = scope.local("i32");
-    const vectorEnd = scope.local("i32");
-    const end = scope.local("i32");
+    const walks = [{ row: x, stride: xStride, at }] as const;
     return [
       setup,
-      doWhile(
-        rowCount,
-        setI32(at, x),
-        setI32(vectorEnd, i32.add(x, i32.shl(i32.shrU(columnCount, 2), 4))),
-        setI32(end, i32.add(x, i32.shl(columnCount, 2))),
-        when(i32.ne(at, vectorEnd), [
-          doWhile(
-            i32.ne(at, vectorEnd),
-            set(values, v128.load(at)),
-            compute(values),
-            v128.store(at, values),
-            increment(at, 16),
-          ),
-        ]),
-        // What is left of a width that is no multiple of 4, one element a time in lane 0.
-        when(i32.ne(at, end), [
-          doWhile(
-            i32.ne(at, end),
-            set(values, v128.load32Zero(at)),
-            compute(values),
-            v128.store32Lane(at, values, 0),
-            increment(at, 4),
-          ),
-        ]),
-        increment(x, xStride),
-        increment(rowCount, -1),
-      ),
+      eachElement(scope, { walks, rowCount, columnCount }, ({ load, store }) => [
+        set(values, load(at)),
+        compute(values),
+        store(at, values),
+      ]),
     ];
   });
 }

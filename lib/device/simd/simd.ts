@@ -233,29 +233,11 @@ class SimdKernels implements KernelTable {
   }
 
   siluMultiply(args: SiluMultiplyArgs): void {
-    const { gate, gateStride, up, upStride, rowCount, columnStart, columnEnd } = args;
-    if (rowCount <= 0 || columnStart >= columnEnd) return;
-    this.#elementwise.siluMultiply(
-      gate + 4 * columnStart,
-      4 * gateStride,
-      up + 4 * columnStart,
-      4 * upStride,
-      rowCount,
-      columnEnd - columnStart,
-    );
+    multiplyGated(this.#elementwise.siluMultiply, args);
   }
 
   geluTanhMultiply(args: GeluTanhMultiplyArgs): void {
-    const { gate, gateStride, up, upStride, rowCount, columnStart, columnEnd } = args;
-    if (rowCount <= 0 || columnStart >= columnEnd) return;
-    this.#elementwise.geluTanhMultiply(
-      gate + 4 * columnStart,
-      4 * gateStride,
-      up + 4 * columnStart,
-      4 * upStride,
-      rowCount,
-      columnEnd - columnStart,
-    );
+    multiplyGated(this.#elementwise.geluTanhMultiply, args);
   }
 
   route(args: RouteArgs): void {
@@ -263,16 +245,7 @@ class SimdKernels implements KernelTable {
   }
 
   clampedSwiglu(args: ClampedSwigluArgs): void {
-    const { gate, gateStride, up, upStride, rowCount, columnStart, columnEnd, limit } = args;
-    if (rowCount <= 0 || columnStart >= columnEnd) return;
-    this.#clampedSwiglu.get(limit)(
-      gate + 4 * columnStart,
-      4 * gateStride,
-      up + 4 * columnStart,
-      4 * upStride,
-      rowCount,
-      columnEnd - columnStart,
-    );
+    multiplyGated(this.#clampedSwiglu.get(args.limit), args);
   }
 
   sumExperts(args: SumExpertsArgs): void {
@@ -391,4 +364,18 @@ class SimdKernels implements KernelTable {
       `A scratch of ${this.#scratch.sizeBytes} bytes is too small for ${what}`,
     );
   }
+}
+
+/** gate = f(gate, up) on columns of both. */
+function multiplyGated(kernel: Elementwise, args: SiluMultiplyArgs): void {
+  const { gate, gateStride, up, upStride, rowCount, columnStart, columnEnd } = args;
+  if (rowCount <= 0 || columnStart >= columnEnd) return;
+  kernel(
+    gate + 4 * columnStart,
+    4 * gateStride,
+    up + 4 * columnStart,
+    4 * upStride,
+    rowCount,
+    columnEnd - columnStart,
+  );
 }

@@ -1,4 +1,4 @@
-/** Bytes at positions: an opened weights file, or bytes in memory, behind one small face. */
+/** Bytes at positions: an opened weights file behind a small face. */
 
 import { CheckpointError } from "../../base/errors.ts";
 
@@ -53,28 +53,4 @@ export class FileSource implements ByteSource {
   [Symbol.dispose](): void {
     this.#file.close();
   }
-}
-
-/** Bytes that are in memory already. */
-export class MemorySource implements ByteSource {
-  readonly name: string;
-  readonly #bytes: Uint8Array;
-
-  constructor(name: string, bytes: Uint8Array) {
-    this.name = name;
-    this.#bytes = bytes;
-  }
-
-  get sizeBytes(): number {
-    return this.#bytes.byteLength;
-  }
-
-  readAt(position: number, target: Uint8Array): void {
-    if (position + target.byteLength > this.#bytes.byteLength) {
-      throw new CheckpointError(this.name, `Cannot read "${this.name}": it ends too early`);
-    }
-    target.set(this.#bytes.subarray(position, position + target.byteLength));
-  }
-
-  [Symbol.dispose](): void {}
 }

@@ -47,6 +47,8 @@ const NAME_LENGTH_MAX = 63; // likewise: "at most 64 bytes" with the closing zer
 const DIMENSION_COUNT_MAX = 4;
 /** Room for a whole tokenizer.json inside one string; the largest known has 33 MB. */
 const STRING_SIZE_MAX_BYTES = 128 * 1024 * 1024;
+/** Of all metadata together, which become objects several times as large. */
+const METADATA_SIZE_MAX_BYTES = 512 * 1024 * 1024;
 /** The largest vocabularies have 262,144 tokens and twice as many merges. */
 const ARRAY_LENGTH_MAX = 16 * 1024 * 1024;
 /** An empty key, a type and one byte. */
@@ -156,6 +158,9 @@ function readMetadata(cursor: ByteCursor, count: number): Map<string, GgufValue>
     }
     if (metadata.has(key)) cursor.fail(`the metadata key "${key}" appears twice`);
     const typeId = cursor.u32(`the type of "${key}"`);
+    if (cursor.position > METADATA_SIZE_MAX_BYTES) {
+      cursor.fail(`its metadata take more than ${METADATA_SIZE_MAX_BYTES} bytes, up to "${key}"`);
+    }
     metadata.set(
       key,
       typeId === ARRAY_TYPE ? readArray(cursor, key) : readScalar(cursor, key, typeId),

@@ -1,6 +1,7 @@
 /** The safetensors files of one folder: a single one, or the shards that an index names. */
 
 import { CheckpointError } from "../../base/errors.ts";
+import { isRecord } from "../../base/record.ts";
 import { type ByteSource, FileSource } from "./byte_source.ts";
 import { readSafetensorsHeader, type SafetensorsEntry } from "./safetensors.ts";
 
@@ -111,10 +112,6 @@ function readIndex(folder: Folder): ReadonlyMap<string, string> {
     refuseIndex(folder, `it names ${shardCount} files: it must name 1 to ${SHARD_COUNT_MAX}`);
   }
   return shards;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function refuseIndex(folder: Folder, what: string): never {
