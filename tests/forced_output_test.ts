@@ -14,8 +14,10 @@ async function checkRoundTrips(llm: LLM, texts: readonly string[]): Promise<void
   const params = texts.map((forcedOutput) =>
     new SamplingParams({ forcedOutput, skipSpecialTokens: false, ignoreEos: true })
   );
-  const outputs = await llm.generate(texts.map(() => "the"), params);
-  const streams = await Promise.all(params.map((one) => collect(llm.stream("the", one))));
+  const [outputs, ...streams] = await Promise.all([
+    llm.generate(texts.map(() => "the"), params),
+    ...params.map((one) => collect(llm.stream("the", one))),
+  ]);
   for (const [i, text] of texts.entries()) {
     const [output] = outputs[i]?.outputs ?? [];
     assertEquals([output?.text, output?.finishReason], [text, "stop"]);

@@ -51,11 +51,11 @@ async function ask(llm: LLM, crowd: boolean): Promise<string[]> {
   const others = crowd
     ? Array.from({ length: 8 }, (_, i) =>
       llm.generate(
-        `${"The quick brown fox jumps over the lazy dog. ".repeat(1 + i * 3)}Story ${i}:`,
+        `${"The quick brown fox jumps over the lazy dog. ".repeat(1 + i * 2)}Story ${i}:`,
         new SamplingParams({
           temperature: i % 2,
           seed: i,
-          maxTokens: 4 + 5 * i,
+          maxTokens: 4 + 3 * i,
           ignoreEos: true,
           ...(i % 3 === 0 ? { promptLogprobs: 1 } : {}),
         }),

@@ -78,7 +78,7 @@ function runInside(test: Case, scratchBytes: number, random: Random): void {
       fill(memory, at[name]!, test.sizes[name]!, test.integers?.[name], random);
     }
     const before = bytes.slice();
-    test.run(createSimdKernels(memory, scratch), at);
+    test.run(createSimdKernels(memory, scratch, { now: hurriedClock() }), at);
     const allowed = [
       [scratch.address, scratchBytes],
       ...test.outputs.map((name) => [at[name]!, test.sizes[name]!]),
@@ -87,6 +87,12 @@ function runInside(test: Case, scratchBytes: number, random: Random): void {
     const wrong = bytes.findIndex((byte, i) => byte !== before[i]);
     assertEquals(wrong, -1, `${test.name} with ${last} last, ${random}: wrote at byte ${wrong}`);
   }
+}
+
+/** Kernels are raced as ever, for a few rounds: this clock says that they have taken long. */
+function hurriedClock(): () => number {
+  let ms = 0;
+  return () => ms += 10;
 }
 
 function align(address: number): number {
