@@ -1,6 +1,7 @@
 /** `embed`, `encode` and `classify`: each prompt by itself, from its text to what the heads make of it. */
 
 import { InvalidParameterError } from "./base/errors.ts";
+import { checkFieldNames } from "./base/field_names.ts";
 import type {
   ClassificationRequestOutput,
   EmbeddingRequestOutput,
@@ -33,6 +34,20 @@ export interface EncodeOptions extends EmbedOptions {
   /** What to make. Default: the params' task, else the model's. */
   readonly task?: PoolingTask;
 }
+
+/** All options: a name that is missing here would be a type error. */
+const OPTIONS: Readonly<Record<keyof EncodeOptions, true>> = {
+  signal: true,
+  requestId: true,
+  priority: true,
+  cacheSalt: true,
+  trace: true,
+  addSpecialTokens: true,
+  truncationSide: true,
+  onQueued: true,
+  promptName: true,
+  task: true,
+};
 
 type Params = PoolingParams | readonly PoolingParams[] | undefined;
 
@@ -82,6 +97,7 @@ export async function encode(
   params: Params,
   options: EncodeOptions,
 ): Promise<PoolingRequestOutput | PoolingRequestOutput[]> {
+  checkFieldNames(options, Object.keys(OPTIONS), "the option");
   const { task, promptName } = options;
   const isList = Array.isArray(input);
   const prompts = isList ? input as readonly Prompt[] : [input as Prompt];

@@ -1,5 +1,6 @@
 /** `score` and `rerank`: two texts at a time. */
 
+import { checkFieldNames } from "./base/field_names.ts";
 import { embed } from "./embedding.ts";
 import type { EmbeddingRequestOutput, RerankOutput, ScoringRequestOutput } from "./outputs.ts";
 import { checkPoolingParams, PoolingParams } from "./pooling/params.ts";
@@ -36,6 +37,26 @@ export interface RerankOptions extends ScoreOptions {
   readonly params?: PoolingParams;
 }
 
+/** All options: a name that is missing here would be a type error. */
+const SCORE_OPTIONS: Readonly<Record<keyof ScoreOptions, true>> = {
+  signal: true,
+  requestId: true,
+  priority: true,
+  cacheSalt: true,
+  trace: true,
+  onQueued: true,
+  instruction: true,
+  chatTemplate: true,
+  chatTemplateKwargs: true,
+  maxTokensPerQuery: true,
+  maxTokensPerDoc: true,
+};
+const RERANK_OPTIONS: Readonly<Record<keyof RerankOptions, true>> = {
+  ...SCORE_OPTIONS,
+  topN: true,
+  params: true,
+};
+
 /** Scores pairs: one and one, one and each of several, or several and several one by one. */
 export async function score(
   context: PoolingContext,
@@ -45,6 +66,7 @@ export async function score(
   options: ScoreOptions = {},
 ): Promise<ScoringRequestOutput[]> {
   checkPoolingParams(params, "score");
+  checkFieldNames(options, Object.keys(SCORE_OPTIONS), "the option");
   const pairs = pairUp(first, second);
   checkCounts(options);
   const { classifier, embedding } = context.pooling;
@@ -80,6 +102,7 @@ export async function rerank(
   documents: readonly string[],
   options: RerankOptions,
 ): Promise<RerankOutput[]> {
+  checkFieldNames(options, Object.keys(RERANK_OPTIONS), "the option");
   const { topN = 0, params, ...rest } = options;
   checkCount("topN", topN);
   if (typeof query !== "string" || !Array.isArray(documents)) {
@@ -104,19 +127,20 @@ async function cosines(
   params: PoolingParams,
   options: ScoreOptions,
 ): Promise<ScoringRequestOutput[]> {
-  const { requestId = crypto.randomUUID() } = options;
+  const { maxTokensPerQuery, maxTokensPerDoc, requestId = crypto.randomUUID(), ...rest } = options;
+  const { instruction: _, chatTemplate: _template, chatTemplateKwargs: _kwargs, ...pooling } = rest;
   const { tokenizer } = context;
   const cut: string[] = [];
   for (const { first, second } of pairs) {
-    cut.push(await cutText(context, first, options.maxTokensPerQuery, options.signal));
-    cut.push(await cutText(context, second, options.maxTokensPerDoc, options.signal));
+    cut.push(await cutText(context, first, maxTokensPerQuery, options.signal));
+    cut.push(await cutText(context, second, maxTokensPerDoc, options.signal));
   }
   const texts = [...new Set(cut)];
   const outputs = await embed(
     context,
     texts,
     params.clone({ normalize: true, task: "embed" }),
-    { ...options, requestId },
+    { ...pooling, requestId },
   ) as EmbeddingRequestOutput[];
   const byText = new Map(texts.map((text, i) => [text, outputs[i] as EmbeddingRequestOutput]));
   const pad = tokenizer.padToken === undefined ? undefined : tokenizer.tokenId(tokenizer.padToken);

@@ -262,3 +262,18 @@ Deno.test("A model that cannot score is refused, and an end leaves nothing behin
   await assertRejects(() => pending, TypeError, "enough");
   assertEquals(engine.liveCount, 0);
 });
+
+Deno.test("Options that there are not are refused by name, whatever scores the texts", async () => {
+  for (const context of [pairs(), poolingContext(embeddingModel())]) {
+    const named = async (call: Promise<unknown>, right: string) => {
+      const error = await assertRejects(() => call, InvalidParameterError, right);
+      return error.parameter;
+    };
+    const topn = { topn: 1 } as never; // as a caller without types may
+    assertEquals(await named(rerank(context, "a", ["x"], topn), "topN"), "topn");
+    assertEquals(await named(score(context, "a", "x", undefined, topn), "no such field"), "topn");
+    // Those that there are may all be given, and count for nothing where they have no meaning.
+    const options = { instruction: "x", chatTemplateKwargs: {}, maxTokensPerDoc: 1 };
+    assertEquals((await rerank(context, "a", ["x"], { ...options, topN: 1 })).length, 1);
+  }
+});
