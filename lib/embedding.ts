@@ -18,7 +18,13 @@ import {
   runPooling,
 } from "./pooling_requests.ts";
 import type { Prompt } from "./prompts.ts";
-import { type RequestItem, type RequestWork, runAlone, runTogether } from "./run_together.ts";
+import {
+  CALL_OPTIONS,
+  type RequestItem,
+  type RequestWork,
+  runAlone,
+  runTogether,
+} from "./run_together.ts";
 
 /** Options of `embed`. */
 export interface EmbedOptions extends PoolingOptions {
@@ -37,14 +43,9 @@ export interface EncodeOptions extends EmbedOptions {
 
 /** All options: a name that is missing here would be a type error. */
 const OPTIONS: Readonly<Record<keyof EncodeOptions, true>> = {
-  signal: true,
-  requestId: true,
-  priority: true,
-  cacheSalt: true,
-  trace: true,
+  ...CALL_OPTIONS,
   addSpecialTokens: true,
   truncationSide: true,
-  onQueued: true,
   promptName: true,
   task: true,
 };

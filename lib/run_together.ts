@@ -12,6 +12,16 @@ export interface CallOptions {
   readonly onQueued?: () => void;
 }
 
+/** Their names: one that is missing here would be a type error. */
+export const CALL_OPTIONS: Readonly<Record<keyof CallOptions, true>> = {
+  signal: true,
+  requestId: true,
+  priority: true,
+  cacheSalt: true,
+  trace: true,
+  onQueued: true,
+};
+
 /** One item of a call. */
 export interface RequestItem {
   readonly requestId: string;

@@ -14,7 +14,7 @@ import {
   type PoolingOptions,
   runPooling,
 } from "./pooling_requests.ts";
-import { runTogether } from "./run_together.ts";
+import { CALL_OPTIONS, runTogether } from "./run_together.ts";
 import {
   checkCount,
   checkCounts,
@@ -39,12 +39,7 @@ export interface RerankOptions extends ScoreOptions {
 
 /** All options: a name that is missing here would be a type error. */
 const SCORE_OPTIONS: Readonly<Record<keyof ScoreOptions, true>> = {
-  signal: true,
-  requestId: true,
-  priority: true,
-  cacheSalt: true,
-  trace: true,
-  onQueued: true,
+  ...CALL_OPTIONS,
   instruction: true,
   chatTemplate: true,
   chatTemplateKwargs: true,

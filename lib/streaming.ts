@@ -19,6 +19,7 @@ import {
   type Prompt,
   type RequestOptions,
 } from "./prompts.ts";
+import { CALL_OPTIONS } from "./run_together.ts";
 import { SamplingParams } from "./sampling/params.ts";
 import {
   resolveSamplingParams,
@@ -51,13 +52,8 @@ export interface GenerationContext extends
 
 /** All options of a call: a name that is missing here would be a type error. */
 const OPTIONS: Readonly<Record<keyof ChatOptions, true>> = {
-  signal: true,
-  requestId: true,
-  priority: true,
-  cacheSalt: true,
-  trace: true,
+  ...CALL_OPTIONS,
   addSpecialTokens: true,
-  onQueued: true,
   truncationSide: true,
   chatTemplate: true,
   addGenerationPrompt: true,
