@@ -36,6 +36,8 @@ const COPIES_MAX = 4;
 /** Copies of copies are so many that a pattern of fifty characters would take minutes to read. */
 const ATOM_COUNT_MAX = 50_000;
 const WAY_COUNT_MAX = 1_000_000;
+/** Every character or set of a pattern is tried on every character in it. */
+const SAMPLE_COUNT_MAX = 2_000;
 /** Groups are read by recursion. */
 const DEPTH_MAX = 1_000;
 
@@ -73,6 +75,7 @@ class Reader {
     this.#source = source;
     const ascii = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code));
     this.#samples = [...new Set([...ascii, ...SAMPLES, ...source])];
+    if (this.#samples.length > SAMPLE_COUNT_MAX) throw new TooLargeError();
   }
 
   read(): readonly Place[] {
