@@ -47,7 +47,7 @@ export interface CompressedTensors {
 
 /** compressed-tensors' formats, and how each stores codes. "mixed-precision": the groups say it. */
 const STORAGES: ReadonlyMap<string, readonly CodeStorage[] | undefined> = new Map([
-  ["float-quantized", ["F8_E4M3"]],
+  ["float-quantized", ["F8_E4M3", "MXFP4"]], // the latter by AutoRound, before it had a name
   ["int-quantized", ["I8"]],
   ["naive-quantized", ["F8_E4M3", "I8"]],
   ["pack-quantized", ["packed I32"]],

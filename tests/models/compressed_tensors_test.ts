@@ -237,6 +237,22 @@ Deno.test("A checkpoint that is called frozen is read where codes are stored, an
   assertStringIncludes(error.message, "says that it is quantised");
 });
 
+Deno.test("MXFP4 may be called float-quantized, as AutoRound called it", async () => {
+  const named =
+    (bits: number) => ({ quantization, weights }: { quantization: Json; weights: Json }) => {
+      quantization["format"] = "float-quantized";
+      Object.assign(weights, {
+        num_bits: bits,
+        strategy: "tensor_group",
+        group_size: 32,
+        is_mx: true,
+      });
+    };
+  await openKind("MXFP4A16", named(4));
+  const error = await assertRejects(() => openKind("MXFP4A16", named(8)), CheckpointError);
+  assertStringIncludes(error.message, "num_bits of config.json is 8, but it is stored with 4 bits");
+});
+
 Deno.test("A quantization_config may leave unsaid what the tensors show", async () => {
   const silent = ({ weights }: { weights: Json }) => {
     for (const key of Object.keys(weights)) delete weights[key];
