@@ -1,6 +1,7 @@
 /** What users give as a prompt, and how it becomes token ids. */
 
 import { ChatTemplateError, ContextLengthError, InvalidParameterError } from "./base/errors.ts";
+import { isRecord } from "./base/record.ts";
 import type { SamplingParams } from "./sampling/params.ts";
 import type { BackgroundTokenizer } from "./text/background_tokenizer.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
@@ -198,11 +199,12 @@ function checkContents(
   { tokenizer, maxPromptLength, keptTokens }: Encoding,
 ): void {
   if (keptTokens !== undefined) return;
-  const texts = messages.flatMap(({ content }) =>
-    (typeof content === "string" ? [content] : content ?? []).map((part) =>
-      typeof part === "string" ? part : part["text"]
-    )
-  );
+  // The template may have failed before anybody looked what shape they have.
+  const texts = messages.flatMap((message: unknown) => {
+    const content = isRecord(message) ? message["content"] : undefined;
+    const parts: readonly unknown[] = Array.isArray(content) ? content : [content];
+    return parts.map((part) => isRecord(part) ? part["text"] : part);
+  });
   const text = texts.filter((text) => typeof text === "string").join("\n");
   checkTextFits(text, "a conversation", tokenizer, maxPromptLength);
 }

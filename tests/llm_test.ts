@@ -217,6 +217,15 @@ tinyTest("Prompts that cannot run are refused with what would be right", async (
     ChatTemplateError,
     "no",
   );
+  // What the template refuses before it looks at messages is told, whatever these are.
+  for (const content of [{}, [null], 5]) {
+    const messages = [{ role: "user", content }] as unknown as typeof MESSAGES;
+    await assertRejects(
+      () => llm.chat(messages, GREEDY, { chatTemplateKwargs: { messages: 1 } }),
+      ChatTemplateError,
+      'Cannot pass "messages"',
+    );
+  }
   await assertRejects(
     () => llm.chat(MESSAGES, GREEDY, { addGenerationPrompt: true, continueFinalMessage: true }),
     TypeError,

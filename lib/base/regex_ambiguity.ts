@@ -33,10 +33,20 @@ const SAMPLES =
 const LOOP_LENGTH_MAX = 64;
 /** `{2,5}` is five copies; more are a loop as far as time goes. */
 const COPIES_MAX = 4;
+/** Copies of copies are so many that a pattern of fifty characters would take minutes to read. */
+const ATOM_COUNT_MAX = 50_000;
+const WAY_COUNT_MAX = 1_000_000;
+/** Every character or set of a pattern is tried on every character in it. */
+const SAMPLE_COUNT_MAX = 2_000;
+/** Groups are read by recursion. */
+const DEPTH_MAX = 1_000;
+
+/** There is too much of a pattern to be looked through. */
+class TooLargeError extends Error {}
 
 /**
- * Whether `source`, in the syntax of JavaScript, Python or Oniguruma, is such a pattern. One that
- * cannot be read is none: whoever compiles it will say so.
+ * Whether `source`, in the syntax of JavaScript, Python or Oniguruma, is such a pattern, or so large
+ * a one that nobody can tell. One that cannot be read is none: whoever compiles it will say so.
  */
 export function isExponential(source: string): boolean {
   try {
@@ -44,6 +54,7 @@ export function isExponential(source: string): boolean {
     return loops(places).some((loop) => isAmbiguous(places, new Set(loop)));
   } catch (error) {
     if (error instanceof SyntaxError) return false;
+    if (error instanceof TooLargeError) return true;
     throw error;
   }
 }
@@ -56,11 +67,15 @@ class Reader {
   readonly #sets = new Map<string, bigint>();
   #at = 0;
   #flags = "";
+  #atomCount = 0;
+  #wayCount = 0;
+  #depth = 0;
 
   constructor(source: string) {
     this.#source = source;
     const ascii = Array.from({ length: 128 }, (_, code) => String.fromCharCode(code));
     this.#samples = [...new Set([...ascii, ...SAMPLES, ...source])];
+    if (this.#samples.length > SAMPLE_COUNT_MAX) throw new TooLargeError();
   }
 
   read(): readonly Place[] {
@@ -101,6 +116,8 @@ class Reader {
   }
 
   #connect(from: readonly number[], to: readonly number[]): void {
+    this.#wayCount += from.length * to.length;
+    if (this.#wayCount > WAY_COUNT_MAX) throw new TooLargeError();
     for (const place of from) this.#places[place]!.next.push(...to);
   }
 
@@ -146,6 +163,7 @@ class Reader {
   }
 
   #atom(): Part {
+    if (++this.#atomCount > ATOM_COUNT_MAX) throw new TooLargeError();
     if (this.#take("(")) return this.#group();
     if (this.#match(/[\^$]|\\[bBAzZG]|\\k<[^>]*>|\\[1-9]\d*/y) !== undefined) return NOTHING;
     const [escape] = this.#match(
@@ -165,7 +183,9 @@ class Reader {
     const named = /^\?([a-z]*)-?[a-z]*[:)]$/.exec(open)?.[1];
     if (named !== undefined && named !== "") this.#flags = named.includes("i") ? "i" : "";
     if (open.endsWith(")")) return NOTHING; // from here on
+    if (++this.#depth > DEPTH_MAX) throw new TooLargeError();
     const inner = this.#alternatives();
+    this.#depth--;
     if (!this.#take(")")) throw new SyntaxError("a group is not closed");
     this.#flags = flags;
     // What only looks has places of its own, and loops in them count; but it matches nothing.
@@ -262,7 +282,7 @@ function loops(places: readonly Place[]): number[][] {
       const above = path.at(-1)?.place;
       if (above !== undefined) low.set(above, Math.min(low.get(above)!, low.get(place)!));
       if (low.get(place) !== order.get(place)) continue;
-      const loop = open.splice(open.indexOf(place));
+      const loop = open.splice(open.lastIndexOf(place));
       for (const member of loop) isOpen.delete(member);
       found.push(loop);
     }

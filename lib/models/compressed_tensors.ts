@@ -47,7 +47,7 @@ export interface CompressedTensors {
 
 /** compressed-tensors' formats, and how each stores codes. "mixed-precision": the groups say it. */
 const STORAGES: ReadonlyMap<string, readonly CodeStorage[] | undefined> = new Map([
-  ["float-quantized", ["F8_E4M3"]],
+  ["float-quantized", ["F8_E4M3", "MXFP4"]], // the latter by AutoRound, before it had a name
   ["int-quantized", ["I8"]],
   ["naive-quantized", ["F8_E4M3", "I8"]],
   ["pack-quantized", ["packed I32"]],
@@ -57,14 +57,20 @@ const STORAGES: ReadonlyMap<string, readonly CodeStorage[] | undefined> = new Ma
   ["mixed-precision", undefined],
 ]);
 
+/**
+ * Of checkpoints with codes. Tools of the first versions, and those that write the setting by hand,
+ * leave "frozen" in it; a matrix that has no codes is refused all the same.
+ */
+const STATUSES: readonly string[] = ["compressed", "frozen"];
+
 /** Reads the setting; refuses what cannot be read. */
 export function readCompressedTensors(fields: Fields): CompressedTensors {
   const format = readFormat(fields);
   const status = fields.optionalString("quantization_status");
-  if (status !== undefined && status !== "compressed") {
+  if (status !== undefined && !STATUSES.includes(status)) {
     fields.fail(
       "quantization_status",
-      'it must be "compressed": scales are applied by nobody else',
+      `it must be ${STATUSES.map((each) => `"${each}"`).join(" or ")}: codes must be stored`,
     );
   }
   const sparsity = fields.object("sparsity_config")?.optionalString("format");

@@ -176,13 +176,16 @@ function checkModel(
   if (type === "WordPiece") checkWordPiece(model, file);
 }
 
-/** What stands for unknown pieces must itself be known. WordPiece and WordLevel cannot do without. */
+/**
+ * What stands for unknown pieces must itself be known. WordPiece and WordLevel cannot do without; of
+ * BPE null says that there is none, and so does "".
+ */
 function checkUnknownToken(
   { type, unk_token: unknown }: Readonly<Record<string, unknown>>,
   has: (token: string) => boolean,
   file: string,
 ): void {
-  if (type === "BPE" && (unknown === undefined || unknown === null)) return;
+  if (type === "BPE" && (unknown ?? "") === "") return;
   if (typeof unknown === "string" && has(unknown)) return;
   refuseTokenizer(
     file,

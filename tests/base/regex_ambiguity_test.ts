@@ -65,4 +65,16 @@ Deno.test("A long pattern is looked through in good time", () => {
   assert(isExponential(`(?:${names})*`), "too many ways to be sure");
   assertEquals(isExponential("(".repeat(500) + "a" + ")".repeat(500)), false);
   assertEquals(isExponential("a{3}".repeat(1000)), false);
+  assertEquals(isExponential("a".repeat(20_000)), false);
+});
+
+Deno.test("A pattern that is too large to be looked through is said to be one", () => {
+  const copies = (inner: string) => "(".repeat(20) + inner + "){4}".repeat(20);
+  assert(isExponential(copies("a")));
+  assert(isExponential(copies("")));
+  assert(isExponential("a?".repeat(10_000)));
+  assert(
+    isExponential(String.fromCodePoint(...Array.from({ length: 9_000 }, (_, i) => 0x4e00 + i))),
+  );
+  assert(isExponential("(".repeat(9_000) + "a" + ")".repeat(9_000)));
 });

@@ -171,6 +171,12 @@ const REFUSED: readonly Case[] = [
     groupOf({ targets: ["re:.*mlp.*"] }),
     "no group of config_groups targets it",
   ],
+  [
+    "a state before codes",
+    GROUPS,
+    settingOf({ quantization_status: "calibration" }),
+    'quantization_status "calibration"',
+  ],
   ["targets that are no list", GROUPS, groupOf({ targets: "Linear" }), 'targets "Linear"'],
   ["names that are no texts", GROUPS, settingOf({ ignore: [5] }), "ignore [5]"],
   ["a broken pattern", GROUPS, settingOf({ ignore: ["re:(gate"] }), '"re:(gate" is no pattern'],
@@ -216,6 +222,35 @@ Deno.test("A projection that is not quantised is refused where the config says t
   for (const skip of [Q_PROJ.slice(0, -".weight".length), "q_proj", "re:model.*\\.q_proj$"]) {
     await openKind(GROUPS, settingOf({ ignore: ["lm_head", skip] }), isQuery);
   }
+});
+
+Deno.test("A checkpoint that is called frozen is read where codes are stored, and only there", async () => {
+  // As Neural Magic's first checkpoints have it, with a number that nobody reads.
+  const frozen = settingOf({ quantization_status: "frozen", global_compression_ratio: 1.24 });
+  for (const kind of [GROUPS, "int-quantized", "float-quantized by tensor"]) {
+    await openKind(kind, frozen);
+  }
+  const error = await assertRejects(
+    () => openKind(GROUPS, frozen, (name) => name === Q_PROJ),
+    CheckpointError,
+  );
+  assertStringIncludes(error.message, "says that it is quantised");
+});
+
+Deno.test("MXFP4 may be called float-quantized, as AutoRound called it", async () => {
+  const named =
+    (bits: number) => ({ quantization, weights }: { quantization: Json; weights: Json }) => {
+      quantization["format"] = "float-quantized";
+      Object.assign(weights, {
+        num_bits: bits,
+        strategy: "tensor_group",
+        group_size: 32,
+        is_mx: true,
+      });
+    };
+  await openKind("MXFP4A16", named(4));
+  const error = await assertRejects(() => openKind("MXFP4A16", named(8)), CheckpointError);
+  assertStringIncludes(error.message, "num_bits of config.json is 8, but it is stored with 4 bits");
 });
 
 Deno.test("A quantization_config may leave unsaid what the tensors show", async () => {

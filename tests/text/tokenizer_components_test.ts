@@ -382,6 +382,15 @@ for (const [what, change, says] of REFUSED) {
   });
 }
 
+Deno.test("BPE may have no unknown token, whichever way that is written", () => {
+  const model = { type: "BPE", vocab: { a: 0, b: 1, ab: 2 }, merges: ["a b"] };
+  for (const unk_token of [undefined, null, ""]) {
+    const json = { model: { ...model, unk_token } };
+    const tokenizer = Tokenizer.fromHuggingFace(json, {}, "tokenizer.json");
+    assertEquals(tokenizer.encode("ab?a", bare), [2, 0]);
+  }
+});
+
 Deno.test("Ids of a vocabulary may have holes, and added tokens may lie behind one", () => {
   const json = { ...BPE, added_tokens: [...BPE["added_tokens"] as Json[], token(1000, "<far>")] };
   const tokenizer = Tokenizer.fromHuggingFace(json, {}, "tokenizer.json");
