@@ -17,7 +17,7 @@ export interface Job {
 /** Exit code for what cannot be done. */
 export const IMPOSSIBLE = 1;
 /** Exit code for a wrong flag. */
-export const WRONG_FLAG = 2;
+const WRONG_FLAG = 2;
 
 /** Reads the command line. Whatever ends the command here is told, and an exit code comes back. */
 export async function prepare(

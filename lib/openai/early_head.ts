@@ -8,7 +8,7 @@
  */
 
 /** How long an answer may take, once its prompts are queued, before its head goes out. */
-export const HEAD_DELAY_MS = 500;
+const HEAD_DELAY_MS = 500;
 
 /** Knows when all prompts of a request are queued. */
 export class QueueWatch {

@@ -1,5 +1,6 @@
 /** The conversation in a request body: checked, and its parts brought to text parts. */
 
+import { isRecord } from "../base/record.ts";
 import type { ChatMessage, ChatOptions } from "../llm.ts";
 import type { Fields } from "./body.ts";
 import { badRequest, badShape, show } from "./errors.ts";
@@ -76,7 +77,7 @@ function checkPart(
   { modelName, role }: { readonly modelName: string; readonly role: string },
 ): string | Readonly<Record<string, unknown>> {
   if (typeof part === "string") return part;
-  if (!isObject(part)) throw wrong(path, part, "a part or a string", "dict_type");
+  if (!isRecord(part)) throw wrong(path, part, "a part or a string", "dict_type");
   const type = part["type"];
   const key = TEXT_KEYS.get(type);
   if (key !== undefined) {
@@ -106,11 +107,11 @@ function checkToolCalls(calls: unknown, path: string): void {
   if (calls === undefined || calls === null) return;
   if (!Array.isArray(calls)) throw wrong(`${path}.tool_calls`, calls, "an array", "list_type");
   for (const [index, call] of calls.entries()) {
-    if (!isObject(call)) {
+    if (!isRecord(call)) {
       throw badRequest("assistant tool_calls entries must be objects.", "tool_calls");
     }
     const called = call["function"];
-    if ((call["type"] ?? "function") !== "function" || !isObject(called)) {
+    if ((call["type"] ?? "function") !== "function" || !isRecord(called)) {
       throw badRequest(
         "chat completions only support assistant tool_calls of type 'function'.",
         "tool_calls",
@@ -185,10 +186,6 @@ function readTemplateKwargs(fields: Fields): Readonly<Record<string, unknown>> {
   const effort = fields.choice("reasoning_effort", EFFORTS);
   if (effort === undefined) return given;
   return { enable_thinking: effort !== "none", reasoning_effort: effort, ...given };
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function wrong(path: string, value: unknown, right: string, token: string): Error {

@@ -5,7 +5,7 @@ import type { RouteContext } from "./context.ts";
 import { EXPOSITION_TYPE, type Labels, type Metric, writeMetrics } from "./exposition.ts";
 
 /** The one emulated card's first processing element, as `furiosa-llm` writes it. */
-export const LEADER_DEVICE = "npu:0:0";
+const LEADER_DEVICE = "npu:0:0";
 /** The only engine there is. */
 const ENGINE = "0";
 

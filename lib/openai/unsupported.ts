@@ -3,6 +3,7 @@
  * honour: the ones are taken at any value of their type, the others at values that change nothing.
  */
 
+import { isRecord } from "../base/record.ts";
 import type { Fields } from "./body.ts";
 import { badRequest, show } from "./errors.ts";
 
@@ -103,7 +104,7 @@ function checkResponseFormat(fields: Fields): void {
 function checkToolChoice(fields: Fields): void {
   const choice = fields.raw("tool_choice");
   if (choice === undefined || choice === "none") return;
-  if (typeof choice === "string" ? !["auto", "required"].includes(choice) : !isObject(choice)) {
+  if (typeof choice === "string" ? !["auto", "required"].includes(choice) : !isRecord(choice)) {
     throw badRequest(
       `Invalid value for \`tool_choice\`: ${show(choice)}! Only named tools, "none", "auto" or ` +
         '"required" are supported.',
@@ -125,10 +126,6 @@ function checkThinkingBudget(fields: Fields): void {
       : `\`${name}\` must be a non-negative integer or -1 for unlimited.`,
     name,
   );
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function notYet(name: string, value: unknown): Error {
